@@ -10,23 +10,16 @@ import sys
 from bdd_tf.errors import BddError
 
 
-def _keras_generation() -> str:
-    """Major version of the Keras that an already imported TensorFlow serves as ``tf.keras``."""
-    import tensorflow
-
-    version = getattr(tensorflow.keras, "__version__", None) or tensorflow.keras.version()
-    return str(version).split(".")[0]
+KERAS_3_FIRST = (
+    "TensorFlow was imported with Keras 3 before bdd_tf, and Larq needs legacy Keras: set the environment "
+    "variable TF_USE_LEGACY_KERAS=1, or import bdd_tf's modules before tensorflow."
+)
 
 
 def _import_tensorflow():  # noqa: ANN202 (a module)
-    if "tensorflow" in sys.modules and os.environ.get("TF_USE_LEGACY_KERAS") not in ("1", "True", "true"):
-        if _keras_generation() != "2":
-            raise BddError(
-                "TensorFlow was imported with Keras 3 before bdd_tf, and Larq needs legacy Keras: set the "
-                "environment variable TF_USE_LEGACY_KERAS=1, or import bdd_tf's modules before tensorflow."
-            )
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "tensorflow" not in sys.modules:
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import tensorflow
     except ImportError as error:
@@ -34,11 +27,10 @@ def _import_tensorflow():  # noqa: ANN202 (a module)
             "this needs TensorFlow and Larq, which are not part of the base install: "
             "pip install -r requirements.txt, or pip install 'bdd_tf[train]'."
         ) from error
-    if _keras_generation() != "2":
-        raise BddError(
-            "TensorFlow was imported with Keras 3 before bdd_tf, and Larq needs legacy Keras: set the "
-            "environment variable TF_USE_LEGACY_KERAS=1, or import bdd_tf's modules before tensorflow."
-        )
+    # tf.keras is resolved lazily and does not carry a version: the home of its classes tells which it is.
+    if not tensorflow.keras.Model.__module__.startswith("tf_keras"):
+        raise BddError(KERAS_3_FIRST)
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
     return tensorflow
 
 
