@@ -1,0 +1,300 @@
+"""Forensic channels beside RGB: FFT log-magnitude, uniform LBP and Sobel magnitude.
+
+Each channel is a function on a batch of images and a Keras layer around it. They use only TensorFlow
+operations that LCE and TFLite convert, take any even size, and run inside a model and inside ``tf.data``
+alike. Default formulas are those of Lanzino et al. (arXiv 2406.04932, section 3.2) as published in code,
+whose scale divides every channel by 255; ``variant="stable"`` rescales to [0, 1] where that scale is poor.
+
+>>> from bdd_tf.legacy_keras import tf
+>>> images = tf.zeros([1, 32, 32, 3], tf.uint8)
+>>> local_binary_pattern(grey(images)).shape
+TensorShape([1, 32, 32, 1])
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bdd_tf.errors import UsageError, one_of
+from bdd_tf.legacy_keras import tf
+
+#: Channel names in the order in which they are concatenated (the order of the published code).
+CHANNELS = ("rgb", "sobel", "fft", "lbp")
+VARIANTS = ("paper", "stable")
+
+# OpenCV's fixed-point weights (15 bits) of BGR2GRAY. The published code hands RGB to it, so that the weight
+# of blue falls on red and the other way round; kept, since the published weights were trained that way.
+_GREY_WEIGHTS = np.array([3735.0, 19235.0, 9798.0], np.float32)
+_GREY_ROUND = 16384.0
+_GREY_SCALE = 32768.0
+
+_LBP_RADIUS = 6
+# Bilinear weights of the sample points at row offset -+6*sin(120 deg) = -+5.19615 (scikit-image rounds to
+# five decimals), as integers over 20000: every comparison is then exact in float32.
+_LBP_FAR, _LBP_NEAR = 3923.0, 16077.0
+
+_SOBEL_SMOOTH = np.array([1, 6, 15, 20, 15, 6, 1], np.float32)
+_SOBEL_DERIVE = np.array([-1, -4, -5, 0, 5, 4, 1], np.float32)
+_SOBEL_MAX = 64 * 10 * 255 * np.sqrt(2.0)
+
+
+def parse_channels(text: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """Channel names from ``"rgb,fft,lbp"`` or a list, in the order of concatenation.
+
+    Args:
+        text: Comma-separated names or a sequence of names; ``rgb`` is always part of the result's front.
+
+    Returns:
+        A tuple that starts with ``"rgb"``.
+
+    Raises:
+        UsageError: For an unknown or repeated name, or when ``rgb`` is missing.
+    """
+    names = [n.strip().lower() for n in (text.split(",") if isinstance(text, str) else text)]
+    aliases = {"mag": "sobel", "magnitude": "sobel"}
+    names = [aliases.get(n, n) for n in names if n]
+    for name in names:
+        if name not in CHANNELS:
+            raise one_of("channel", name, CHANNELS)
+    if len(set(names)) != len(names):
+        raise UsageError(f"channels {','.join(names)!r} name one twice; give each of {', '.join(CHANNELS)} once.")
+    if "rgb" not in names:
+        raise UsageError(f"channels {','.join(names)!r} lack 'rgb'; the others are added beside it: rgb,fft,lbp.")
+    return tuple(n for n in CHANNELS if n in names)
+
+
+def _check_variant(variant: str) -> str:
+    if variant not in VARIANTS:
+        raise one_of("channel variant", variant, VARIANTS)
+    return variant
+
+
+def grey(images: tf.Tensor) -> tf.Tensor:
+    """Grey levels as the published code makes them: OpenCV's BGR2GRAY applied to RGB data.
+
+    Args:
+        images: [N, H, W, 3] RGB, uint8 or float32 holding integers in [0, 255].
+
+    Returns:
+        [N, H, W, 1] float32 integers in [0, 255], equal to OpenCV's uint8 result.
+    """
+    x = tf.cast(images, tf.float32)
+    weights = tf.constant(_GREY_WEIGHTS.reshape(1, 1, 3, 1))
+    # All sums are integers below 2**24, the scale is a power of two: exact in float32.
+    total = tf.nn.conv2d(x, weights, strides=1, padding="VALID")
+    return tf.floor((total + _GREY_ROUND) / _GREY_SCALE)
+
+
+def _dft_matrices(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine matrices with fftshifted frequencies: rows [2, H, H], half the columns [W, 2(W/2+1)]."""
+    rows = np.outer(np.arange(height) - height // 2, np.arange(height)) % height
+    angle = 2 * np.pi * rows / height
+    left = np.stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
+    half = np.arange(width // 2 + 1) - width // 2
+    angle = 2 * np.pi * (np.outer(np.arange(width), half) % width) / width
+    right = np.concatenate([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    return left, right
+
+
+def spectrum_magnitude(grey_levels: tf.Tensor) -> tf.Tensor:
+    """Magnitude of the two-dimensional DFT with the zero frequency in the centre.
+
+    ``RFFT2D`` converts but runs on powers of two only, so the DFT is two products with constant matrices.
+    Half of the columns is computed; the spectrum of a real image is point-symmetric and gives the rest.
+
+    Args:
+        grey_levels: [N, H, W, 1] float32 integers, H and W even and known.
+
+    Returns:
+        [N, H, W, 1] float32, ``|fftshift(fft2(grey))|``. The image's rounded mean is subtracted first and put
+        back at the zero frequency, which keeps the rounding error of a bin near 2e-7 of the spectrum's
+        root mean square.
+
+    Raises:
+        UsageError: If H or W is unknown or odd.
+    """
+    _, height, width, _ = grey_levels.shape
+    if not height or not width or height % 2 or width % 2:
+        raise UsageError(f"the FFT channel needs an even, known image size; got {height} x {width}.")
+    left, right = _dft_matrices(height, width)
+    half = width // 2 + 1
+    x = tf.squeeze(grey_levels, axis=-1)
+    # An integer mean leaves integers behind: the subtraction is exact and moves the zero frequency only.
+    mean = tf.round(tf.reduce_mean(x, axis=[1, 2], keepdims=True))
+    x = x - mean
+    across = tf.matmul(x, tf.constant(right))
+    cos, sin = tf.constant(left[0][None]), tf.constant(left[1][None])
+    # (C - iS)(Xc - iXs) = (C Xc - S Xs) - i (C Xs + S Xc)
+    cos_both, sin_both = tf.matmul(cos, across), tf.matmul(sin, across)
+    real = cos_both[:, :, :half] - sin_both[:, :, half:]
+    imaginary = cos_both[:, :, half:] + sin_both[:, :, :half]
+    zero_frequency = np.zeros((1, height, half), np.float32)
+    zero_frequency[0, height // 2, width // 2] = height * width
+    real = real + mean * tf.constant(zero_frequency)
+    magnitude = tf.sqrt(real * real + imaginary * imaginary)
+    # |F(u, v)| = |F(-u, -v)|; after the shift row 0 (-H/2) is its own mirror image.
+    inner = magnitude[:, :, 1 : half - 1]
+    mirrored = tf.reverse(inner, axis=[2])
+    mirrored = tf.concat([mirrored[:, :1], tf.reverse(mirrored[:, 1:], axis=[1])], axis=1)
+    return tf.concat([magnitude, mirrored], axis=2)[..., tf.newaxis]
+
+
+def fft_log_magnitude(grey_levels: tf.Tensor, variant: str = "paper") -> tf.Tensor:
+    """FFT channel.
+
+    Args:
+        grey_levels: [N, H, W, 1] float32 integers in [0, 255], H and W even.
+        variant: ``"paper"``: ``20 ln(|F| + 1e-9) / 255``, about [-1.63, 1.3]. ``"stable"``:
+            ``ln(1 + |F|) / ln(1 + 255 H W)`` in [0, 1], without the cliff at empty bins.
+
+    Returns:
+        [N, H, W, 1] float32.
+    """
+    _check_variant(variant)
+    magnitude = spectrum_magnitude(grey_levels)
+    if variant == "paper":
+        return tf.math.log(magnitude + 1e-9) * (20.0 / 255.0)
+    _, height, width, _ = grey_levels.shape
+    return tf.math.log(magnitude + 1.0) * float(1.0 / np.log1p(255.0 * height * width))
+
+
+def local_binary_pattern(grey_levels: tf.Tensor, variant: str = "paper") -> tf.Tensor:
+    """LBP channel: uniform local binary pattern with 3 points at radius 6.
+
+    With three points every pattern is uniform, so the pattern is the number of sample points that are at
+    least as bright as the centre (bilinear samples, 0 outside the image), as in scikit-image's
+    ``local_binary_pattern(grey, P=3, R=6, method="uniform")``.
+
+    Args:
+        grey_levels: [N, H, W, 1] float32 integers in [0, 255].
+        variant: ``"paper"``: count / 255 (four values within 0.012). ``"stable"``: count / 3.
+
+    Returns:
+        [N, H, W, 1] float32.
+    """
+    _check_variant(variant)
+    _, height, width, _ = grey_levels.shape
+    radius, back = _LBP_RADIUS, _LBP_RADIUS // 2
+    padded = tf.pad(grey_levels, [[0, 0], [radius, radius], [back, radius], [0, 0]])
+
+    def shifted(down: int, right: int) -> tf.Tensor:
+        top, left = radius + down, back + right
+        return padded[:, top : top + height, left : left + width, :] - grey_levels
+
+    def at_least(difference: tf.Tensor) -> tf.Tensor:
+        # The difference is an exact integer: 1 where it is >= 0, else 0.
+        return tf.clip_by_value(difference + 1.0, 0.0, 1.0)
+
+    count = at_least(shifted(0, radius))
+    for side in (-1, 1):
+        sample = _LBP_FAR * shifted(side * radius, -back) + _LBP_NEAR * shifted(side * (radius - 1), -back)
+        count += at_least(sample)
+    return count * (1.0 / 255.0 if variant == "paper" else 1.0 / 3.0)
+
+
+def sobel_magnitude(grey_levels: tf.Tensor, variant: str = "paper") -> tf.Tensor:
+    """Magnitude channel: length of the 7 x 7 Sobel gradient, as OpenCV's ``Sobel(..., ksize=7)`` gives it.
+
+    Args:
+        grey_levels: [N, H, W, 1] float32 integers in [0, 255], H and W at least 4.
+        variant: ``"paper"``: magnitude / 255, unnormalised, up to 905. ``"stable"``:
+            ``ln(1 + magnitude) / ln(1 + maximum)`` in [0, 1].
+
+    Returns:
+        [N, H, W, 1] float32.
+    """
+    _check_variant(variant)
+    padded = tf.pad(grey_levels, [[0, 0], [3, 3], [3, 3], [0, 0]], mode="REFLECT")
+
+    def separable(vertical: np.ndarray, horizontal: np.ndarray) -> tf.Tensor:
+        x = tf.nn.conv2d(padded, tf.constant(vertical.reshape(7, 1, 1, 1)), strides=1, padding="VALID")
+        return tf.nn.conv2d(x, tf.constant(horizontal.reshape(1, 7, 1, 1)), strides=1, padding="VALID")
+
+    dx = separable(_SOBEL_SMOOTH, _SOBEL_DERIVE)
+    dy = separable(_SOBEL_DERIVE, _SOBEL_SMOOTH)
+    magnitude = tf.sqrt(dx * dx + dy * dy)
+    if variant == "paper":
+        return magnitude * (1.0 / 255.0)
+    return tf.math.log(magnitude + 1.0) * float(1.0 / np.log1p(_SOBEL_MAX))
+
+
+_FUNCTIONS = {"sobel": sobel_magnitude, "fft": fft_log_magnitude, "lbp": local_binary_pattern}
+
+
+def add_channels(
+    images: tf.Tensor, channels: tuple[str, ...] = ("rgb", "fft", "lbp"), variant: str = "paper"
+) -> tf.Tensor:
+    """RGB in [0, 1] with the named channels behind it.
+
+    Args:
+        images: [N, H, W, 3] RGB, uint8 or float32 holding integers in [0, 255].
+        channels: Names from :data:`CHANNELS`, ``"rgb"`` among them.
+        variant: ``"paper"`` or ``"stable"``, for every channel.
+
+    Returns:
+        [N, H, W, C] float32 with C = ``len(channels)`` + 2.
+    """
+    channels = parse_channels(channels)
+    x = tf.cast(images, tf.float32)
+    parts = [x * (1.0 / 255.0)]
+    if len(channels) > 1:
+        levels = grey(x)
+        parts += [_FUNCTIONS[name](levels, variant) for name in channels if name != "rgb"]
+    return tf.concat(parts, axis=-1) if len(parts) > 1 else parts[0]
+
+
+class _ChannelLayer(tf.keras.layers.Layer):
+    """A channel as a layer: [N, H, W, 3] RGB in [0, 255] -> [N, H, W, 1] float32, nothing to train."""
+
+    function = None
+
+    def __init__(self, variant: str = "paper", **kwargs):  # noqa: ANN003
+        super().__init__(trainable=False, **kwargs)
+        self.variant = _check_variant(variant)
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Compute the channel."""
+        return type(self).function(grey(images), self.variant)
+
+    def get_config(self) -> dict:
+        """Configuration, for serialisation."""
+        return {**super().get_config(), "variant": self.variant}
+
+
+@tf.keras.utils.register_keras_serializable("bdd_tf")
+class FFTLogMagnitude(_ChannelLayer):
+    """:func:`fft_log_magnitude` as a layer on RGB images."""
+
+    function = staticmethod(fft_log_magnitude)
+
+
+@tf.keras.utils.register_keras_serializable("bdd_tf")
+class LocalBinaryPattern(_ChannelLayer):
+    """:func:`local_binary_pattern` as a layer on RGB images."""
+
+    function = staticmethod(local_binary_pattern)
+
+
+@tf.keras.utils.register_keras_serializable("bdd_tf")
+class SobelMagnitude(_ChannelLayer):
+    """:func:`sobel_magnitude` as a layer on RGB images."""
+
+    function = staticmethod(sobel_magnitude)
+
+
+@tf.keras.utils.register_keras_serializable("bdd_tf")
+class ForensicChannels(tf.keras.layers.Layer):
+    """:func:`add_channels` as a layer: [N, H, W, 3] in [0, 255] -> [N, H, W, C] float32."""
+
+    def __init__(self, channels: tuple[str, ...] = ("rgb", "fft", "lbp"), variant: str = "paper", **kwargs):  # noqa: ANN003
+        super().__init__(trainable=False, **kwargs)
+        self.channels = parse_channels(channels)
+        self.variant = _check_variant(variant)
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Concatenate RGB and the channels, which share one grey conversion."""
+        return add_channels(images, self.channels, self.variant)
+
+    def get_config(self) -> dict:
+        """Configuration, for serialisation."""
+        return {**super().get_config(), "channels": list(self.channels), "variant": self.variant}

@@ -1,0 +1,1 @@
+"""Binary backbones, and the detector that puts forensic channels in front of one."""

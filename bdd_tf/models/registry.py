@@ -1,0 +1,88 @@
+"""Backbones by name: what each costs in stride, and how to build it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bdd_tf.errors import UsageError, one_of
+
+#: Resolutions below this get a stem of stride 1 where the backbone allows it.
+SMALL_IMAGE = 96
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone's name, the strides of its stem to choose from, and the stride of all that follows."""
+
+    name: str
+    stem_strides: tuple[int, ...]
+    stage_stride: int
+    build: Callable
+
+
+def _bnext(name: str) -> Callable:
+    def build(x, stem_stride: int):  # noqa: ANN001, ANN202 (Keras tensors)
+        from bdd_tf.models.bnext import bnext
+
+        return bnext(x, name, stem_stride=stem_stride)
+
+    return build
+
+
+def _quicknet(name: str) -> Callable:
+    def build(x, stem_stride: int):  # noqa: ANN001, ANN202, ARG001 (Keras tensors)
+        from bdd_tf.models.quicknet import quicknet
+
+        return quicknet(x, name)
+
+    return build
+
+
+BACKBONES = {
+    **{n: Backbone(n, (2, 1), 16, _bnext(n)) for n in ("bnext-n", "bnext-t", "bnext-s", "bnext-m", "bnext-l")},
+    **{n: Backbone(n, (4,), 8, _quicknet(n)) for n in ("quicknet-small", "quicknet", "quicknet-large")},
+}
+
+
+def backbone(name: str) -> Backbone:
+    """The backbone of that name.
+
+    Raises:
+        UsageError: If there is none; lists the possible ones.
+    """
+    if name not in BACKBONES:
+        raise one_of("backbone", name, tuple(BACKBONES))
+    return BACKBONES[name]
+
+
+def stem_stride(name: str, resolution: int, requested: int | None = None) -> int:
+    """The stem's stride for a backbone at a resolution, checked.
+
+    Args:
+        name: Backbone name.
+        resolution: Side of the square input in pixels.
+        requested: A stride, or None to choose: 1 below :data:`SMALL_IMAGE` px where the backbone has it.
+
+    Returns:
+        The stride.
+
+    Raises:
+        UsageError: If the backbone has no such stem, or its strides do not divide the resolution; names
+            the nearest sizes.
+    """
+    entry = backbone(name)
+    if requested is not None and requested not in entry.stem_strides:
+        raise UsageError(
+            f"{name} has no stem of stride {requested}; possible: {', '.join(map(str, entry.stem_strides))}."
+        )
+    stride = requested or (entry.stem_strides[-1] if resolution < SMALL_IMAGE else entry.stem_strides[0])
+    total = stride * entry.stage_stride
+    if resolution < total or resolution % total:
+        below = max(resolution // total * total, total)
+        nearest = sorted({below, below + total}) if resolution > total else [total]
+        raise UsageError(
+            f"resolution {resolution} does not fit {name} with stem stride {stride}: it must be a multiple of "
+            f"{total}; nearest: {', '.join(map(str, nearest))}."
+        )
+    return stride
