@@ -116,9 +116,32 @@ def batch_norm(name: str) -> layers.Layer:
     return layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=name)
 
 
+@tf.custom_gradient
+def _prelu(x: tf.Tensor, alpha: tf.Tensor) -> tuple[tf.Tensor, object]:
+    positive = x > 0.0
+
+    def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        by_slope = tf.reduce_sum(dy * tf.minimum(x, 0.0), axis=[0, 1, 2])
+        return tf.where(positive, dy, alpha * dy), tf.reshape(by_slope, tf.shape(alpha))
+
+    return tf.where(positive, x, alpha * x), gradient
+
+
+@tf.keras.utils.register_keras_serializable("bdd_tf")
+class PReLU(layers.PReLU):
+    """Keras' PReLU, the same values, with half its passes over memory while training.
+
+    Outside training it keeps Keras' own graph, which the converter recognises as one PRELU operator.
+    """
+
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """x where positive, else alpha x."""
+        return _prelu(x, self.alpha) if training else super().call(x)
+
+
 def prelu(name: str) -> layers.Layer:
     """PReLU with a slope per channel, starting at torch's 0.25."""
-    return layers.PReLU(alpha_initializer=tf.keras.initializers.Constant(0.25), shared_axes=[1, 2], name=name)
+    return PReLU(alpha_initializer=tf.keras.initializers.Constant(0.25), shared_axes=[1, 2], name=name)
 
 
 def binary_conv(filters: int, kernel: int, strides: int, name: str) -> layers.Layer:
@@ -130,7 +153,8 @@ def binary_conv(filters: int, kernel: int, strides: int, name: str) -> layers.La
         padding="same",
         use_bias=False,
         input_quantizer=lq.quantizers.SteSign(clip_value=CLIP),
-        kernel_quantizer=lq.quantizers.SteSign(clip_value=CLIP),
+        # The constraint keeps the weights where the straight-through gradient passes: no mask needed.
+        kernel_quantizer=lq.quantizers.SteSign(clip_value=None),
         kernel_constraint=lq.constraints.WeightClip(clip_value=CLIP),
         kernel_initializer="glorot_normal",
         name=name,
