@@ -84,7 +84,7 @@ class _UnitInterval(tf.keras.constraints.Constraint):
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")
 class Mix(layers.Layer):
-    """``a x + (1 - a) y`` of two [N, C] means with a per channel in [0, 1], starting at 0.5."""
+    """``a x + (1 - a) y`` of two [N, 1, 1, C] means with a per channel in [0, 1], starting at 0.5."""
 
     def build(self, input_shape: list[tf.TensorShape]) -> None:
         """One mixing weight per channel."""
@@ -99,16 +99,6 @@ class Mix(layers.Layer):
         """Mix input and output statistics."""
         x, y = inputs
         return self.scale * x + (1.0 - self.scale) * y
-
-
-@tf.keras.utils.register_keras_serializable("bdd_tf")
-class ChannelScale(layers.Layer):
-    """Multiplies a map [N, H, W, C] by a gate [N, C]."""
-
-    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
-        """Broadcast the gate over the map."""
-        x, gate = inputs
-        return x * gate[:, tf.newaxis, tf.newaxis, :]
 
 
 def batch_norm(name: str) -> layers.Layer:
@@ -187,13 +177,15 @@ def unit(x: tf.Tensor, kernel: int, *, strides: int = 1, attention: bool = False
     y = batch_norm(f"{name}.norm1")(y)
     y = prelu(f"{name}.prelu")(y)
 
-    mean_x = layers.GlobalAveragePooling2D(name=f"{name}.mean_in")(x)
-    mean_y = layers.GlobalAveragePooling2D(name=f"{name}.mean_out")(y)
+    # Four dimensions throughout: with [N, C] the converter would drop the reshape in front of the product,
+    # and a file whose batch was resized would multiply along the wrong axis.
+    mean_x = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.mean_in")(x)
+    mean_y = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.mean_out")(y)
     gate = Mix(name=f"{name}.mix")([mean_x, mean_y])
-    gate = layers.Dense(filters // SQUEEZE_RATIO, activation="relu", name=f"{name}.reduce")(gate)
-    gate = layers.Dense(filters, activation="sigmoid", name=f"{name}.expand")(gate)
+    gate = layers.Conv2D(filters // SQUEEZE_RATIO, 1, activation="relu", name=f"{name}.reduce")(gate)
+    gate = layers.Conv2D(filters, 1, activation="sigmoid", name=f"{name}.expand")(gate)
 
-    y = ChannelScale(name=f"{name}.gate")([y, gate])
+    y = layers.Multiply(name=f"{name}.gate")([y, gate])
     if attention:
         y = layers.Multiply(name=f"{name}.attend")([y, residual])
     y = batch_norm(f"{name}.norm2")(y)
