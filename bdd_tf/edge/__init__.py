@@ -1,0 +1,52 @@
+"""The detector as it runs on a device: numpy, Pillow and a TFLite runtime, no TensorFlow.
+
+Names are loaded when first used, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bdd_tf.edge.detector import Detector
+    from bdd_tf.edge.images import ImageError, ResizeRule, find_images, load_image, read_image
+    from bdd_tf.edge.labels import FAKE, LABELS, REAL, verdict
+
+_HOMES = {
+    "Detector": "detector",
+    "FAKE": "labels",
+    "ImageError": "images",
+    "LABELS": "labels",
+    "REAL": "labels",
+    "ResizeRule": "images",
+    "find_images": "images",
+    "load_image": "images",
+    "read_image": "images",
+    "verdict": "labels",
+}
+
+__all__ = [
+    "FAKE",
+    "LABELS",
+    "REAL",
+    "Detector",
+    "ImageError",
+    "ResizeRule",
+    "find_images",
+    "load_image",
+    "read_image",
+    "verdict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

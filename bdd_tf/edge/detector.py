@@ -1,0 +1,214 @@
+"""The detector: one .tflite file, the images it is shown, the scores it gives."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bdd_tf.edge.engines import Engine, choose_engine, create_engine
+from bdd_tf.edge.images import ImageError, ImageSource, ResizeRule, load_image
+from bdd_tf.edge.labels import LABELS, verdict
+from bdd_tf.edge.tflite_file import METADATA_FORMAT, TfliteModel, parse_tflite, read_metadata
+from bdd_tf.errors import BddError, UsageError
+
+BATCH = 8
+"""Images that go through the network together."""
+
+
+class Detector:
+    """Scores images with a .tflite file that `bdd convert` wrote.
+
+    May be shared between threads, and used in a ``with`` statement, which frees the runtime at its end.
+
+    Args:
+        model: Path of the file; None for the model shipped in the package.
+        engine: One of `bdd_tf.edge.engines.engine_names`; None for the one that fits the file.
+        num_threads: Threads that one inference may use, at least 1.
+
+    Attributes:
+        threshold: Score in [0, 1] from which on an image is called fake, as validated for this model.
+        labels: ``("REAL", "FAKE")``.
+        metadata: The file's metadata: a dict with ``backbone``, ``channels``, ``resolution`` and so on.
+        resize: The file's resize rule.
+        engine_name: Name of the engine in use.
+
+    Raises:
+        UsageError: If there is no such file or engine, or ``num_threads`` is less than 1.
+        BddError: If the file is no .tflite file, damaged, without metadata, or cannot be run.
+
+    Example:
+        >>> with Detector("model.tflite") as detector:  # doctest: +SKIP
+        ...     detector.predict(["a.jpg", "b.png"])
+        array([0.02, 0.97], dtype=float32)
+    """
+
+    def __init__(
+        self, model: str | Path | None = None, *, engine: str | None = None, num_threads: int = 1
+    ) -> None:
+        if num_threads < 1:
+            raise UsageError(f"num_threads is {num_threads}; it must be at least 1.")
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        source = "the model shipped in the package" if model is None else str(model)
+        content = _shipped_model() if model is None else _read_model(model)
+        try:
+            parsed = parse_tflite(content)
+            self.metadata: dict[str, Any] = read_metadata(parsed)
+            self.resize = _resize_rule(self.metadata)
+            self.threshold = _threshold(self.metadata)
+            self.labels = _labels(self.metadata)
+            _check_signature(parsed, self.resize)
+            self._engine = create_engine(engine or choose_engine(parsed), parsed, num_threads)
+        except UsageError:
+            raise
+        except BddError as error:
+            raise BddError(f"{source}: {error}") from error
+        self.engine_name = self._engine.name
+
+    def predict(self, images: ImageSource | Sequence[ImageSource]) -> np.ndarray:
+        """Score images, brought to the network's size by the file's own rule.
+
+        Args:
+            images: A path, a PIL image, the bytes of an image file, a uint8 array [H, W, 3], or a list of
+                these (also an array [N, H, W, 3]).
+
+        Returns:
+            float32 array [N] of fake probabilities in [0, 1], in the order given; N is 1 for a single image.
+
+        Raises:
+            ImageError: If an image cannot be read; the text names it. None is scored then.
+            UsageError: If something is no image at all.
+            BddError: If the runtime fails, or the detector is closed.
+        """
+        single = isinstance(images, (str, os.PathLike, bytes, bytearray, Image.Image))
+        if single or (isinstance(images, np.ndarray) and images.ndim != 4):
+            images = [images]
+        scores = []
+        for first in range(0, len(images), BATCH):
+            part = images[first : first + BATCH]
+            scores.append(self.predict_batch(np.stack([self._load(image) for image in part])))
+        return np.concatenate(scores) if scores else np.empty(0, np.float32)
+
+    def predict_batch(self, images: np.ndarray) -> np.ndarray:
+        """Score images that already have the network's size; the part of `predict` after reading.
+
+        Args:
+            images: uint8 [N, S, S, 3] with S = ``resize.size``, N at least 1.
+
+        Returns:
+            float32 array [N] of fake probabilities in [0, 1].
+
+        Raises:
+            UsageError: If the array has another shape or type.
+            BddError: If the runtime fails, its output is no probability, or the detector is closed.
+        """
+        shape = (self.resize.size, self.resize.size, 3)
+        if images.dtype != np.uint8 or images.shape[1:] != shape or len(images) == 0:
+            raise UsageError(
+                f"a batch for this model must be uint8 [N, {', '.join(map(str, shape))}] with N at least 1; "
+                f"this one is {images.dtype} of shape {list(images.shape)}."
+            )
+        with self._lock:
+            if self._engine is None:
+                raise BddError("this detector is closed; make a new one.")
+            scores = self._engine.run(images)
+        if scores.shape != (len(images),) or not ((scores >= 0) & (scores <= 1)).all():
+            raise BddError("the model's output is not one probability in [0, 1] per image; convert it again.")
+        return scores
+
+    def verdicts(self, scores: np.ndarray) -> list[str]:
+        """``"REAL"`` or ``"FAKE"`` for each score, by the model's threshold."""
+        return [verdict(float(score), self.threshold) for score in scores]
+
+    def close(self) -> None:
+        """Free the runtime; scoring raises from here on. Closing twice is fine."""
+        with self._lock:
+            self._engine = None
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _load(self, image: ImageSource) -> np.ndarray:
+        try:
+            return load_image(image, self.resize)
+        except ImageError as error:
+            name = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
+            raise ImageError(f"{name}{error}") from None
+
+
+def _shipped_model() -> bytes:
+    try:
+        return (resources.files("bdd_tf.edge") / "models" / "default.tflite").read_bytes()
+    except FileNotFoundError:
+        raise UsageError(
+            "no model is shipped in this version of the package: give the path of a .tflite file "
+            "(`bdd convert --run NAME` writes one)."
+        ) from None
+
+
+def _read_model(path: str | Path) -> bytes:
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise UsageError(f"no such model: {path}")
+        if not path.is_file():
+            raise UsageError(f"the model must be a .tflite file, and this is none: {path}")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise BddError(
+            f"the model {path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
+
+
+def _resize_rule(metadata: dict[str, Any]) -> ResizeRule:
+    # First of all, because a file of a later layout may differ in everything else.
+    layout = metadata.get("format")
+    if isinstance(layout, bool) or not isinstance(layout, int) or not 1 <= layout <= METADATA_FORMAT:
+        raise BddError(
+            f"its metadata has format {layout!r}, and this version of bdd_tf reads {METADATA_FORMAT}; "
+            "upgrade bdd_tf, or convert the network again."
+        )
+    try:
+        return ResizeRule.from_dict(metadata.get("resize"))
+    except UsageError as error:
+        raise BddError(f"its metadata is damaged: {error}") from None
+
+
+def _threshold(metadata: dict[str, Any]) -> float:
+    value = metadata.get("threshold")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise BddError(f"its metadata is damaged: the threshold is {value!r}, not a number in [0, 1].")
+    return float(value)
+
+
+def _labels(metadata: dict[str, Any]) -> tuple[str, str]:
+    labels = metadata.get("labels")
+    if labels != list(LABELS):
+        raise BddError(f"its metadata is damaged: the labels are {labels!r}, not {list(LABELS)!r}.")
+    return LABELS
+
+
+def _check_signature(model: TfliteModel, rule: ResizeRule) -> None:
+    """Refuse files whose input or output is not what DESIGN promises, before a runtime sees them."""
+    inputs, outputs = model.inputs, model.outputs
+    expected = (1, rule.size, rule.size, 3)
+    if len(inputs) != 1 or inputs[0].dtype != "uint8" or inputs[0].shape != expected:
+        given = ", ".join(f"{tensor.dtype} {list(tensor.shape)}" for tensor in inputs) or "nothing"
+        raise BddError(f"a detector takes one uint8 input {list(expected)}; this model takes {given}.")
+    if len(outputs) != 1 or outputs[0].dtype != "float32" or math.prod(outputs[0].shape) != 1:
+        given = ", ".join(f"{tensor.dtype} {list(tensor.shape)}" for tensor in outputs) or "nothing"
+        raise BddError(f"a detector yields one float32 output [1, 1]; this model yields {given}.")

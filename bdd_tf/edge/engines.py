@@ -1,0 +1,176 @@
+"""What runs a .tflite file: engines by name, each loaded only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from bdd_tf.edge.tflite_file import TfliteModel
+from bdd_tf.errors import BddError, one_of
+
+
+class Engine(Protocol):
+    """A model made ready to run. Not thread-safe; its user takes turns.
+
+    Attributes:
+        name: The name under which the engine is registered.
+    """
+
+    name: str
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Score a batch.
+
+        Args:
+            images: uint8 [N, H, W, 3], N at least 1, of the model's input size.
+
+        Returns:
+            float32 [N], the model's output.
+
+        Raises:
+            BddError: If the runtime fails.
+        """
+
+
+_ENGINES = {
+    "litert": "bdd_tf.edge.engines:LiteRtEngine",
+    # Not part of the edge: LCE's interpreter imports TensorFlow.
+    "lce": "bdd_tf.lce_engine:LceEngine",
+}
+
+
+def register_engine(name: str, target: str) -> None:
+    """Add an engine, or replace one.
+
+    Args:
+        name: What users type after ``--engine``.
+        target: ``"module:attribute"``, imported when the engine is first asked for: a callable that takes a
+            `TfliteModel` and the keyword ``num_threads`` and returns an `Engine`.
+    """
+    _ENGINES[name] = target
+
+
+def engine_names() -> tuple[str, ...]:
+    """The registered names, in order of registration."""
+    return tuple(_ENGINES)
+
+
+def choose_engine(model: TfliteModel) -> str:
+    """Name of the engine that fits a model.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        ``"lce"`` if the file holds binary operators of the Larq Compute Engine, else ``"litert"``.
+    """
+    return "lce" if any(name.startswith("Lce") for name in model.custom_operators) else "litert"
+
+
+def create_engine(name: str, model: TfliteModel, num_threads: int = 1) -> Engine:
+    """Load an engine and give it a model.
+
+    Args:
+        name: One of `engine_names`.
+        model: The model to run.
+        num_threads: Threads that one inference may use, at least 1.
+
+    Returns:
+        The engine, ready to run.
+
+    Raises:
+        UsageError: If there is no engine of that name.
+        BddError: If the engine is not installed, or cannot run the model.
+    """
+    if name not in _ENGINES:
+        raise one_of("engine", name, engine_names())
+    module, _, attribute = _ENGINES[name].partition(":")
+    try:
+        factory: Callable[..., Engine] = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise BddError(
+            f"the engine {name!r} is not part of this installation; pip install 'bdd_tf[train]' has it all."
+        ) from None
+    return factory(model, num_threads=num_threads)
+
+
+class LiteRtEngine:
+    """Google's LiteRT (or its predecessor tflite-runtime, on 32-bit ARM), for files without LCE operators."""
+
+    name = "litert"
+
+    def __init__(self, model: TfliteModel, num_threads: int = 1) -> None:
+        unknown = sorted(name for name in model.custom_operators if name.startswith("Lce"))
+        if unknown:
+            raise BddError(
+                f"the engine 'litert' cannot run this model: it holds operators of the Larq Compute Engine "
+                f"({', '.join(unknown)}); use the engine 'lce'."
+            )
+        try:
+            # The runtime keeps a pointer into the model's bytes, hence the reference.
+            self._model = model
+            self._interpreter = _interpreter_class()(model_content=model.content, num_threads=num_threads)
+            self._allocate(1)
+        except (ValueError, RuntimeError) as error:
+            raise BddError(f"LiteRT cannot run this model: {_first_line(error)}") from None
+        self._batches = True
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """See `Engine.run`."""
+        try:
+            if self._batches:
+                scores = self._run_batch(images)
+                if scores is not None:
+                    return scores
+                # Some graphs have a batch of one written into a reshape; from now on they get what they want.
+                self._batches = False
+            return np.concatenate([self._run_single(image[None]) for image in images])
+        except (ValueError, RuntimeError) as error:
+            raise BddError(f"LiteRT failed to run the model: {_first_line(error)}") from None
+
+    def _run_batch(self, images: np.ndarray) -> np.ndarray | None:
+        if len(images) == 1:
+            return self._run_single(images)
+        try:
+            self._allocate(len(images))
+            scores = self._invoke(images)
+        except (ValueError, RuntimeError):
+            return None
+        return scores if scores.shape == (len(images),) else None
+
+    def _run_single(self, image: np.ndarray) -> np.ndarray:
+        self._allocate(1)
+        return self._invoke(image)
+
+    def _allocate(self, batch: int) -> None:
+        detail = self._interpreter.get_input_details()[0]
+        if getattr(self, "_allocated", None) != batch:
+            self._allocated = None
+            self._interpreter.resize_tensor_input(detail["index"], [batch, *detail["shape"][1:]])
+            self._interpreter.allocate_tensors()
+            self._allocated = batch
+
+    def _invoke(self, images: np.ndarray) -> np.ndarray:
+        interpreter = self._interpreter
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.ascontiguousarray(images))
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).reshape(-1)
+
+
+def _interpreter_class() -> Any:
+    for package in ("ai_edge_litert", "tflite_runtime"):
+        try:
+            return importlib.import_module(f"{package}.interpreter").Interpreter
+        except ModuleNotFoundError as error:
+            if error.name not in (package, f"{package}.interpreter"):
+                raise
+    raise BddError("no TFLite runtime is installed: pip install ai-edge-litert (32-bit ARM: tflite-runtime).")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
