@@ -1,0 +1,257 @@
+"""Laws of `bdd report`: complete runs in one table, incomplete or damaged ones described, no traceback."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from bdd_tf import metrics, reporting
+from bdd_tf.errors import BddError, UsageError
+from bdd_tf.runs import Run
+
+HISTORY = "epoch,images,loss\n1,950,0.7\n2,1900,0.5\n"
+CONFIG = "dataset: cifake\nbackbone: bnext-n\nchannels: [rgb, fft]\nresolution: 32\nepochs: 2\n"
+
+
+def options(*words):
+    parser = argparse.ArgumentParser()
+    reporting.add_arguments(parser)
+    return parser.parse_args([str(w) for w in words])
+
+
+def report(capsys, *words):
+    assert reporting.main(options(*words)) == 0
+    return capsys.readouterr()
+
+
+def make_run(runs, name, *, shift=0.0, images=200, prefix="", seed=0):
+    """A complete run folder; `shift` makes its scores worse."""
+    run = Run(runs / name)
+    run.figures.mkdir(parents=True)
+    (run.figures / "roc-test.png").write_bytes(b"png")
+    run.config.write_text(CONFIG)
+    run.history.write_text(HISTORY)
+    run.tflite.write_bytes(b"x" * 12345)
+    random = np.random.default_rng(seed)
+    labels = np.arange(images) % 2
+    scores = np.clip(random.normal(0.3 + (0.4 - shift) * labels, 0.2), 0, 1)
+    paths = [f"{prefix}{i}.png" for i in range(images)]
+    for split in ("validation", "test"):
+        document = metrics.metrics_document(
+            labels, scores, 0.5, leaked=np.arange(images) < 20, about={"parameters": 7_654_321}, bootstrap=20
+        )
+        metrics.write_json(run.metrics(split), document)
+        metrics.write_scores_csv(run.scores(split), paths, labels, scores)
+    return run, document
+
+
+@pytest.fixture
+def runs(tmp_path):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    return folder
+
+
+def cells(text, name):
+    (line,) = [li for li in text.splitlines() if li.startswith(f"| {name} ")]
+    return [c.strip() for c in line.strip("|").split("|")]
+
+
+def test_a_complete_run_is_one_line_of_the_table(runs, capsys):
+    _, document = make_run(runs, "good")
+    out = report(capsys, "--runs-dir", runs)
+    row = cells(out.out, "good")
+    assert row[:7] == ["good", "cifake", "bnext-n", "rgb,fft", "32", "7.65 M", "1,900"]
+    low, high = document["intervals"]["auc"]
+    auc = f"{100 * document['auc']:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+    assert row[8] == row[10] == auc
+    assert row[9].startswith(f"{100 * document['accuracy']:.2f} [")
+    assert row[11] == f"{100 * document['deduplicated']['accuracy']:.2f}"
+    assert row[12] == "12,345"
+    assert "Incomplete" not in out.out
+    assert "report.md" in out.err
+    written = (runs / "report.md").read_text()
+    assert out.out.strip() in written
+    assert "(good/figures/roc-test.png)" in written
+
+
+def test_every_row_has_every_column_and_the_columns_are_aligned(runs, capsys):
+    make_run(runs, "good")
+    (runs / "bare").mkdir()
+    (runs / "bare" / "config.yaml").write_text("{}")
+    lines = [li for li in report(capsys, "--runs-dir", runs).out.splitlines() if li.startswith("|")]
+    assert len(lines) == 4
+    assert len({len(li) for li in lines}) == 1
+    assert {li.count("|") for li in lines} == {14}
+
+
+def test_an_incomplete_run_says_what_is_missing_and_what_makes_it(runs, capsys):
+    run, _ = make_run(runs, "half")
+    run.tflite.unlink()
+    run.metrics("test").unlink()
+    run.history.write_text("epoch,images\n1,950\n")
+    out = report(capsys, "--runs-dir", runs).out
+    assert cells(out, "half")[9:] == [reporting.ABSENT] * 4
+    (line,) = [li for li in out.splitlines() if li.startswith("- half: ")]
+    for words in ("metrics-test.json", "make evaluate RUN=half", "make convert RUN=half", "1 of 2 epochs"):
+        assert words in line
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics-test.json", "history.csv"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe\x00",
+        b"[1, 2]",
+        b'{"a": ',
+        b"!!python/object/apply:os.system [exit]",
+        b"[" * 3000,
+        b"epoch,images\nx,y\n",
+    ],
+)
+def test_a_damaged_file_is_named_and_the_rest_is_shown(runs, capsys, name, content):
+    run, _ = make_run(runs, "bad")
+    make_run(runs, "good")
+    (run.path / name).write_bytes(content)
+    out = report(capsys, "--runs-dir", runs).out
+    assert cells(out, "good")[0] == "good"
+    assert cells(out, "bad")[12] == "12,345"
+    (line,) = [li for li in out.splitlines() if li.startswith("- bad: ")]
+    assert name in line
+
+
+def test_values_of_the_wrong_kind_are_unknown_not_fatal(runs, capsys):
+    run, _ = make_run(runs, "odd")
+    run.config.write_text(
+        "dataset: {a: 1}\nbackbone: 'x | y\n  z'\nchannels: rgb\nresolution: [3]\nepochs: many\n"
+    )
+    run.metrics("test").write_text(
+        '{"accuracy": "high", "auc": NaN, "intervals": [1], "deduplicated": 3, "parameters": true}'
+    )
+    run.metrics("validation").write_text('{"accuracy": 0.5, "intervals": {"accuracy": [0.4, null]}}')
+    row = cells(report(capsys, "--runs-dir", runs).out.replace("\\|", "/"), "odd")
+    assert row[2:6] == ["x / y z", "rgb", reporting.ABSENT, reporting.ABSENT]
+    assert row[7] == "50.00"
+    assert row[9:12] == [reporting.ABSENT] * 3
+
+
+def test_other_folders_and_files_are_no_runs(runs, capsys):
+    make_run(runs, "good")
+    (runs / "notes").mkdir()
+    (runs / "notes" / "a.txt").write_text("x")
+    (runs / ".hidden").mkdir()
+    (runs / "file").write_text("x")
+    found = json.loads(report(capsys, "--runs-dir", runs, "--json").out)
+    assert [r["run"] for r in found] == ["good"]
+    # The report itself must not disturb the next one.
+    assert json.loads(report(capsys, "--runs-dir", runs, "--json").out) == found
+
+
+def test_json_has_the_same_numbers(runs, capsys):
+    _, document = make_run(runs, "good")
+    (row,) = json.loads(report(capsys, "--runs-dir", runs, "--json").out)
+    assert row["test"]["accuracy"] == document["accuracy"]
+    assert row["test"]["auc_interval"] == document["intervals"]["auc"]
+    assert row["deduplicated"]["auc"] == document["deduplicated"]["auc"]
+    assert (row["epochs"], row["images_seen"], row["tflite_bytes"]) == (2, 1900, 12345)
+    assert row["missing"] == []
+
+
+def test_an_imported_run_needs_no_history(runs, capsys):
+    run, _ = make_run(runs, "imported")
+    run.history.unlink()
+    run.weights.write_bytes(b"x")
+    out = report(capsys, "--runs-dir", runs).out
+    assert "Incomplete" not in out
+    assert cells(out, "imported")[6] == reporting.ABSENT
+
+
+def test_figure_links_survive_odd_names(runs, capsys):
+    run, _ = make_run(runs, "a b")
+    (run.figures / "x) (y#.png").write_bytes(b"")
+    report(capsys, "--runs-dir", runs)
+    assert "(a%20b/figures/x%29%20%28y%23.png)" in (runs / "report.md").read_text()
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_no_runs_is_a_usage_error_that_says_what_to_do(tmp_path, make):
+    folder = tmp_path / "runs"
+    if make:
+        folder.mkdir()
+    with pytest.raises(UsageError, match="make train"):
+        reporting.main(options("--runs-dir", folder))
+    assert not (folder / "report.md").exists()
+
+
+def test_comparison_agrees_with_the_scores(runs, capsys):
+    one, _ = make_run(runs, "one")
+    two, _ = make_run(runs, "two", shift=0.2, seed=1)
+    found = json.loads(report(capsys, "--runs-dir", runs, "--json", "--compare", "one", "two").out)
+    _, labels, first = metrics.read_scores_csv(one.scores("test"))
+    _, _, second = metrics.read_scores_csv(two.scores("test"))
+    assert found["accuracy"]["first"] == metrics.accuracy(labels, first)
+    assert found["accuracy"]["second"] == metrics.accuracy(labels, second)
+    assert found["auc"]["difference"] == pytest.approx(
+        metrics.auc(labels, second) - metrics.auc(labels, first)
+    )
+    assert found["notes"] == []
+    assert not (runs / "report.md").exists()
+    out = report(capsys, "--runs-dir", runs, "--compare", "one", "two").out
+    assert "McNemar" in out
+    assert f"{100 * found['accuracy']['difference']:.2f} [" in out
+    assert f"{found['mcnemar']['only_first_right']} images" in out
+
+
+def test_comparison_matches_images_by_path_whatever_their_order(runs):
+    one, _ = make_run(runs, "one")
+    two, _ = make_run(runs, "two", shift=0.2, seed=1)
+    before = reporting.compare_runs(one, two)
+    paths, labels, scores = metrics.read_scores_csv(two.scores("test"))
+    metrics.write_scores_csv(two.scores("test"), paths[::-1], labels[::-1], scores[::-1])
+    assert reporting.compare_runs(one, two) == before
+
+
+def test_comparison_uses_each_run_s_threshold_and_says_when_there_is_none(runs):
+    one, document = make_run(runs, "one")
+    two, _ = make_run(runs, "two")
+    metrics.write_json(one.metrics("test"), {**document, "threshold": 0.9})
+    two.metrics("test").unlink()
+    found = reporting.compare_runs(one, two)
+    assert found["thresholds"] == [0.9, 0.5]
+    assert found["accuracy"]["first"] < found["accuracy"]["second"]
+    assert len(found["notes"]) == 1
+    assert "two" in found["notes"][0]
+
+
+def test_comparison_of_partly_common_images_uses_those_and_says_so(runs):
+    one, _ = make_run(runs, "one", images=200)
+    two, _ = make_run(runs, "two", images=150)
+    found = reporting.compare_runs(one, two)
+    assert found["images"] == 150
+    assert "50 images that only one has scored" in found["notes"][0]
+
+
+def test_what_cannot_be_compared_is_explained(runs):
+    one, _ = make_run(runs, "one")
+    two, _ = make_run(runs, "two", prefix="other/")
+    with pytest.raises(BddError, match="no test image in common"):
+        reporting.compare_runs(one, two)
+    paths, labels, scores = metrics.read_scores_csv(one.scores("test"))
+    metrics.write_scores_csv(two.scores("test"), paths, 1 - labels, scores)
+    with pytest.raises(BddError, match="200 of 200"):
+        reporting.compare_runs(one, two)
+    metrics.write_scores_csv(two.scores("test"), ["same.png"] * len(labels), labels, scores)
+    with pytest.raises(BddError, match="199 images twice"):
+        reporting.compare_runs(one, two)
+    two.scores("test").unlink()
+    with pytest.raises(BddError, match="make evaluate RUN=two"):
+        reporting.compare_runs(one, two)
+
+
+def test_comparing_an_unknown_run_lists_those_that_exist(runs):
+    make_run(runs, "one")
+    make_run(runs, "two")
+    with pytest.raises(UsageError, match="one, two"):
+        reporting.main(options("--runs-dir", runs, "--compare", "one", "tow"))
