@@ -1,0 +1,124 @@
+"""One tensorflow-datasets builder per data set, over images that were indexed, split and resized here.
+
+Records hold pixels after the one resize rule (:mod:`bdd_tf.edge.images`), PNG-encoded: TensorFlow decodes
+nothing but lossless PNG, so a network is trained on exactly the pixels that detection will see.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bdd_tf.datasets.index import SPLITS, Entry
+from bdd_tf.datasets.sources import SOURCES
+from bdd_tf.edge.images import ImageError, ResizeRule, load_image
+from bdd_tf.edge.labels import LABELS
+from bdd_tf.legacy_keras import tf  # noqa: F401 (sets legacy Keras before tensorflow_datasets imports it)
+
+import tensorflow_datasets as tfds  # isort: skip
+
+
+@dataclass(eq=False)
+class PreparedConfig(tfds.core.BuilderConfig):
+    """What to prepare; its name is the content's fingerprint and the resize rule, so nothing goes stale.
+
+    Attributes:
+        entries: Readable images with their splits.
+        rule: The resize rule.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    rule: ResizeRule | None = None
+
+
+class _PreparedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """What the builders share; subclasses say which data set they are."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    SOURCE = ""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        source, size = SOURCES[self.SOURCE], self.builder_config.rule.size
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=f"{source.title}. Licence: {source.licence}. Source: {source.page}.",
+            citation=source.citation,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
+                    "label": tfds.features.ClassLabel(names=list(LABELS)),
+                    "path": tfds.features.Text(),
+                    "source": tfds.features.Text(),
+                    "pixel_hash": tfds.features.Text(),
+                }
+            ),
+            supervised_keys=("image", "label"),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
+        present = {e.record.split for e in self.builder_config.entries}
+        return {split: self._generate_examples(split) for split in SPLITS if split in present}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
+        from PIL import Image
+
+        for entry in self.builder_config.entries:
+            record = entry.record
+            if record.split != split:
+                continue
+            try:
+                pixels = load_image(record.file, self.builder_config.rule)
+            except ImageError:  # changed since it was indexed; the next run sees the change
+                continue
+            png = io.BytesIO()
+            Image.fromarray(pixels).save(png, "PNG", compress_level=1)
+            yield (
+                record.path,
+                {
+                    "image": png.getvalue(),
+                    "label": record.label,
+                    "path": record.path.encode("utf-8", "backslashreplace").decode(),
+                    "source": record.source,
+                    "pixel_hash": entry.pixel_hash,
+                },
+            )
+
+
+class Cifake(_PreparedBuilder):
+    """CIFAKE."""
+
+    SOURCE = "cifake"
+
+
+class Dffd(_PreparedBuilder):
+    """Diverse Fake Face Dataset."""
+
+    SOURCE = "dffd"
+
+
+class Cocofake(_PreparedBuilder):
+    """COCOFake."""
+
+    SOURCE = "cocofake"
+
+
+class Folder(_PreparedBuilder):
+    """Any REAL/FAKE tree."""
+
+    SOURCE = "folder"
+
+
+class Manifest(_PreparedBuilder):
+    """A CSV of paths and labels."""
+
+    SOURCE = "manifest"
+
+
+class Sample(_PreparedBuilder):
+    """The data set that is made on the spot."""
+
+    SOURCE = "sample"
+
+
+BUILDERS = {b.SOURCE: b for b in (Cifake, Dffd, Cocofake, Folder, Manifest, Sample)}
