@@ -254,7 +254,7 @@ class _ChannelLayer(tf.keras.layers.Layer):
     function = None
 
     def __init__(self, variant: str = "paper", **kwargs):  # noqa: ANN003
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         self.variant = _check_variant(variant)
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
@@ -292,7 +292,7 @@ class ForensicChannels(tf.keras.layers.Layer):
     """:func:`add_channels` as a layer: [N, H, W, 3] in [0, 255] -> [N, H, W, C] float32."""
 
     def __init__(self, channels: tuple[str, ...] = ("rgb", "fft", "lbp"), variant: str = "paper", **kwargs):  # noqa: ANN003
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         self.channels = parse_channels(channels)
         self.variant = _check_variant(variant)
 

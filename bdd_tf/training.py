@@ -468,8 +468,9 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError("FREEZE=1 keeps the backbone as it is, so it needs INIT= with trained weights.")
     run = run_named(args.run or config.default_name, args.runs_dir)
     train(config, run, runs_dir=args.runs_dir)
-    from bdd_tf import evaluation
+    from bdd_tf import evaluation, figures
 
+    figures.training_history(run.figures / "history.png", run.history, title=run.name)
     evaluation.evaluate_run(run, "validation")
     say(f"next: make evaluate RUN={run.name}; make convert RUN={run.name}")
     return 0

@@ -77,6 +77,7 @@ class Move(layers.Layer):
         return x + self.bias
 
 
+@tf.keras.utils.register_keras_serializable("bdd_tf")
 class _UnitInterval(tf.keras.constraints.Constraint):
     def __call__(self, w: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(w, 0.0, 1.0)

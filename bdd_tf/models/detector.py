@@ -28,6 +28,7 @@ class Normalise(tf.keras.layers.Layer):
         return x * scale - np.array(IMAGENET_MEAN, np.float32) * scale
 
 
+@tf.keras.utils.register_keras_serializable("bdd_tf")
 class _AdapterInitializer(tf.keras.initializers.Initializer):
     """Identity on RGB and a little of each further channel, so that a pretrained backbone starts on images."""
 
