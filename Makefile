@@ -1,0 +1,63 @@
+# bdd_tf: `make` lists the targets. Each one that needs Python makes .venv once and reuses it.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+BDD := $(VENV)/bin/bdd
+READY := $(VENV)/.ready
+
+DATASET ?= cifake
+SPLIT ?= test
+
+# Options that are given become arguments; others keep bdd's defaults.
+option = $(if $($(1)),--$(2) "$($(1))")
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint train evaluate convert detect data report coverage clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else f"bdd_tf needs Python 3.11 or 3.12; $(PYTHON) is {v[0]}.{v[1]}. Give another one with PYTHON=.")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q -r requirements.txt
+	$(PY) -m pip install -q --no-deps -e .
+	@touch $@
+
+setup: $(READY) ## make .venv with every dependency
+
+demo: $(READY) ## everything on made-up data in a few minutes: data, training, .tflite, detection
+	$(PY) -m bdd_tf.demo
+
+test: $(READY) ## run the tests
+	$(PY) -m pytest $(ARGS)
+
+coverage: $(READY) ## run the tests, with line coverage
+	$(PY) -m pytest --cov --cov-report=term
+
+lint: $(READY) ## ruff: lint and format check
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+train: $(READY) ## train: DATASET=cifake [DATA_DIR= BACKBONE= CHANNELS= RESOLUTION= EPOCHS= BATCH= INIT= FREEZE=1 RUN=]
+	$(BDD) train --dataset $(DATASET) $(call option,DATA_DIR,data-dir) $(call option,BACKBONE,backbone) \
+	  $(call option,CHANNELS,channels) $(call option,RESOLUTION,resolution) $(call option,EPOCHS,epochs) \
+	  $(call option,BATCH,batch) $(call option,INIT,init) $(call option,FREEZE,freeze) $(call option,RUN,run) $(ARGS)
+
+evaluate: $(READY) ## metrics and figures: RUN=name [SPLIT=test DATA_DIR=]
+	$(BDD) evaluate $(call option,RUN,run) --split $(SPLIT) $(call option,DATA_DIR,data-dir) $(ARGS)
+
+convert: $(READY) ## write runs/RUN/model.tflite: RUN=name
+	$(BDD) convert $(call option,RUN,run) $(ARGS)
+
+detect: $(READY) ## which are fake? IMAGE=file-or-folder [MODEL=model.tflite or RUN=name]
+	$(BDD) detect $(IMAGE) $(call option,MODEL,model) $(call option,RUN,run) $(ARGS)
+
+data: $(READY) ## what is in a data set: DATASET=cifake [DATA_DIR=]
+	$(BDD) data check $(DATASET) $(call option,DATA_DIR,data-dir) $(ARGS)
+
+report: $(READY) ## one table over all runs
+	$(BDD) report $(ARGS)
+
+clean: ## remove .venv and derived data; runs/ stays
+	rm -rf $(VENV) data/cache build *.egg-info
