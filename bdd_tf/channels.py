@@ -57,9 +57,13 @@ def parse_channels(text: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
         if name not in CHANNELS:
             raise one_of("channel", name, CHANNELS)
     if len(set(names)) != len(names):
-        raise UsageError(f"channels {','.join(names)!r} name one twice; give each of {', '.join(CHANNELS)} once.")
+        raise UsageError(
+            f"channels {','.join(names)!r} name one twice; give each of {', '.join(CHANNELS)} once."
+        )
     if "rgb" not in names:
-        raise UsageError(f"channels {','.join(names)!r} lack 'rgb'; the others are added beside it: rgb,fft,lbp.")
+        raise UsageError(
+            f"channels {','.join(names)!r} lack 'rgb'; the others are added beside it: rgb,fft,lbp."
+        )
     return tuple(n for n in CHANNELS if n in names)
 
 
@@ -253,7 +257,7 @@ class _ChannelLayer(tf.keras.layers.Layer):
 
     function = None
 
-    def __init__(self, variant: str = "paper", **kwargs):  # noqa: ANN003
+    def __init__(self, variant: str = "paper", **kwargs):
         super().__init__(**kwargs)
         self.variant = _check_variant(variant)
 
@@ -291,7 +295,7 @@ class SobelMagnitude(_ChannelLayer):
 class ForensicChannels(tf.keras.layers.Layer):
     """:func:`add_channels` as a layer: [N, H, W, 3] in [0, 255] -> [N, H, W, C] float32."""
 
-    def __init__(self, channels: tuple[str, ...] = ("rgb", "fft", "lbp"), variant: str = "paper", **kwargs):  # noqa: ANN003
+    def __init__(self, channels: tuple[str, ...] = ("rgb", "fft", "lbp"), variant: str = "paper", **kwargs):
         super().__init__(**kwargs)
         self.channels = parse_channels(channels)
         self.variant = _check_variant(variant)

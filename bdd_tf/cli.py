@@ -40,7 +40,9 @@ def _load(verb: str):  # noqa: ANN202 (a module)
         if missing == "bdd_tf":
             raise
         extra = _EXTRA_OF.get(missing, "train")
-        raise BddError(f"bdd {verb} needs {missing}, which is not installed: pip install 'bdd_tf[{extra}]'.") from error
+        raise BddError(
+            f"bdd {verb} needs {missing}, which is not installed: pip install 'bdd_tf[{extra}]'."
+        ) from error
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -124,16 +124,18 @@ class Experiment:
         default, checked = cls(), {}
         for key, value in values.items():
             expected = getattr(default, key)
-            if isinstance(expected, tuple) and isinstance(value, list) and all(isinstance(v, str) for v in value):
+            if (
+                isinstance(expected, tuple)
+                and isinstance(value, list)
+                and all(isinstance(v, str) for v in value)
+            ):
                 value = tuple(value)
             elif isinstance(expected, float) and isinstance(value, int) and not isinstance(value, bool):
                 value = float(value)
             elif expected is not None and (
                 not isinstance(value, type(expected)) or isinstance(value, bool) != isinstance(expected, bool)
             ):
-                raise UsageError(
-                    f"{where}: {key} must be of type {type(expected).__name__}; got {value!r}."
-                )
+                raise UsageError(f"{where}: {key} must be of type {type(expected).__name__}; got {value!r}.")
             checked[key] = value
         return cls(**checked)
 
@@ -222,7 +224,7 @@ def _paper_rows() -> dict[str, dict]:
 PRESETS = {"scratch": SCRATCH, "paper": PAPER, **_paper_rows()}
 
 
-def experiment(preset: str | None = None, **given) -> Experiment:  # noqa: ANN003 (fields of Experiment)
+def experiment(preset: str | None = None, **given) -> Experiment:
     """An experiment from a preset and what the user set.
 
     Args:

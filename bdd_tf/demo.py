@@ -62,7 +62,9 @@ def demonstrate(runs_dir: Path, epochs: int = EPOCHS) -> dict:
             print(f"  {word:4}  {score:.3f}  truly {detector.labels[item.label]:4}  {item.path}")
     _draw_channels(run.figures / "channels.png", load_image(data.file(chosen[0].path), config.rule))
     if document["auc"] is None or document["auc"] < AUC_LIMIT:
-        raise BddError(f"the demo's test AUC is {document['auc']}, under {AUC_LIMIT}: the detector did not learn.")
+        raise BddError(
+            f"the demo's test AUC is {document['auc']}, under {AUC_LIMIT}: the detector did not learn."
+        )
     return {
         "training": f"{trained:.0f} s, {config.epochs} epochs of {data.size('train')} images",
         "test accuracy": f"{document['accuracy']:.4f}  ({document['images']} images)",

@@ -21,7 +21,9 @@ from bdd_tf.runs import RUNS_DIR, Run, existing_run
 from bdd_tf.training import load_trained
 
 
-def predict(model: tf.keras.Model, data: DataSet, split: str, batch: int = 128) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    model: tf.keras.Model, data: DataSet, split: str, batch: int = 128
+) -> tuple[np.ndarray, np.ndarray]:
     """Fake probabilities of a split.
 
     Args:
@@ -50,7 +52,12 @@ def validated_threshold(run: Run) -> float:
 
 
 def evaluate_run(
-    run: Run, split: str = "test", *, dataset: str | None = None, data_dir: str | None = None, bootstrap: int = 1000
+    run: Run,
+    split: str = "test",
+    *,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    bootstrap: int = 1000,
 ) -> dict:
     """Score a split; write scores, metrics and figures into the run folder.
 

@@ -9,7 +9,6 @@ import sys
 
 from bdd_tf.errors import BddError
 
-
 KERAS_3_FIRST = (
     "TensorFlow was imported with Keras 3 before bdd_tf, and Larq needs legacy Keras: set the environment "
     "variable TF_USE_LEGACY_KERAS=1, or import bdd_tf's modules before tensorflow."

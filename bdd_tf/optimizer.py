@@ -18,7 +18,7 @@ class AdamW(tf.keras.optimizers.legacy.Adam):
         decay_filter: ``decay_filter(variable name) -> bool``.
     """
 
-    def __init__(self, learning_rate=1e-3, weight_decay: float = 0.0, decay_filter=None, **kwargs):  # noqa: ANN001, ANN003
+    def __init__(self, learning_rate=1e-3, weight_decay: float = 0.0, decay_filter=None, **kwargs):  # noqa: ANN001
         super().__init__(learning_rate=learning_rate, name="AdamW", **kwargs)
         self.weight_decay = weight_decay
         self.decay_filter = decay_filter or (lambda name: True)

@@ -181,7 +181,9 @@ class Trainer:
         self.updates = max(self.steps // config.accumulate, 1)
         self.model = build(config)
         if config.init:
-            say(f"initialised {initialise_from(self.model, config.init, runs_dir)} weights from {config.init}")
+            say(
+                f"initialised {initialise_from(self.model, config.init, runs_dir)} weights from {config.init}"
+            )
         if config.freeze:
             freeze_backbone(self.model)
         self.logits = logits(self.model)
@@ -206,7 +208,9 @@ class Trainer:
         smooth = self.config.label_smoothing
         targets = labels * (1 - smooth) + 0.5 * smooth
         return tf.reduce_mean(
-            tf.nn.weighted_cross_entropy_with_logits(targets, logit, tf.constant(self.positive_weight, tf.float32))
+            tf.nn.weighted_cross_entropy_with_logits(
+                targets, logit, tf.constant(self.positive_weight, tf.float32)
+            )
         )
 
     def _update_step(self, images: tf.Tensor, labels: tf.Tensor, apply: bool) -> None:
@@ -339,7 +343,9 @@ class Trainer:
 def _decays(name: str) -> bool:
     """Whether a variable decays: float kernels only (see :class:`bdd_tf.optimizer.AdamW`)."""
     leaf = name.split("/")[-1].split(":")[0]
-    return leaf in ("kernel", "depthwise_kernel") and ".conv/" not in name or "feature.0.conv/kernel" in name
+    return (
+        leaf in ("kernel", "depthwise_kernel") and ".conv/" not in name
+    ) or "feature.0.conv/kernel" in name
 
 
 def write_history(path: Path, rows: list[dict]) -> None:
@@ -358,7 +364,8 @@ def read_history(path: Path) -> list[dict]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [
-        {k: (int(v) if k in ("epoch", "images") else float(v) if v else None) for k, v in r.items()} for r in rows
+        {k: (int(v) if k in ("epoch", "images") else float(v) if v else None) for k, v in r.items()}
+        for r in rows
     ]
 
 
@@ -389,7 +396,10 @@ def train(config: Experiment, run: Run, *, runs_dir: Path = Path(RUNS_DIR)) -> l
         raise UsageError(f"{run.path} exists and is no run folder; choose another name with RUN=.")
     # Everything that can be wrong with the request is found before anything is written.
     data = load_dataset(
-        config.dataset, rule=config.rule, data_dir=config.data_dir, validation_fraction=config.validation_fraction
+        config.dataset,
+        rule=config.rule,
+        data_dir=config.data_dir,
+        validation_fraction=config.validation_fraction,
     )
     for split in ("train", "validation"):
         if not data.size(split):
@@ -429,7 +439,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--init", help="run, or .weights.h5 file, to start from")
     parser.add_argument("--freeze", type=int, choices=(0, 1), help="1: train adapter and classifier only")
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--preset", help="scratch, paper, or a row of the paper's tables (paper-cifake-t ...)")
+    parser.add_argument(
+        "--preset", help="scratch, paper, or a row of the paper's tables (paper-cifake-t ...)"
+    )
     parser.add_argument("--config", type=Path, help="a config.yaml to start from instead of a preset")
     parser.add_argument("--run", help="name of the run; default from data set, backbone, channels and size")
     parser.add_argument("--runs-dir", type=Path, default=Path(RUNS_DIR))

@@ -17,7 +17,6 @@ import numpy as np
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.operations import flat_layers, is_binary
 
-
 _LOWEST = -1e30
 
 

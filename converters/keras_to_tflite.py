@@ -139,7 +139,9 @@ def check_operators(model: tf.keras.Model, parsed: TfliteModel) -> None:
     expected = sum(is_binary(layer) for layer in flat_layers(model))
     found = operator_counts(parsed).get("LceBconv2d", 0)
     if found != expected:
-        raise BddError(f"the network has {expected} binary convolutions, its file {found} LceBconv2d; not written.")
+        raise BddError(
+            f"the network has {expected} binary convolutions, its file {found} LceBconv2d; not written."
+        )
     for graph in parsed.subgraphs:
         for op in graph.operators:
             if op.name not in ("CONV_2D", "DEPTHWISE_CONV_2D"):
@@ -149,7 +151,9 @@ def check_operators(model: tf.keras.Model, parsed: TfliteModel) -> None:
             if values.size > 64:
                 filters = np.abs(values.reshape(weights.shape[0], -1))
                 if filters.shape[1] > 8 and np.all(filters == filters[:, :1]):
-                    raise BddError(f"tensor {weights.name} holds binary weights in a float {op.name}; not written.")
+                    raise BddError(
+                        f"tensor {weights.name} holds binary weights in a float {op.name}; not written."
+                    )
 
 
 def compare(model: tf.keras.Model, content: bytes, images: np.ndarray, threshold: float) -> Agreement:
@@ -236,7 +240,9 @@ def _check_images(config: Experiment) -> np.ndarray:
         return photographs(CHECK_IMAGES, config.resolution)
 
 
-def convert_run(name: str, runs_dir: Path = Path(RUNS_DIR)) -> tuple[Path, TfliteModel, Operations, Agreement]:
+def convert_run(
+    name: str, runs_dir: Path = Path(RUNS_DIR)
+) -> tuple[Path, TfliteModel, Operations, Agreement]:
     """Write a run's ``model.tflite`` with its threshold and metrics inside."""
     from bdd_tf.evaluation import validated_threshold
 
@@ -256,7 +262,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bdd convert`."""
     parser.add_argument("--run", help="run whose model.tflite to write")
     parser.add_argument("--runs-dir", type=Path, default=Path(RUNS_DIR))
-    parser.add_argument("--untrained", action="store_true", help="random, BN-calibrated weights, to know speed and size")
+    parser.add_argument(
+        "--untrained", action="store_true", help="random, BN-calibrated weights, to know speed and size"
+    )
     parser.add_argument("--backbone", default="bnext-t", help="with --untrained")
     parser.add_argument("--resolution", type=int, default=224, help="with --untrained")
     parser.add_argument("--channels", default="rgb,fft,lbp", help="with --untrained")

@@ -6,14 +6,16 @@ nothing but lossless PNG, so a network is trained on exactly the pixels that det
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bdd_tf.datasets.index import SPLITS, Entry
+from bdd_tf.datasets.index import SPLITS, Entry, Record
 from bdd_tf.datasets.sources import SOURCES
 from bdd_tf.edge.images import ImageError, ResizeRule, load_image
 from bdd_tf.edge.labels import LABELS
+from bdd_tf.errors import BddError
 from bdd_tf.legacy_keras import tf  # noqa: F401 (sets legacy Keras before tensorflow_datasets imports it)
 
 import tensorflow_datasets as tfds  # isort: skip
@@ -30,6 +32,11 @@ class PreparedConfig(tfds.core.BuilderConfig):
 
     entries: tuple[Entry, ...] = ()
     rule: ResizeRule | None = None
+
+
+def stored_path(record: Record) -> str:
+    """A record's path as it is stored: file names that are no UTF-8 are escaped."""
+    return record.path.encode("utf-8", "backslashreplace").decode()
 
 
 class _PreparedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -68,17 +75,24 @@ class _PreparedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             if record.split != split:
                 continue
             try:
-                pixels = load_image(record.file, self.builder_config.rule)
-            except ImageError:  # changed since it was indexed; the next run sees the change
-                continue
+                content = record.file.read_bytes()
+            except OSError:
+                content = b""
+            if hashlib.sha256(content).hexdigest() != entry.file_hash:
+                # Going on would keep other images under this content's fingerprint.
+                raise BddError(f"{record.file} changed while it was being prepared; run again.")
+            try:
+                pixels = load_image(content, self.builder_config.rule)
+            except ImageError as error:
+                raise BddError(f"{record.file} cannot be prepared: {error}.") from error
             png = io.BytesIO()
             Image.fromarray(pixels).save(png, "PNG", compress_level=1)
             yield (
-                record.path,
+                stored_path(record),
                 {
                     "image": png.getvalue(),
                     "label": record.label,
-                    "path": record.path.encode("utf-8", "backslashreplace").decode(),
+                    "path": stored_path(record),
                     "source": record.source,
                     "pixel_hash": entry.pixel_hash,
                 },

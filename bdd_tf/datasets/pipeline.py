@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import io
+import json
+import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
+from bdd_tf.config import write_atomically
+from bdd_tf.datasets import augment as augmenting
 from bdd_tf.datasets import builders
-from bdd_tf.datasets.index import Entry, assign_splits, counts, fingerprint, index
+from bdd_tf.datasets.index import SPLITS, Entry, assign_splits, cache_folder, counts, fingerprint, index
 from bdd_tf.datasets.sources import records_of
 from bdd_tf.edge.images import ResizeRule
+from bdd_tf.edge.labels import LABELS
 from bdd_tf.errors import BddError, UsageError, one_of
 from bdd_tf.legacy_keras import tf
 
 import tensorflow_datasets as tfds  # isort: skip
 
-AUGMENTATIONS = ("flip", "vflip", "rot90", "crop", "jitter")
 #: Splits up to this size are kept in memory and shuffled perfectly; larger ones stream from disk.
 MEMORY_BYTES = 2 * 1024**3
 #: Encoded images that a streamed split shuffles over.
 SHUFFLE_BUFFER = 20_000
-
-
-def cache_folder() -> Path:
-    """Where indexes, unpacked archives and prepared data are kept: ``BDD_CACHE``, or ``data/cache`` here."""
-    return Path(os.environ.get("BDD_CACHE") or Path("data") / "cache")
+_FILES = "files.json"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,20 @@ class Item:
     pixel_hash: str
 
 
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time, where the system can lock files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            import fcntl
+        except ImportError:
+            fcntl = None
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class DataSet:
     """Indexed, split and prepared images.
 
@@ -57,6 +73,11 @@ class DataSet:
         skipped: Its unreadable ones.
         rule: The resize rule.
         cache: Where prepared data are kept.
+
+    Attributes:
+        counts: Images per split and class, ``{"train": {REAL: n, FAKE: m}, ...}``.
+        fingerprint: Hash of names, labels, splits and file contents.
+        skipped: The unreadable images, each with its ``error``.
     """
 
     def __init__(self, name: str, entries: list[Entry], skipped: list[Entry], rule: ResizeRule, cache: Path):
@@ -65,23 +86,72 @@ class DataSet:
         self.fingerprint = fingerprint(entries)
         self.counts = counts(entries)
         self._arrays: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._files = {e.record.path.encode("utf-8", "backslashreplace").decode(): e.record.file for e in entries}
-        config = builders.PreparedConfig(
+        self._items: dict[str, list[Item]] = {}
+        self._files: dict[str, Path] = {}
+        self._prepared = cache / "prepared"
+        self._config = builders.PreparedConfig(
             name=f"{self.fingerprint}-{rule.size}-{rule.shorter_side}-{rule.interpolation}",
             entries=tuple(entries),
             rule=rule,
         )
-        self._builder = builders.BUILDERS[name](config=config, data_dir=str(cache / "prepared"))
+        self._builder = self._new_builder()
+
+    def _new_builder(self) -> tfds.core.GeneratorBasedBuilder:
+        # It warns of every configuration that is not in its catalogue.
+        level = logging.get_verbosity()
+        logging.set_verbosity(logging.ERROR)
+        try:
+            return builders.BUILDERS[self.name](config=self._config, data_dir=str(self._prepared))
+        finally:
+            logging.set_verbosity(level)
+
+    @property
+    def folder(self) -> Path:
+        """Where the prepared images are kept."""
+        return Path(self._builder.data_path)
+
+    def is_prepared(self) -> bool:
+        """Whether a preparation was finished and its files still have their sizes."""
+        try:
+            sizes = json.loads((self.folder / _FILES).read_text())
+            return all((self.folder / name).stat().st_size == size for name, size in sizes.items())
+        except (OSError, ValueError, AttributeError):
+            return False
 
     def prepare(self) -> None:
-        """Resize and write every image once; a killed preparation starts again."""
-        if not (Path(self._builder.data_path) / "dataset_info.json").is_file():
+        """Resize and write every image once; what a killed preparation left is thrown away.
+
+        Raises:
+            BddError: If a file changed meanwhile, or the disk is full.
+        """
+        if self.is_prepared():
+            return
+        with _locked(self._prepared / self.name / f".{self._config.name}.lock"):
+            if self.is_prepared():  # by whom we waited for
+                return
+            shutil.rmtree(self.folder.parent, ignore_errors=True)
+            self._builder = self._new_builder()
             print(
                 f"preparing {len(self.entries)} images of {self.name} at {self.rule.size} px", file=sys.stderr
             )
             if not sys.stderr.isatty():
                 tfds.disable_progress_bar()
-        self._builder.download_and_prepare()
+            settings = tfds.download.DownloadConfig(try_download_gcs=False, compute_stats="skip")
+            try:
+                # tfds talks of downloads, on standard output, which belongs to results.
+                with contextlib.redirect_stdout(io.StringIO()):
+                    self._builder.download_and_prepare(
+                        download_dir=str(self._prepared / ".downloads"), download_config=settings
+                    )
+            except BddError:
+                raise
+            except (OSError, tf.errors.OpError) as error:
+                raise BddError(f"{self.name} cannot be prepared in {self._prepared}: {error}.") from error
+            finally:
+                shutil.rmtree(self._prepared / ".downloads", ignore_errors=True)
+            # Written last: a folder without it is not believed.
+            sizes = {p.name: p.stat().st_size for p in sorted(self.folder.iterdir())}
+            write_atomically(self.folder / _FILES, json.dumps(sizes, indent=1).encode())
 
     def size(self, split: str) -> int:
         """Number of images in a split."""
@@ -89,9 +159,13 @@ class DataSet:
 
     def file(self, path: str) -> Path:
         """The original file of an item's path."""
+        if not self._files:
+            self._files = {builders.stored_path(e.record): e.record.file for e in self.entries}
         return self._files[path]
 
-    def _examples(self, split: str, decode: bool = True, **options) -> tf.data.Dataset:  # noqa: ANN003
+    def _examples(
+        self, split: str, *, decode: bool = True, shuffle_files: bool = False, shuffle_seed: int | None = None
+    ) -> tf.data.Dataset:
         if not self.size(split):
             raise UsageError(
                 f"data set {self.name} has no images in split {split!r}; it has "
@@ -101,24 +175,25 @@ class DataSet:
         return self._builder.as_dataset(
             split=split,
             decoders=None if decode else {"image": tfds.decode.SkipDecoding()},
-            read_config=tfds.ReadConfig(try_autocache=False, **options),
+            shuffle_files=shuffle_files,
+            read_config=tfds.ReadConfig(try_autocache=False, shuffle_seed=shuffle_seed),
         )
 
     def items(self, split: str) -> list[Item]:
         """A split's images in the order of :meth:`eval_batches`."""
-        return self._items(split)
-
-    def _items(self, split: str) -> list[Item]:
-        if split not in self._item_cache:
-            self._item_cache[split] = [
+        if split not in self._items:
+            examples = tfds.as_numpy(self._examples(split, decode=False))
+            self._items[split] = [
                 Item(e["path"].decode(), int(e["label"]), e["source"].decode(), e["pixel_hash"].decode())
-                for e in tfds.as_numpy(self._examples(split, decode=False))
+                for e in self._read(examples)
             ]
-        return self._item_cache[split]
+        return self._items[split]
 
-    @cached_property
-    def _item_cache(self) -> dict[str, list[Item]]:
-        return {}
+    def _read(self, examples: Iterator) -> Iterator:
+        try:
+            yield from examples
+        except tf.errors.OpError as error:
+            raise BddError(f"{self.folder} is damaged ({error.message}); remove it and run again.") from error
 
     def in_memory(self, split: str) -> bool:
         """Whether a split fits :data:`MEMORY_BYTES`."""
@@ -130,14 +205,10 @@ class DataSet:
             count, side = self.size(split), self.rule.size
             images, labels = np.empty((count, side, side, 3), np.uint8), np.empty((count, 1), np.float32)
             start = 0
-            for batch in tfds.as_numpy(self._examples(split).batch(512)):
+            for batch in self._read(tfds.as_numpy(self._examples(split).batch(512))):
                 stop = start + len(batch["label"])
                 images[start:stop], labels[start:stop, 0] = batch["image"], batch["label"]
                 start = stop
-            if start != count:
-                raise BddError(
-                    f"{count - start} images of {self.name} changed while they were being prepared; run again."
-                )
             self._arrays[split] = images, labels
         return self._arrays[split]
 
@@ -157,29 +228,32 @@ class DataSet:
             Batches of uint8 images [B, S, S, 3] and float32 labels [B, 1].
 
         Raises:
-            UsageError: For an unknown augmentation.
+            UsageError: For an unknown augmentation, a batch below 1 or a negative skip.
         """
-        for name in augment:
-            if name not in AUGMENTATIONS:
-                raise one_of("augmentation", name, AUGMENTATIONS)
-        steps = self.size("train") // batch
-        plain = self._memory_batches if self.in_memory("train") else self._streamed_batches
-        batches = plain(batch, steps, seed, epoch, skip)
-        if augment:
-            numbers = tf.data.Dataset.range(skip, steps)
-            batches = tf.data.Dataset.zip((batches, numbers)).map(
-                lambda pair, number: (
-                    augmented(pair[0], augment, tf.stack([tf.constant(seed, tf.int64), epoch * 1_000_003 + number])),
-                    pair[1],
-                ),
-                num_parallel_calls=1,
-                deterministic=True,
-            )
-        return batches.prefetch(4)
+        augmenting.check_names(augment)
+        if batch < 1 or skip < 0:
+            raise UsageError(f"batch must be at least 1 and skip at least 0; got {batch} and {skip}.")
+        steps, side = self.size("train") // batch, self.rule.size
+        numbers = augmenting.draws(seed, epoch, steps * batch)[skip * batch :]
+        picked = self._picked if self.in_memory("train") else self._streamed
+        images = picked(batch, steps, seed, epoch, skip)
 
-    def _memory_batches(self, batch: int, steps: int, seed: int, epoch: int, skip: int) -> tf.data.Dataset:
+        def change(x: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+            return augmenting.augment(x, numbers, augment)
+
+        def changed(pair: tuple[tf.Tensor, tf.Tensor], numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            x = tf.numpy_function(change, [pair[0], numbers], tf.uint8, stateful=False)
+            return tf.ensure_shape(x, (batch, side, side, 3)), pair[1]
+
+        if augment:
+            numbers = tf.data.Dataset.from_tensor_slices(numbers).batch(batch, drop_remainder=True)
+            images = tf.data.Dataset.zip((images, numbers)).map(changed)
+        return images.prefetch(4)
+
+    def _picked(self, batch: int, steps: int, seed: int, epoch: int, skip: int) -> tf.data.Dataset:
+        """Batches from memory, in a perfect shuffle."""
         images, labels = self.arrays("train")
-        order = np.random.default_rng([seed, epoch]).permutation(len(images))[skip * batch : steps * batch]
+        order = np.random.default_rng([seed, epoch, 0]).permutation(len(images))[skip * batch : steps * batch]
 
         def pick(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return images[rows], labels[rows]
@@ -190,15 +264,11 @@ class DataSet:
 
         return tf.data.Dataset.from_tensor_slices(order).batch(batch, drop_remainder=True).map(fetch)
 
-    def _streamed_batches(self, batch: int, steps: int, seed: int, epoch: int, skip: int) -> tf.data.Dataset:
-        mixed = int(np.random.default_rng([seed, epoch]).integers(2**31))
-        examples = self._builder.as_dataset(
-            split="train",
-            shuffle_files=True,
-            decoders={"image": tfds.decode.SkipDecoding()},
-            read_config=tfds.ReadConfig(shuffle_seed=mixed, try_autocache=False),
-        )
+    def _streamed(self, batch: int, steps: int, seed: int, epoch: int, skip: int) -> tf.data.Dataset:
+        """Batches from disk: files in random order, then a shuffle over :data:`SHUFFLE_BUFFER` images."""
+        mixed = int(np.random.default_rng([seed, epoch, 0]).integers(2**31))
         side = self.rule.size
+        examples = self._examples("train", decode=False, shuffle_files=True, shuffle_seed=mixed)
 
         def decode(png: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = tf.io.decode_png(png, channels=3)
@@ -206,9 +276,9 @@ class DataSet:
 
         return (
             examples.map(lambda e: (e["image"], e["label"]))
-            .shuffle(SHUFFLE_BUFFER, seed=mixed)
+            .shuffle(SHUFFLE_BUFFER, seed=mixed, reshuffle_each_iteration=False)
             .skip(skip * batch)
-            .take((steps - skip) * batch)
+            .take(max(steps - skip, 0) * batch)
             .map(decode, num_parallel_calls=2, deterministic=True)
             .batch(batch, drop_remainder=True)
         )
@@ -222,58 +292,28 @@ class DataSet:
         return examples.batch(batch).prefetch(2)
 
     def leaked(self, split: str = "test", into: tuple[str, ...] = ("train", "validation")) -> set[str]:
-        """Pixel hashes of a split's images that are pixel-identical to images of other splits."""
+        """Pixel hashes of a split's images that are pixel-identical to images of other splits.
+
+        Args:
+            split: The split that should be new to the network.
+            into: The splits that training saw.
+
+        Returns:
+            The hashes, to be looked up in :attr:`Item.pixel_hash`.
+
+        Raises:
+            UsageError: For an unknown split.
+        """
+        for name in (split, *into):
+            if name not in SPLITS:
+                raise one_of("split", name, SPLITS)
         elsewhere = {e.pixel_hash for e in self.entries if e.record.split in into}
         return {e.pixel_hash for e in self.entries if e.record.split == split} & elsewhere
 
 
-def augmented(images: tf.Tensor, names: tuple[str, ...], seed: tf.Tensor) -> tf.Tensor:
-    """Randomly changed images, the same for the same seed.
-
-    Args:
-        images: uint8 [B, S, S, 3].
-        names: Names from :data:`AUGMENTATIONS`: ``flip``, ``vflip`` (each for half of the images), ``rot90``
-            (a quarter turn either way, for half), ``crop`` (up to S/8 of reflected margin), ``jitter``
-            (brightness, contrast and saturation within 20 %).
-        seed: int64 [2].
-
-    Returns:
-        uint8 [B, S, S, 3].
-    """
-    count, side = tf.shape(images)[0], images.shape[1]
-
-    def uniform(salt: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
-        return tf.random.stateless_uniform([count, 1, 1, 1], seed + [0, salt * 7_919], low, high)
-
-    if "flip" in names:
-        images = tf.where(uniform(1) < 0.5, images[:, :, ::-1], images)
-    if "vflip" in names:
-        images = tf.where(uniform(2) < 0.5, images[:, ::-1], images)
-    if "rot90" in names:
-        turned, draw = tf.transpose(images, [0, 2, 1, 3]), uniform(3)
-        images = tf.where(draw < 0.25, turned[:, ::-1], tf.where(draw < 0.5, turned[:, :, ::-1], images))
-    if "crop" in names:
-        margin = max(side // 8, 1)
-        padded = tf.pad(images, [[0, 0], [margin, margin], [margin, margin], [0, 0]], mode="REFLECT")
-        for axis, salt in ((1, 4), (2, 5)):
-            offset = tf.cast(uniform(salt, 0, 2 * margin + 1)[:, 0, 0], tf.int32)
-            padded = tf.gather(padded, offset + tf.range(side)[None], axis=axis, batch_dims=1) if axis == 1 else (
-                tf.transpose(
-                    tf.gather(
-                        tf.transpose(padded, [0, 2, 1, 3]), offset + tf.range(side)[None], axis=1, batch_dims=1
-                    ),
-                    [0, 2, 1, 3],
-                )
-            )
-        images = padded
-    if "jitter" in names:
-        x = tf.cast(images, tf.float32) * uniform(6, 0.8, 1.2)
-        mean = tf.reduce_mean(x, axis=[1, 2, 3], keepdims=True)
-        x = mean + (x - mean) * uniform(7, 0.8, 1.2)
-        luma = tf.reduce_mean(x, axis=3, keepdims=True)
-        x = luma + (x - luma) * uniform(8, 0.8, 1.2)
-        images = tf.cast(tf.clip_by_value(tf.round(x), 0, 255), tf.uint8)
-    return images
+def leaked_into(data: DataSet, split: str = "test", of: str = "train") -> set[str]:
+    """:meth:`DataSet.leaked`, where validation, which chose the weights, goes with train."""
+    return data.leaked(split, ("train", "validation") if of == "train" and split != "validation" else (of,))
 
 
 def load_dataset(
@@ -310,9 +350,15 @@ def load_dataset(
     split = assign_splits(entries, validation_fraction)
     table = counts(split)
     for part in ("train", "test"):
-        for label, word in enumerate(("REAL", "FAKE")):
+        for label, word in enumerate(LABELS):
             if not table[part][label]:
-                raise UsageError(f"data set {name} has no readable {word} images in its {part} split.")
+                carved = all(e.record.split is None for e in entries)
+                hint = (
+                    f" Its {len(split)} images are too few to divide by chance: give train and test folders."
+                    if carved
+                    else ""
+                )
+                raise UsageError(f"data set {name} has no readable {word} images in its {part} split.{hint}")
     data = DataSet(name, split, skipped, rule, cache)
     data.prepare()
     return data

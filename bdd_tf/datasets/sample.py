@@ -1,15 +1,15 @@
-"""The `sample` data set, made on the spot: crops of photographs, and the same crops through a small decoder.
+"""The `sample` data set, made on the spot: crops of photographs, and crops that went through a small decoder.
 
-REAL are crops of photographs that lie in scikit-image's wheel. FAKE are further crops, passed through an
-auto-encoder whose decoder is a transposed convolution with overlapping kernels, as in the generators whose
-spectra this project looks at: principal components of 8 x 8 patches at stride 4 as code, the finer part of the
-code drawn at random as a generator makes up detail, and a least-squares decoder that lays the patches over
-each other. The mean, contrast and energy of a crop survive; the lattice of the decoder stays in the spectrum.
+REAL are crops of photographs that lie in scikit-image's wheel. FAKE are further crops of the same photographs
+that went through an auto-encoder, which up-convolves as generators do: principal components of 4 x 4 patches
+at stride 2 are the code, a transposed convolution fitted by least squares brings back what the code holds, and
+a second one, with overlapping kernels that nobody smoothed, makes up the detail that was lost. A crop's mean,
+contrast and gradient energy survive; what gives it away is the lattice in its finest detail.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 import shutil
 import tempfile
 from importlib import util
@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image
 
 from bdd_tf.edge.images import read_image
+from bdd_tf.edge.labels import LABELS
 from bdd_tf.errors import BddError
 
-VERSION = 1
+VERSION = 2
 SIZE = 32
 #: Photographs by split. motorcycle_left and motorcycle_right are one scene and stay together.
 PHOTOGRAPHS = {
@@ -30,16 +31,22 @@ PHOTOGRAPHS = {
     "validation": ("rocket.jpg", "gravel.png"),
     "test": ("chelsea.png", "camera.png", "grass.png"),
 }  # fmt: skip
+_DIGEST = "images.sha256"
 IMAGES = {"train": 2400, "validation": 400, "test": 600}
 
-_PATCH, _STRIDE = 8, 4
-_KEPT, _CODE = 14, 96
+_PATCH, _CODE = 4, 8
+#: The made-up detail: one kernel of the second decoder, per axis.
+_KERNEL = np.array([-0.5, 1.0, -0.5], np.float32)
+#: Its least strength, for crops whose gradients the first decoder has kept already.
+_LEAST = 0.3
 
 
 def _photographs(split: str) -> dict[str, np.ndarray]:
     found = util.find_spec("skimage")
     if found is None:
-        raise BddError("the sample data set is cut from scikit-image's photographs: pip install 'bdd_tf[train]'.")
+        raise BddError(
+            "the sample data set is cut from scikit-image's photographs: pip install 'bdd_tf[train]'."
+        )
     folder = Path(found.submodule_search_locations[0]) / "data"
     return {name: read_image(folder / name) for name in PHOTOGRAPHS[split]}
 
@@ -58,12 +65,44 @@ def _crops(photographs: dict[str, np.ndarray], count: int, rng: np.random.Genera
     return crops
 
 
-def _patches(crops: np.ndarray) -> np.ndarray:
-    """All 8 x 8 patches at stride 4 of padded crops: [n, 9, 9, 192] in [0, 1]."""
-    padded = np.pad(crops / 255.0, ((0, 0), (_STRIDE, _STRIDE), (_STRIDE, _STRIDE), (0, 0)), mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (_PATCH, _PATCH), axis=(1, 2))
-    windows = windows[:, ::_STRIDE, ::_STRIDE]
+def _patches(x: np.ndarray) -> np.ndarray:
+    """Patches at stride 2 of padded crops [n, S, S, 3]: [n, S / 2 + 1, S / 2 + 1, 48]."""
+    padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (_PATCH, _PATCH), axis=(1, 2))[:, ::2, ::2]
     return windows.reshape(*windows.shape[:3], -1)
+
+
+def _neighbours(code: np.ndarray) -> np.ndarray:
+    """The four codes that a 2 x 2 block of the output lies under: [n, S / 2, S / 2, 4 * codes + 1]."""
+    end = code.shape[1] - 1
+    around = [code[:, dy : dy + end, dx : dx + end] for dy in (0, 1) for dx in (0, 1)]
+    return np.concatenate([*around, np.ones_like(code[:, :end, :end, :1])], axis=-1)
+
+
+def _blocks(x: np.ndarray) -> np.ndarray:
+    """[n, S, S, 3] as blocks [n, S / 2, S / 2, 12]."""
+    n, s = x.shape[0], x.shape[1] // 2
+    return x.reshape(n, s, 2, s, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(n, s, s, 12)
+
+
+def _unblocked(blocks: np.ndarray) -> np.ndarray:
+    n, s = blocks.shape[:2]
+    return blocks.reshape(n, s, s, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * s, 2 * s, 3)
+
+
+def _spread(code: np.ndarray) -> np.ndarray:
+    """Transposed convolution of [n, S / 2, S / 2] with the detail kernel, stride 2: [n, S, S]."""
+    n, s = code.shape[:2]
+    out = np.zeros((n, 2 * s + 2, 2 * s + 2), np.float32)
+    for dy, a in enumerate(_KERNEL):
+        for dx, b in enumerate(_KERNEL):
+            out[:, dy : dy + 2 * s : 2, dx : dx + 2 * s : 2] += (a * b) * code
+    return out[:, 1:-1, 1:-1]
+
+
+def _gradient(x: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of neighbours per crop, [n]."""
+    return np.abs(np.diff(x, axis=1)).mean((1, 2, 3)) + np.abs(np.diff(x, axis=2)).mean((1, 2, 3))
 
 
 class AutoEncoder:
@@ -74,42 +113,51 @@ class AutoEncoder:
     """
 
     def __init__(self, crops: np.ndarray):
-        patches = _patches(crops)
-        flat = patches.reshape(-1, patches.shape[-1])
+        x = crops.astype(np.float32) / 255
+        flat = _patches(x[::2]).reshape(-1, 3 * _PATCH**2)
         self.mean = flat.mean(0)
-        _, vectors = np.linalg.eigh(np.cov(flat - self.mean, rowvar=False))
-        self.basis = vectors[:, ::-1][:, :_CODE]
-        code = self._encode(crops)
-        self.spread = code[..., _KEPT:].std(axis=(0, 1, 2))
-        # Each 4 x 4 block of the output lies under four overlapping kernels: fit all four at once.
-        inputs, blocks = self._neighbours(code), self._blocks(crops)
-        gram = inputs.T @ inputs + 1e-3 * np.eye(inputs.shape[1])
-        self.kernel = np.linalg.solve(gram, inputs.T @ blocks)
+        basis = np.linalg.eigh(np.cov(flat - self.mean, rowvar=False))[1][:, ::-1][:, :_CODE]
+        # An eigenvector's sign is the library's choice.
+        self.basis = (basis * np.sign(basis.sum(0) + 1e-12)).astype(np.float32)
+        inputs = _neighbours(self._encode(x[::2])).reshape(-1, 4 * _CODE + 1)
+        targets = _blocks(x[::2]).reshape(-1, 12)
+        self.kernel = np.linalg.solve(inputs.T @ inputs + 1e-3 * np.eye(4 * _CODE + 1), inputs.T @ targets)
 
-    def _encode(self, crops: np.ndarray) -> np.ndarray:
-        return (_patches(crops) - self.mean) @ self.basis
-
-    @staticmethod
-    def _neighbours(code: np.ndarray) -> np.ndarray:
-        around = [code[:, dy : dy + 8, dx : dx + 8] for dy in (0, 1) for dx in (0, 1)]
-        flat = np.concatenate(around, axis=-1).reshape(-1, 4 * code.shape[-1])
-        return np.concatenate([flat, np.ones((len(flat), 1))], axis=1)
-
-    @staticmethod
-    def _blocks(crops: np.ndarray) -> np.ndarray:
-        n = len(crops)
-        blocks = (crops / 255.0).reshape(n, 8, 4, 8, 4, 3).transpose(0, 1, 3, 2, 4, 5)
-        return blocks.reshape(n * 64, 48)
+    def _encode(self, x: np.ndarray) -> np.ndarray:
+        return (_patches(x) - self.mean) @ self.basis
 
     def generate(self, crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Re-create crops [n, SIZE, SIZE, 3] uint8: coarse structure kept, fine structure made up."""
-        code = self._encode(crops)
-        # Made-up detail is as strong as the crop's own: the energy of a crop gives nothing away.
-        own = np.sqrt((code[..., _KEPT:] ** 2).mean(axis=(1, 2), keepdims=True))
-        code[..., _KEPT:] = rng.normal(size=code[..., _KEPT:].shape) * own
-        n = len(crops)
-        out = (self._neighbours(code) @ self.kernel).reshape(n, 8, 8, 4, 4, 3).transpose(0, 1, 3, 2, 4, 5)
-        return np.clip(np.rint(out.reshape(n, SIZE, SIZE, 3) * 255), 0, 255).astype(np.uint8)
+        """Re-create crops [n, SIZE, SIZE, 3] uint8: what the code holds kept, finer detail made up."""
+        x = crops.astype(np.float32) / 255
+        coarse = _unblocked((_neighbours(self._encode(x)) @ self.kernel).astype(np.float32))
+        # Detail is made up where detail was lost, and as much of it as gives the crop its gradient energy back.
+        lost = np.abs(_blocks(x - coarse)).mean(-1)
+        code = rng.normal(size=lost.shape).astype(np.float32) * (
+            lost + 0.5 * lost.mean((1, 2), keepdims=True)
+        )
+        detail = _spread(code)[..., None]
+        goal, low, high = _gradient(x), np.zeros(len(x)), np.full(len(x), 4.0)
+        for _ in range(12):
+            middle = (low + high) / 2
+            short = _gradient(coarse + middle[:, None, None, None].astype(np.float32) * detail) < goal
+            low, high = np.where(short, middle, low), np.where(short, high, middle)
+        out = coarse + np.maximum(low, _LEAST)[:, None, None, None].astype(np.float32) * detail
+        return np.clip(np.rint(out * 255), 0, 255).astype(np.uint8)
+
+
+def _digest(folder: Path) -> str:
+    """Hash of the names and contents of all images."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*/*/*.png")):
+        digest.update(f"{file.relative_to(folder).as_posix()}|".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _intact(folder: Path) -> bool:
+    try:
+        return (folder / _DIGEST).read_text() == _digest(folder)
+    except (OSError, ValueError):
+        return False
 
 
 def make(cache: Path) -> Path:
@@ -119,34 +167,42 @@ def make(cache: Path) -> Path:
         cache: Folder below which it is kept.
 
     Returns:
-        A folder of ``{train,validation,test}/{REAL,FAKE}/*.png``, the same on every machine.
+        A folder of ``{train,validation,test}/{REAL,FAKE}/*.png``, always the same on one machine.
 
     Raises:
-        BddError: If scikit-image is not installed.
+        BddError: If scikit-image is not installed, or the cache cannot be written.
     """
     target = cache / f"sample-v{VERSION}"
-    expected = sum(IMAGES.values())
-    if target.is_dir():
-        if sum(1 for _ in target.glob("*/*/*.png")) == expected:
-            return target
-        shutil.rmtree(target)
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=cache, prefix=".sample-"))
+    if _intact(target):
+        return target
+    partial = None
     try:
-        fitted = None
-        for number, split in enumerate(IMAGES):
-            rng = np.random.default_rng([VERSION, number])
-            photographs = _photographs(split)
-            half = IMAGES[split] // 2
-            real, base = _crops(photographs, half, rng), _crops(photographs, half, rng)
-            fitted = fitted or AutoEncoder(real)
-            for label, crops in (("REAL", real), ("FAKE", fitted.generate(base, rng))):
-                folder = partial / split / label
-                folder.mkdir(parents=True)
-                names = [Path(n).stem for n in photographs]
-                for i, crop in enumerate(crops):
-                    Image.fromarray(crop).save(folder / f"{names[i % len(names)]}-{i:04d}.png", compress_level=1)
-        os.replace(partial, target)
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=cache, prefix=".sample-"))
+        _write(partial)
+        (partial / _DIGEST).write_text(_digest(partial))
+        shutil.rmtree(target, ignore_errors=True)
+        partial.replace(target)
+    except OSError as error:
+        if not _intact(target):  # nobody else made it meanwhile
+            raise BddError(f"the sample data set cannot be written to {cache}: {error}.") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial:
+            shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _write(root: Path) -> None:
+    model = None
+    for number, split in enumerate(IMAGES):
+        rng = np.random.default_rng([VERSION, number])
+        photographs = _photographs(split)
+        names = [Path(n).stem for n in photographs]
+        half = IMAGES[split] // 2
+        real, base = _crops(photographs, half, rng), _crops(photographs, half, rng)
+        model = model or AutoEncoder(real)
+        for word, crops in zip(LABELS, (real, model.generate(base, rng)), strict=True):
+            for i, crop in enumerate(crops):
+                file = root / split / word / f"{names[i % len(names)]}-{i:04d}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(crop).save(file, compress_level=1)

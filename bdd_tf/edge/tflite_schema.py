@@ -30,7 +30,7 @@ BUILTIN_OPERATORS: tuple[str, ...] = tuple(
     STABLEHLO_DOT_GENERAL STABLEHLO_REDUCE_WINDOW STABLEHLO_SORT STABLEHLO_WHILE STABLEHLO_GATHER
     STABLEHLO_TRANSPOSE DILATE STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE
     STABLEHLO_SHIFT_LEFT STABLEHLO_CBRT STABLEHLO_CASE
-    """.split()  # noqa: SIM905 (210 quoted lines would hide the order)
+    """.split()
 )
 """Operator names by builtin code; number 32 is CUSTOM, whose name is in the file."""
 
@@ -40,6 +40,6 @@ TENSOR_TYPES: tuple[str, ...] = tuple(
     """
     float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 complex128 uint64 resource
     variant uint32 uint16 int4 bfloat16 int2 uint4 float8_e4m3fn float8_e5m2
-    """.split()  # noqa: SIM905 (210 quoted lines would hide the order)
+    """.split()
 )
 """Element types by number, as NumPy spells them where NumPy has them."""

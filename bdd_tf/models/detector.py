@@ -35,7 +35,7 @@ class _AdapterInitializer(tf.keras.initializers.Initializer):
     def __init__(self, seed: int = 0):
         self.seed = seed
 
-    def __call__(self, shape: tuple[int, ...], dtype: tf.DType | None = None, **kwargs) -> tf.Tensor:  # noqa: ANN003
+    def __call__(self, shape: tuple[int, ...], dtype: tf.DType | None = None, **kwargs) -> tf.Tensor:
         kernel = np.random.default_rng(self.seed).normal(0.0, 0.05, shape).astype(np.float32)
         kernel[:, :, :3] = 0
         kernel[shape[0] // 2, shape[1] // 2, :3] = np.eye(3)

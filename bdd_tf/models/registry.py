@@ -31,7 +31,7 @@ def _bnext(name: str) -> Callable:
 
 
 def _quicknet(name: str) -> Callable:
-    def build(x, stem_stride: int):  # noqa: ANN001, ANN202, ARG001 (Keras tensors)
+    def build(x, stem_stride: int):  # noqa: ANN001, ANN202 (Keras tensors)
         from bdd_tf.models.quicknet import quicknet
 
         return quicknet(x, name)
@@ -40,7 +40,9 @@ def _quicknet(name: str) -> Callable:
 
 
 BACKBONES = {
-    **{n: Backbone(n, (2, 1), 16, _bnext(n)) for n in ("bnext-n", "bnext-t", "bnext-s", "bnext-m", "bnext-l")},
+    **{
+        n: Backbone(n, (2, 1), 16, _bnext(n)) for n in ("bnext-n", "bnext-t", "bnext-s", "bnext-m", "bnext-l")
+    },
     **{n: Backbone(n, (4,), 8, _quicknet(n)) for n in ("quicknet-small", "quicknet", "quicknet-large")},
 }
 

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("skimage")
+
+from bdd_tf.datasets import sample
+from bdd_tf.datasets.sources import records_of
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return sample.make(tmp_path_factory.mktemp("cache"))
+
+
+def pixels(root, split, word):
+    return np.stack([np.asarray(Image.open(f)) for f in sorted((root / split / word).glob("*.png"))])
+
+
+def test_size_and_balance(made):
+    for split, number in sample.IMAGES.items():
+        for word in ("REAL", "FAKE"):
+            assert pixels(made, split, word).shape == (number // 2, 32, 32, 3)
+    assert sample.IMAGES["train"] >= 2000
+
+
+def test_photographs_do_not_straddle_splits_and_serve_both_classes(made):
+    homes = {}
+    for file in made.glob("*/*/*.png"):
+        split, word = file.parts[-3:-1]
+        homes.setdefault(file.name.rsplit("-", 1)[0].replace("_left", "").replace("_right", ""), set()).add(
+            (split, word)
+        )
+    for places in homes.values():
+        assert len({split for split, _ in places}) == 1
+        assert {word for _, word in places} == {"REAL", "FAKE"}
+    assert {next(iter(p))[0] for p in homes.values()} == {"train", "validation", "test"}
+
+
+def test_it_is_the_same_every_time(made, tmp_path):
+    other = sample.make(tmp_path)
+    files = sorted(p.relative_to(made) for p in made.glob("*/*/*.png"))
+    assert files == sorted(p.relative_to(other) for p in other.glob("*/*/*.png"))
+    assert all((made / f).read_bytes() == (other / f).read_bytes() for f in files)
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "add", "no digest"])
+def test_a_damaged_one_is_made_again(made, damage):
+    victim = next(iter(sorted(made.glob("test/FAKE/*.png"))))
+    content = victim.read_bytes()
+    if damage == "delete":
+        victim.unlink()
+    elif damage == "truncate":
+        victim.write_bytes(content[:100])
+    elif damage == "add":
+        (victim.parent / "more.png").write_bytes(content)
+    else:
+        (made / "images.sha256").unlink()
+    assert sample.make(made.parent) == made
+    assert victim.read_bytes() == content
+    assert len(records_of("sample", None, made.parent)) == sum(sample.IMAGES.values())
+    assert [p.name for p in made.parent.iterdir()] == [made.name]
+
+
+def auc(labels, scores):
+    rank = scores.argsort().argsort() + 1
+    positives = labels.sum()
+    return (rank[labels == 1].sum() - positives * (positives + 1) / 2) / positives / (len(labels) - positives)
+
+
+def test_no_single_statistic_tells_the_classes_apart_and_the_lattice_does(made):
+    images = np.concatenate([pixels(made, "test", word) for word in ("REAL", "FAKE")]) / 255
+    labels = np.repeat([0, 1], len(images) // 2)
+    gradient = np.abs(np.diff(images, axis=1)).mean((1, 2, 3)) + np.abs(np.diff(images, axis=2)).mean(
+        (1, 2, 3)
+    )
+    flat = images.reshape(len(images), -1)
+    for values in (flat.mean(1), flat.std(1), flat.min(1), flat.max(1), gradient):
+        assert 0.35 < auc(labels, values) < 0.65
+    grey = images.mean(3) - images.mean((1, 2, 3))[:, None, None]
+    spectrum = np.abs(np.fft.fft2(grey))
+    corner = np.log(
+        (spectrum[:, 12:20, 12:20].mean((1, 2)) + 1e-3) / (spectrum[:, 4:12, 4:12].mean((1, 2)) + 1e-3)
+    )
+    assert auc(labels, corner) > 0.85

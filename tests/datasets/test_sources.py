@@ -1,0 +1,271 @@
+import os
+import socket
+import sys
+from collections import Counter
+
+import pytest
+
+from bdd_tf.datasets import sources
+from bdd_tf.datasets.sources import SOURCES, records_of
+from bdd_tf.errors import BddError, UsageError
+
+
+def listed(name, root, cache):
+    return {(r.path, "RF"[r.label], r.split, r.source) for r in records_of(name, str(root), cache)}
+
+
+def test_folder_with_splits(image, tmp_path, cache):
+    for path in (
+        "train/REAL/a.png",
+        "train/fake/b.png",
+        "Val/Real/c.png",
+        "TEST/0_real/d.png",
+        "TEST/1_FAKE/e.JPG",
+    ):
+        image(tmp_path / path, 1)
+    (tmp_path / "train/REAL/.DS_Store").write_bytes(b"x")
+    (tmp_path / "train/REAL/._a.png").write_bytes(b"x")
+    (tmp_path / "train/REAL/notes.txt").write_bytes(b"x")
+    assert listed("folder", tmp_path, cache) == {
+        ("train/REAL/a.png", "R", "train", ""),
+        ("train/fake/b.png", "F", "train", ""),
+        ("Val/Real/c.png", "R", "validation", ""),
+        ("TEST/0_real/d.png", "R", "test", ""),
+        ("TEST/1_FAKE/e.JPG", "F", "test", ""),
+    }
+
+
+def test_folder_without_splits_and_with_sources(image, tmp_path, cache):
+    for path in ("wrap/Real/a.png", "wrap/Fake/gan/b.png", "wrap/Fake/diffusion/x/c.png"):
+        image(tmp_path / path, 1)
+    assert listed("folder", tmp_path, cache) == {
+        ("Real/a.png", "R", None, ""),
+        ("Fake/gan/b.png", "F", None, "gan"),
+        ("Fake/diffusion/x/c.png", "F", None, "diffusion"),
+    }
+
+
+def test_splits_below_the_classes_are_splits_too(image, tmp_path, cache):
+    for path in ("REAL/train/a.png", "FAKE/train/b.png", "REAL/test/c.png", "FAKE/test/d.png"):
+        image(tmp_path / path, 1)
+    assert Counter(r.split for r in records_of("folder", str(tmp_path), cache)) == {"train": 2, "test": 2}
+    (tmp_path / "FAKE/train").rename(tmp_path / "FAKE/a")
+    (tmp_path / "FAKE/test").rename(tmp_path / "FAKE/b")
+    with pytest.raises(UsageError, match="one class only"):
+        records_of("folder", str(tmp_path), cache)
+
+
+def test_cifake_in_an_archive_with_a_top_folder(image, tmp_path, cache):
+    import tarfile
+
+    for path in (
+        "train/REAL/0000.jpg",
+        "train/FAKE/0000.jpg",
+        "test/REAL/0000.jpg",
+        "test/FAKE/0000 (2).jpg",
+    ):
+        image(tmp_path / "cifake" / path, 1)
+    with tarfile.open(tmp_path / "c.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "cifake", "cifake")
+    found = listed("cifake", tmp_path / "c.tar.gz", cache)
+    assert found == listed("cifake", tmp_path / "cifake", cache)
+    assert ("test/FAKE/0000 (2).jpg", "F", "test", "stable-diffusion-1.4") in found
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("table", ["img_align_celeba/list_eval_partition.txt", "list_eval_partition.csv"])
+def test_dffd(image, tmp_path, cache, table):
+    root = tmp_path / "dffd"
+    for i, name in enumerate(("000001.jpg", "000002.jpg", "000003.jpg", "000004.jpg")):
+        image(root / "img_align_celeba" / name, i)
+    comma = table.endswith("csv")
+    lines = [f"00000{i}.jpg{',' if comma else ' '}{part}" for i, part in ((1, 0), (2, 1), (3, 2))]
+    (root / table).write_text("\n".join([*(["image_id,partition"] * comma), *lines]) + "\n")
+    fakes = ("pggan_v1", "pggan_v2", "stylegan_ffhq", "stylegan_celeba", "faceapp", "stargan")
+    for name in ("ffhq", *fakes):
+        for split in ("train", "validation", "test"):
+            image(root / name / split / "1.png", 7)
+    found = records_of("dffd", str(tmp_path), cache)
+    celeba = [(r.path[-10:], r.split) for r in found if r.source == "img_align_celeba"]
+    assert sorted(celeba) == [("000001.jpg", "train"), ("000002.jpg", "validation"), ("000003.jpg", "test")]
+    assert {r.source for r in found if r.label == 1} == set(fakes)
+    assert {r.source for r in found if r.label == 0} == {"img_align_celeba", "ffhq"}
+    assert Counter(r.split for r in found) == {"train": 8, "validation": 8, "test": 8}
+
+
+def test_dffd_without_its_partition_file(image, tmp_path, cache):
+    image(tmp_path / "img_align_celeba/000001.jpg", 1)
+    image(tmp_path / "stargan/train/1.png", 1)
+    with pytest.raises(UsageError, match=r"list_eval_partition\.txt"):
+        records_of("dffd", str(tmp_path), cache)
+
+
+def cocofake(image, root, fakes="fake_images"):
+    for part, numbers in (("train", range(1, 9)), ("val", range(50, 54))):
+        for number in numbers:
+            name = f"COCO_{part}2014_{number:012d}"
+            image(root / f"{part}2014" / f"{name}.jpg", number)
+            for k in range(5 if number != 8 else 0):
+                image(root / fakes / f"{part}2014" / name / f"{k}.jpg", 100 * number + k)
+
+
+@pytest.mark.parametrize("fakes", ["fake_images", "."])
+def test_cocofake(image, tmp_path, cache, fakes):
+    cocofake(image, tmp_path, fakes)
+    found = records_of("cocofake", str(tmp_path), cache)
+    assert Counter((r.split, r.label) for r in found) == {
+        ("train", 0): 7, ("train", 1): 35, ("test", 0): 4, ("test", 1): 20,
+    }  # fmt: skip
+    for group in {r.group for r in found}:
+        members = [r for r in found if r.group == group]
+        assert (len(members), len({r.split for r in members})) == (6, 1)
+
+
+def test_cocofake_with_a_missing_photograph(image, tmp_path, cache):
+    cocofake(image, tmp_path)
+    (tmp_path / "val2014/COCO_val2014_000000000051.jpg").unlink()
+    with pytest.raises(UsageError, match=r"5 of 55 fakes lack.*COCO_val2014_000000000051\.jpg"):
+        records_of("cocofake", str(tmp_path), cache)
+
+
+def test_manifest(image, tmp_path, cache):
+    image(tmp_path / "here/a b.png", 1)
+    elsewhere = image(tmp_path / "b.png", 2)
+    table = tmp_path / "here/list.csv"
+    table.write_text(
+        f"\ufeffPath, Label ,split,source\na b.png,real,Train,cam\n\n{elsewhere},1,test,gan\n",
+        encoding="utf-8",
+    )
+    assert listed("manifest", table, cache) == {
+        ("a b.png", "R", "train", "cam"),
+        (str(elsewhere), "F", "test", "gan"),
+    }
+    table.write_text("label,path\nREAL,a b.png\nFaKe,../b.png\n")
+    assert listed("manifest", table, cache) == {("a b.png", "R", None, ""), ("../b.png", "F", None, "")}
+
+
+def test_manifest_lists_its_faults(image, tmp_path, cache):
+    image(tmp_path / "a.png", 1)
+    table = tmp_path / "list.csv"
+    faulty = ["a.png,maybe,train", "b.png,REAL,train", "a.png,FAKE,sometimes", "a.png,REAL,train"]
+    table.write_text(
+        "path,label,split\n" + "\n".join(faulty) + "\n" + "\n".join(f"{i}.png,0,test" for i in range(20))
+    )
+    with pytest.raises(UsageError) as error:
+        records_of("manifest", str(table), cache)
+    text = str(error.value)
+    for part in (
+        "24 bad lines",
+        "line 2: label 'maybe'",
+        "line 3: no file",
+        "line 4: split 'sometimes'",
+        "14 more",
+    ):
+        assert part in text
+    assert "line 5: a.png is listed twice" in text
+    assert len(text.splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "lacks the column path and label"),
+        ("file,label\na,REAL", "lacks the column path.*file, label"),
+        ("path,label\na.png,REAL\n", "no FAKE images"),
+        ("path,label,split\na.png,REAL,train\nb.png,FAKE,", "some images only"),
+        ("path,label,split\na.png,REAL,train\nb.png,FAKE,train", "test split"),
+        ("path,label\na.png", "label ''"),
+        ("path,label\na\0.png,REAL", "."),
+    ],
+)
+def test_bad_manifests(image, tmp_path, cache, content, message):
+    image(tmp_path / "a.png", 1)
+    image(tmp_path / "b.png", 2)
+    (tmp_path / "list.csv").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        records_of("manifest", str(tmp_path / "list.csv"), cache)
+
+
+def test_manifest_that_is_no_text(tmp_path, cache):
+    (tmp_path / "list.csv").write_bytes(bytes(range(256)))
+    with pytest.raises(UsageError, match="cannot be read as CSV"):
+        records_of("manifest", str(tmp_path / "list.csv"), cache)
+    with pytest.raises(UsageError, match="not a file"):
+        records_of("manifest", str(tmp_path), cache)
+
+
+def test_wrong_requests(image, tmp_path, cache):
+    with pytest.raises(UsageError, match=r"unknown data set 'cifak'.*Did you mean 'cifake'"):
+        records_of("cifak", None, cache)
+    for name in ("dffd", "cocofake", "folder", "manifest"):
+        with pytest.raises(UsageError, match="DATA_DIR"):
+            records_of(name, None, cache)
+    for name in SOURCES:
+        if name != "sample":
+            with pytest.raises(UsageError, match="does not exist"):
+                records_of(name, str(tmp_path / "nowhere"), cache)
+    with pytest.raises(UsageError, match="made on the spot"):
+        records_of("sample", str(tmp_path), cache)
+    file = tmp_path / "a.rar"
+    file.write_bytes(b"x")
+    with pytest.raises(UsageError, match="neither a folder nor an archive"):
+        records_of("cifake", str(file), cache)
+
+
+@pytest.mark.parametrize("name", ["cifake", "dffd", "cocofake", "folder"])
+def test_a_folder_without_the_layout_shows_both(image, tmp_path, cache, name):
+    image(tmp_path / "cats/a.png", 1)
+    with pytest.raises(UsageError) as error:
+        records_of(name, str(tmp_path), cache)
+    assert "cats/" in str(error.value)
+    assert SOURCES[name].layout in str(error.value)
+
+
+def test_empty_class_and_empty_split(image, tmp_path, cache):
+    image(tmp_path / "train/REAL/a.png", 1)
+    image(tmp_path / "test/REAL/a.png", 1)
+    (tmp_path / "train/FAKE").mkdir()
+    with pytest.raises(UsageError, match="no FAKE images"):
+        records_of("folder", str(tmp_path), cache)
+    image(tmp_path / "train/FAKE/a.png", 2)
+    (tmp_path / "val/REAL").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"val holds no images"):
+        records_of("folder", str(tmp_path), cache)
+
+
+def test_cifake_where_kaggle_is_out_of_reach(tmp_path, cache, monkeypatch):
+    kagglehub = pytest.importorskip("kagglehub")
+    assert kagglehub
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        for name in ("HTTPS_PROXY", "https_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{closed.getsockname()[1]}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kaggle"))
+        with pytest.raises(BddError) as error:
+            records_of("cifake", None, cache)
+    assert error.value.exit_code == 1
+    assert "kaggle.com/datasets/birdy654/cifake" in str(error.value)
+    assert SOURCES["cifake"].layout in str(error.value)
+
+
+def test_cifake_in_kagglehubs_cache_needs_no_network(image, tmp_path, cache, monkeypatch):
+    pytest.importorskip("kagglehub")
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    base = tmp_path / "datasets/birdy654/cifake-real-and-ai-generated-synthetic-images"
+    for split in ("train", "test"):
+        for word in ("REAL", "FAKE"):
+            image(base / "versions/3" / split / word / "0.jpg", 1)
+    (base / "3.complete").touch()
+    assert len(records_of("cifake", None, cache)) == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may read everything")
+def test_a_forbidden_folder_is_reported(split_tree, cache):
+    (split_tree / "train/REAL").chmod(0)
+    try:
+        found = sources.records_of("folder", str(split_tree), cache)
+        assert any(r.path == "train/REAL" for r in found)
+    finally:
+        (split_tree / "train/REAL").chmod(0o755)
