@@ -222,7 +222,7 @@ def test_flipped_bits_are_one_sentence(split_tree, cache):
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 255
     shard.write_bytes(content)
-    with pytest.raises(BddError, match="is damaged.*remove it"):
+    with pytest.raises(BddError, match=r"is damaged.*remove it"):
         load(split_tree, cache).arrays("test")
 
 
@@ -237,7 +237,7 @@ def test_a_killed_preparation_leaves_nothing_that_is_believed(split_tree, cache)
         def slow(*args):
             done.append(1)
             if len(done) == 30:
-                print("now", flush=True)
+                print("now", file=sys.__stdout__, flush=True)
                 time.sleep(60)
             return real(*args)
         builders.load_image = slow

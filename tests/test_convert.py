@@ -1,0 +1,130 @@
+import json
+
+import numpy as np
+import pytest
+
+from bdd_tf.cli import main
+from bdd_tf.edge import Detector
+from bdd_tf.edge.engines import create_engine
+from bdd_tf.edge.tflite_file import parse_tflite, read_metadata
+from bdd_tf.errors import BddError
+from bdd_tf.models.detector import build_detector
+from bdd_tf.models.operations import flat_layers, is_binary
+from converters import keras_to_tflite as convert
+from converters.borders import _affected, exact_borders, padding_sums
+
+
+@pytest.fixture(scope="module")
+def small():
+    """BNext-N at 32 px, whose last block has 3x3 filters on 2x2 maps, with calibrated statistics."""
+    model = build_detector("bnext-n", 32, "rgb,sobel,fft,lbp", variant="stable")
+    convert.calibrate(model, convert.photographs(16, 32, seed=3))
+    return model
+
+
+@pytest.fixture(scope="module")
+def converted(trained):
+    return convert.convert_run(trained.name, trained.path.parent)
+
+
+def test_every_binary_convolution_is_an_lcebconv2d(converted):
+    _, parsed, operations, agreement = converted
+    assert convert.operator_counts(parsed)["LceBconv2d"] == 31
+    assert operations.binary_macs > 10 * operations.float_macs
+    assert agreement.decisions >= 1 - convert.DECISION_LIMIT
+
+
+def test_the_file_is_as_the_contract_says(converted, trained):
+    parsed = parse_tflite(converted[0].read_bytes())
+    about = read_metadata(parsed)
+    for key in (
+        "format backbone channels resolution resize labels threshold temperature dataset metrics version"
+    ).split():
+        assert key in about, key
+    assert about["labels"] == ["REAL", "FAKE"]
+    assert about["threshold"] == json.loads(trained.metrics("validation").read_text())["threshold"]
+    assert about["metrics"]["split"] == "test"
+    assert len(parsed.inputs) == len(parsed.outputs) == 1
+
+
+def test_detector_equals_keras_on_files(converted, trained, tree):
+    from bdd_tf.edge import load_image
+    from bdd_tf.training import load_trained
+
+    files = sorted((tree / "test").glob("*/*.png"))
+    with Detector(converted[0]) as detector:
+        ours = detector.predict(files)
+        pixels = np.stack([load_image(f, detector.resize) for f in files])
+    keras = load_trained(trained)(pixels, training=False).numpy()[:, 0]
+    assert np.median(np.abs(ours - keras)) <= convert.MEDIAN_LIMIT
+
+
+def test_borders_are_exact_where_lce_alone_is_wrong(small):
+    """FACTS: LCE miscounts zero padding where the filter exceeds its map; the correction makes it right."""
+    affected = [layer for layer in flat_layers(small) if _affected(layer)]
+    assert affected
+    images = convert.photographs(32, 32, seed=9)
+    before = small(images, training=False).numpy()
+    with exact_borders(small):
+        inside = small(images, training=False).numpy()
+    after = small(images, training=False).numpy()
+    np.testing.assert_allclose(inside, before, atol=1e-5)
+    np.testing.assert_array_equal(after, before)
+    agreement = convert.compare(small, convert.to_flatbuffer(small), images, 0.5)
+    assert agreement.median <= convert.MEDIAN_LIMIT
+
+
+def test_padding_sums_count_the_signs_outside_the_map(small):
+    layer = next(layer for layer in flat_layers(small) if _affected(layer))
+    sums, signs = padding_sums(layer), np.sign(layer.kernel.latent_variable.numpy())
+    assert layer.kernel_size == (3, 3)
+    # At the upper left of a 2x2 map the first row and column of taps lie outside.
+    expected = signs.sum(axis=(0, 1, 2)) - signs[1:, 1:].sum(axis=(0, 1, 2))
+    np.testing.assert_allclose(sums[0, 0], expected)
+
+
+def test_a_float_convolution_in_place_of_a_binary_one_is_refused(small):
+    import tensorflow as tf
+
+    content = tf.lite.TFLiteConverter.from_keras_model(small).convert()
+    with pytest.raises(BddError, match="LceBconv2d"):
+        convert.check_operators(small, parse_tflite(content))
+    assert sum(is_binary(layer) for layer in flat_layers(small)) == 31
+
+
+def test_a_file_that_disagrees_is_not_written(small, tmp_path, monkeypatch):
+    other = build_detector("bnext-n", 32, "rgb,sobel,fft,lbp", variant="stable")
+    content = convert.to_flatbuffer(other)
+    monkeypatch.setattr(convert, "to_flatbuffer", lambda model: content)
+    config = convert.experiment(channels=("rgb", "sobel", "fft", "lbp"))
+    about = convert.metadata(config, 0.5, None, trained=False)
+    with pytest.raises(BddError, match="disagrees with Keras"):
+        convert.convert(small, about, tmp_path / "m.tflite", convert.photographs(16, 32))
+    assert not list(tmp_path.iterdir())
+
+
+def test_untrained_command(tmp_path, capsys):
+    output = tmp_path / "n16.tflite"
+    code = main(
+        ["convert", "--untrained", "--backbone", "bnext-n", "--resolution", "16", "--output", str(output)]
+    )
+    assert code == 0
+    assert "31 LceBconv2d" in capsys.readouterr().out
+    about = read_metadata(output.read_bytes())
+    assert about["metrics"] is None
+    assert about["dataset"] is None
+    engine = create_engine("lce", parse_tflite(output.read_bytes()), 1)
+    assert np.all(engine.run(np.zeros((2, 16, 16, 3), np.uint8)) >= 0)
+
+
+def test_usage_errors(tmp_path, capsys, trained):
+    assert main(["convert"]) == 2
+    assert main(["convert", "--untrained"]) == 2
+    assert main(["convert", "--run", "nonesuch", "--runs-dir", str(trained.path.parent)]) == 2
+    assert "small" in capsys.readouterr().err
+    args = ["convert", "--untrained", "--output", str(tmp_path / "m.tflite"), "--backbone"]
+    assert main([*args, "bnext-x"]) == 2
+    assert "bnext-n" in capsys.readouterr().err
+    assert main([*args, "bnext-n", "--resolution", "225"]) == 2
+    assert "224" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

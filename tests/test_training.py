@@ -1,0 +1,148 @@
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from bdd_tf import training
+from bdd_tf.config import Experiment, experiment
+from bdd_tf.errors import BddError, UsageError
+from bdd_tf.runs import Run, existing_run, run_named
+
+
+def test_a_run_leaves_what_the_contract_names(trained):
+    for path in (
+        trained.config,
+        trained.weights,
+        trained.history,
+        trained.metrics("test"),
+        trained.scores("test"),
+    ):
+        assert path.is_file(), path
+    assert (trained.figures / "roc-test.png").is_file()
+    assert (trained.figures / "gallery-test.png").is_file()
+    document = json.loads(trained.metrics("test").read_text())
+    assert document["images"] == 24
+    assert sum(document["confusion"].values()) == 24
+    for key in ("accuracy", "auc", "average_precision", "eer", "threshold", "accuracy_real", "accuracy_fake"):
+        assert 0 <= document[key] <= 1, key
+
+
+def test_history_counts_every_image_once_per_epoch(trained):
+    rows = training.read_history(trained.history)
+    assert [r["epoch"] for r in rows] == [1, 2, 3]
+    per_epoch = rows[0]["images"]
+    assert [r["images"] for r in rows] == [per_epoch, 2 * per_epoch, 3 * per_epoch]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+def test_training_again_does_nothing_and_other_settings_are_refused(trained, capsys):
+    config = Experiment.load(trained.config)
+    before = trained.weights.read_bytes()
+    assert len(training.train(config, trained)) == 3
+    assert trained.weights.read_bytes() == before
+    changed = Experiment.from_dict({**config.to_dict(), "epochs": 4})
+    with pytest.raises(UsageError, match="epochs: 3 there, 4 now"):
+        training.train(changed, trained)
+
+
+def test_a_run_killed_twice_ends_with_the_weights_of_one_that_was_not(trained, tmp_path):
+    config = Experiment.load(trained.config)
+    script = (
+        "import sys; from pathlib import Path; from bdd_tf import training; from bdd_tf.config import Experiment;"
+        "from bdd_tf.runs import Run; training.CHECKPOINT_MINUTES = 0.0;"
+        "training.train(Experiment.load(Path(sys.argv[1])), Run(Path(sys.argv[2])))"
+    )
+    run = Run(tmp_path / "killed")
+    command = [sys.executable, "-c", script, str(trained.config), str(run.path)]
+    for wanted in (2, 5):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ})
+        deadline = time.monotonic() + 120
+        # CHECKPOINT_MINUTES 0 saves after every batch: checkpoint number = batches done.
+        while time.monotonic() < deadline and process.poll() is None:
+            if any(int(p.stem.split("-")[1]) >= wanted for p in run.checkpoints.glob("ckpt-*.index")):
+                break
+            time.sleep(0.02)
+        assert process.poll() is None, "the run ended before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not run.weights.exists()
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    one, other = training.load_trained(trained, config), training.load_trained(run, config)
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    strip = [{k: v for k, v in r.items() if k != "seconds"} for r in training.read_history(run.history)]
+    assert strip == [
+        {k: v for k, v in r.items() if k != "seconds"} for r in training.read_history(trained.history)
+    ]
+
+
+def test_learning_rate_warms_up_and_ends_where_the_schedule_says():
+    for schedule, last in (("cosine", 0.0), ("linear", 0.1)):
+        config = experiment(
+            schedule=schedule, final_learning_rate=last, warmup=10, epochs=2, learning_rate=1.0
+        )
+        rates = [training.learning_rate(config, i, 50) for i in range(101)]
+        assert rates[0] == pytest.approx(0.1)
+        assert rates[9] == rates[10] == pytest.approx(1.0)
+        assert rates[100] == pytest.approx(last, abs=1e-9)
+        assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_accumulating_gradients_equals_one_larger_batch(tree, cache, tmp_path):
+    """With frozen statistics the mean gradient of two halves is the gradient of the whole."""
+    import tensorflow as tf
+
+    from bdd_tf.models.detector import build_detector, logits
+
+    model = logits(build_detector("bnext-n", 16, "rgb"))
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)).astype(np.uint8)
+    labels = np.array([[0.0], [1.0]] * 4, np.float32)
+
+    def gradient(rows):
+        with tf.GradientTape() as tape:
+            logit = model(images[rows], training=False)
+            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels[rows], logit))
+        return tape.gradient(loss, model.get_layer("logit").kernel).numpy()
+
+    whole, halves = gradient(slice(0, 8)), (gradient(slice(0, 4)) + gradient(slice(4, 8))) / 2
+    np.testing.assert_allclose(whole, halves, rtol=1e-4, atol=1e-6)
+
+
+def test_init_takes_over_weights_and_freezing_keeps_the_backbone(trained, tree, tmp_path):
+    config = Experiment.from_dict(
+        {**Experiment.load(trained.config).to_dict(), "init": str(trained.path), "freeze": True, "epochs": 1}
+    )
+    run = Run(tmp_path / "frozen")
+    training.train(config, run)
+    donor, tuned = training.load_trained(trained), training.load_trained(run)
+    changed = {
+        a.name.split("/")[0]
+        for a, b in zip(donor.weights, tuned.weights, strict=True)
+        if not np.array_equal(a.numpy(), b.numpy())
+    }
+    assert changed <= {"adapter", "logit"}
+    assert "logit" in changed
+
+
+def test_user_errors_are_sentences(trained, tree, tmp_path):
+    config = Experiment.load(trained.config)
+    with pytest.raises(UsageError, match="small"):
+        existing_run("nonesuch", trained.path.parent)
+    with pytest.raises(UsageError, match="letters, digits"):
+        run_named("a b")
+    with pytest.raises(UsageError, match="smaller one with BATCH"):
+        training.train(Experiment.from_dict({**config.to_dict(), "batch": 4096}), Run(tmp_path / "x"))
+    assert not (tmp_path / "x").exists()
+    bad = Run(tmp_path / "bad")
+    config.save(bad.config)
+    with pytest.raises(BddError, match="no trained weights"):
+        training.load_trained(bad)
+    bad.weights.write_bytes(b"not hdf5")
+    with pytest.raises(BddError, match="does not hold weights"):
+        training.load_trained(bad)
