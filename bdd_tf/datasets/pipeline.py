@@ -28,7 +28,8 @@ import tensorflow_datasets as tfds  # isort: skip
 
 #: Splits up to this size are kept in memory and shuffled perfectly; larger ones stream from disk.
 MEMORY_BYTES = 2 * 1024**3
-#: Encoded images that a streamed split shuffles over.
+#: Encoded images that a streamed split shuffles over, fewer where they would take a quarter of that memory.
+#: A small buffer does: the images lie on disk in the order of a hash, classes mixed.
 SHUFFLE_BUFFER = 20_000
 _FILES = "files.json"
 
@@ -222,17 +223,19 @@ class DataSet:
             seed: Seed of order and augmentation.
             epoch: 0-based epoch.
             skip: Batches to leave out at the beginning; those that follow are the same as without.
-            augment: Names from :data:`AUGMENTATIONS`.
+            augment: Names from :data:`bdd_tf.datasets.augment.AUGMENTATIONS`.
 
         Returns:
             Batches of uint8 images [B, S, S, 3] and float32 labels [B, 1].
 
         Raises:
-            UsageError: For an unknown augmentation, a batch below 1 or a negative skip.
+            UsageError: For an unknown augmentation, a batch below 1, or a negative skip, seed or epoch.
         """
         augmenting.check_names(augment)
-        if batch < 1 or skip < 0:
-            raise UsageError(f"batch must be at least 1 and skip at least 0; got {batch} and {skip}.")
+        if batch < 1 or min(skip, seed, epoch) < 0:
+            raise UsageError(
+                f"batch must be at least 1, and skip, seed and epoch at least 0; got {batch}, {skip}, {seed}, {epoch}."
+            )
         steps, side = self.size("train") // batch, self.rule.size
         numbers = augmenting.draws(seed, epoch, steps * batch)[skip * batch :]
         picked = self._picked if self.in_memory("train") else self._streamed
@@ -265,9 +268,10 @@ class DataSet:
         return tf.data.Dataset.from_tensor_slices(order).batch(batch, drop_remainder=True).map(fetch)
 
     def _streamed(self, batch: int, steps: int, seed: int, epoch: int, skip: int) -> tf.data.Dataset:
-        """Batches from disk: files in random order, then a shuffle over :data:`SHUFFLE_BUFFER` images."""
+        """Batches from disk: files in random order, then a shuffle over a buffer."""
         mixed = int(np.random.default_rng([seed, epoch, 0]).integers(2**31))
         side = self.rule.size
+        buffer = min(SHUFFLE_BUFFER, max(MEMORY_BYTES // 4 // (side * side * 3), 1000))
         examples = self._examples("train", decode=False, shuffle_files=True, shuffle_seed=mixed)
 
         def decode(png: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -276,7 +280,7 @@ class DataSet:
 
         return (
             examples.map(lambda e: (e["image"], e["label"]))
-            .shuffle(SHUFFLE_BUFFER, seed=mixed, reshuffle_each_iteration=False)
+            .shuffle(buffer, seed=mixed, reshuffle_each_iteration=False)
             .skip(skip * batch)
             .take(max(steps - skip, 0) * batch)
             .map(decode, num_parallel_calls=2, deterministic=True)
