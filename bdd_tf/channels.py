@@ -117,8 +117,8 @@ def spectrum_magnitude(grey_levels: tf.Tensor) -> tf.Tensor:
 
     Returns:
         [N, H, W, 1] float32, ``|fftshift(fft2(grey))|``. The image's rounded mean is subtracted first and put
-        back at the zero frequency, which keeps the rounding error of every bin under 1e-6 of
-        ``sqrt(sum((grey - mean)**2))``, the root mean square of the spectrum.
+        back at the zero frequency, which keeps the rounding error of every bin under 1e-5 of the sum of its
+        own magnitude and ``sqrt(sum((grey - mean)**2))``, the root mean square of the spectrum.
 
     Raises:
         UsageError: If H or W is unknown or odd.

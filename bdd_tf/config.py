@@ -16,6 +16,9 @@ SCHEDULES = ("cosine", "linear", "constant")
 #: Side of the square input, by data set, where none is asked for.
 DEFAULT_RESOLUTION = {"cifake": 32, "sample": 32}
 
+#: Types of the fields whose default is None.
+_OPTIONAL = {"data_dir": str, "stem_stride": int, "init": str, "schedule_epochs": int}
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -118,12 +121,15 @@ class Experiment:
             UsageError: For unknown keys, all of them, and values of the wrong type.
         """
         fields = {f.name: f for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - set(fields))
+        unknown = sorted(str(key) for key in values if key not in fields)
         if unknown:
             raise UsageError(f"{where}: unknown key {', '.join(unknown)}; possible: {', '.join(fields)}.")
         default, checked = cls(), {}
         for key, value in values.items():
             expected = getattr(default, key)
+            if expected is None and value is not None:
+                # The default does not tell the type: an empty value of it stands in.
+                expected = _OPTIONAL[key]()
             if (
                 isinstance(expected, tuple)
                 and isinstance(value, list)

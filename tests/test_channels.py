@@ -119,3 +119,151 @@ def test_names_are_ordered_and_checked():
             channels.parse_channels(wrong)
     with pytest.raises(UsageError, match="even"):
         channels.spectrum_magnitude(tf.zeros([1, 33, 32, 1]))
+
+
+def test_grey_is_exact_for_every_pair_of_levels():
+    ramp = np.arange(256, dtype=np.uint8)
+    images = np.zeros((3, 256, 256, 3), np.uint8)
+    for image, (a, b) in zip(images, ((0, 1), (1, 2), (2, 0)), strict=True):
+        image[..., a], image[..., b] = ramp[:, None], ramp[None]
+    expected = np.stack([cv2.cvtColor(i, cv2.COLOR_BGR2GRAY) for i in images])
+    for dtype in (np.uint8, np.float32):
+        found = channels.grey(tf.constant(images.astype(dtype))).numpy()
+        np.testing.assert_array_equal(found[..., 0], expected)
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_the_spectrum_keeps_its_stated_error(size):
+    images = varied_images(size)
+    grey, expected, _, _ = references(images)
+    found = channels.spectrum_magnitude(tf.constant(grey[..., None], tf.float32)).numpy()[..., 0]
+    centre = size // 2
+    np.testing.assert_allclose(found[:, centre, centre], expected[:, centre, centre], rtol=1e-5)
+    found[:, centre, centre] = expected[:, centre, centre] = 0
+    energy = np.sqrt(((grey - grey.mean((1, 2), keepdims=True)) ** 2).sum((1, 2), keepdims=True))
+    # The last term is what NumPy's own float64 leaves in the empty bins of a flat image.
+    assert (np.abs(found - expected) <= 1e-5 * (energy + expected) + 1e-6).all()
+
+
+def test_a_flat_image_has_only_a_zero_frequency():
+    found = channels.spectrum_magnitude(tf.fill([1, 32, 64, 1], 200.0)).numpy()[0, ..., 0]
+    assert found[16, 32] == 200 * 32 * 64
+    assert np.count_nonzero(found) == 1
+
+
+def test_checkerboards_and_rectangles():
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((34, 60))
+    for pattern in (
+        *((rows // c + columns // c) % 2 * 255 for c in (1, 2, 7)),
+        rng.integers(0, 256, (34, 60)),
+    ):
+        images = np.repeat(pattern[None, ..., None], 3, axis=-1).astype(np.uint8)
+        check(channels.add_channels(images, channels.CHANNELS).numpy(), images)
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    images = varied_images(32)[::6]
+    together = channels.add_channels(images, channels.CHANNELS).numpy()
+    alone = np.concatenate([channels.add_channels(i[None], channels.CHANNELS).numpy() for i in images])
+    exact = [0, 1, 2, 5]
+    np.testing.assert_array_equal(together[..., exact], alone[..., exact])
+    check(together, images)
+    check(alone, images)
+
+
+def test_stable_variants_reach_towards_both_ends():
+    """The point of the variant: no channel is squeezed into a corner of [0, 1]."""
+    for size in (32, 224):
+        found = channels.add_channels(varied_images(size), channels.CHANNELS, "stable").numpy()
+        assert (found.min(axis=(0, 1, 2)) == 0).all()
+        assert (found.max(axis=(0, 1, 2)) > 0.9).all()
+    white = channels.fft_log_magnitude(tf.fill([1, 32, 32, 1], 255.0), "stable").numpy()
+    assert white.max() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_strongest_edge_stays_in_the_unit_interval():
+    smooth, derive = np.array([1, 6, 15, 20, 15, 6, 1]), np.array([-1, -4, -5, 0, 5, 4, 1])
+    across, down = np.outer(smooth, derive), np.outer(derive, smooth)
+    for weights in (across, across + down):
+        patch = np.full((1, 32, 32, 1), 128.0, np.float32)
+        patch[0, 13:20, 13:20, 0] = np.where(weights > 0, 255, 0)
+        assert 0.9 < channels.sobel_magnitude(tf.constant(patch), "stable").numpy().max() <= 1
+
+
+@pytest.mark.parametrize("variant", channels.VARIANTS)
+def test_layers_survive_serialisation(variant):
+    images = tf.constant(varied_images(32)[::7])
+    levels = channels.grey(images)
+    for layer, function in (
+        (channels.FFTLogMagnitude, channels.fft_log_magnitude),
+        (channels.LocalBinaryPattern, channels.local_binary_pattern),
+        (channels.SobelMagnitude, channels.sobel_magnitude),
+    ):
+        again = layer.from_config(layer(variant).get_config())
+        np.testing.assert_array_equal(again(images).numpy(), function(levels, variant).numpy())
+        assert not again.weights
+    made = channels.ForensicChannels("lbp,rgb", variant)
+    again = channels.ForensicChannels.from_config(made.get_config())
+    assert (again.channels, again.variant) == (("rgb", "lbp"), variant)
+
+
+@pytest.mark.parametrize("names", ["rgb", "rgb,fft", "rgb,sobel,lbp", "rgb,sobel,fft,lbp"])
+def test_channels_stand_in_their_order(names):
+    images = varied_images(32)[:2]
+    every = channels.add_channels(images, channels.CHANNELS).numpy()
+    keep = [0, 1, 2, *(i + 2 for i, n in enumerate(channels.CHANNELS) if n in names.split(",")[1:])]
+    found = channels.add_channels(images, channels.parse_channels(names)).numpy()
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, every[..., keep])
+
+
+@pytest.mark.parametrize("shape", [(33, 32), (32, 33), (225, 225)])
+def test_odd_sizes_are_refused_by_the_fft_only(shape):
+    images = tf.zeros([1, *shape, 3], tf.uint8)
+    with pytest.raises(UsageError, match=rf"even.*{shape[0]} x {shape[1]}"):
+        channels.add_channels(images, ("rgb", "fft"))
+    assert channels.add_channels(images, ("rgb", "sobel", "lbp")).shape == (1, *shape, 5)
+
+
+def test_unknown_sizes_are_refused_by_the_fft():
+    with pytest.raises(UsageError, match="None x None"):
+        channels.FFTLogMagnitude()(tf.keras.Input((None, None, 3), dtype=tf.uint8))
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        ("rgb", ("rgb",)),
+        (" RGB , Lbp ", ("rgb", "lbp")),
+        ("rgb,,fft,", ("rgb", "fft")),
+        (["lbp", "fft", "rgb"], ("rgb", "fft", "lbp")),
+        (("mag", "rgb"), ("rgb", "sobel")),
+    ],
+)
+def test_names_have_one_canonical_form(given, parsed):
+    assert channels.parse_channels(given) == parsed == channels.parse_channels(parsed)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("rgb,ftt", r"'ftt'.*possible: rgb, sobel, fft, lbp.*'fft'"),
+        ("rgb,mag,sobel", "twice"),
+        ("", "lack 'rgb'"),
+        ([], "lack 'rgb'"),
+        ("rgb;fft", "unknown channel 'rgb;fft'"),
+    ],
+)
+def test_impossible_names_are_refused(given, message):
+    with pytest.raises(UsageError, match=message):
+        channels.parse_channels(given)
+
+
+def test_unknown_variants_are_refused():
+    levels = tf.zeros([1, 32, 32, 1])
+    for function in (channels.fft_log_magnitude, channels.local_binary_pattern, channels.sobel_magnitude):
+        with pytest.raises(UsageError, match="possible: paper, stable"):
+            function(levels, "stabel")
+    with pytest.raises(UsageError, match="possible: paper, stable"):
+        channels.ForensicChannels(variant="none")

@@ -58,8 +58,10 @@ def test_a_run_killed_twice_ends_with_the_weights_of_one_that_was_not(trained, t
         "from bdd_tf.runs import Run; training.CHECKPOINT_MINUTES = 0.0;"
         "training.train(Experiment.load(Path(sys.argv[1])), Run(Path(sys.argv[2])))"
     )
-    run = Run(tmp_path / "killed")
+    run, undisturbed = Run(tmp_path / "killed"), Run(tmp_path / "undisturbed")
     command = [sys.executable, "-c", script, str(trained.config), str(run.path)]
+    reference = [*command[:-1], str(undisturbed.path)]
+    assert subprocess.run(reference, stderr=subprocess.DEVNULL, check=False).returncode == 0
     for wanted in (2, 5):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ})
         deadline = time.monotonic() + 120
@@ -73,7 +75,7 @@ def test_a_run_killed_twice_ends_with_the_weights_of_one_that_was_not(trained, t
         process.wait()
         assert not run.weights.exists()
     assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
-    one, other = training.load_trained(trained, config), training.load_trained(run, config)
+    one, other = training.load_trained(undisturbed, config), training.load_trained(run, config)
     for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     strip = [{k: v for k, v in r.items() if k != "seconds"} for r in training.read_history(run.history)]

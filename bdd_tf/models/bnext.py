@@ -5,7 +5,7 @@ binary 3x3 unit on the incoming width and a binary 1x1 unit; where the width dou
 by side and their outputs are concatenated.
 
     size      widths                              latent weights (M)   binary MACs at 224 (G)
-    bnext-n   16, 32, 64x2, 128x2, 256x6, 512x2                  7.5                    1.213
+    bnext-n   16, 32, 64x2, 128x2, 256x6, 512x2                  7.5                    1.204
     bnext-t   32, 64, 128x2, 256x2, 512x6, 1024x2               29.8                    4.817
     bnext-s   48, 96, 192x2, 384x2, 768x6, 1536x2               67.1                   10.84
     bnext-m   48, 96, 192x4, 384x4, 768x8, 1536x4              133                     20.09
