@@ -215,10 +215,11 @@ class Trainer:
 
     def _update_step(self, images: tf.Tensor, labels: tf.Tensor, apply: bool) -> None:
         variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            logit = self.logits(images, training=True)
-            loss = self._loss(labels, logit)
-        gradients = tape.gradient(loss, variables)
+        logit = self.logits(images, training=True)
+        loss = self._loss(labels, logit)
+        # Summed in pairs: AddN over three or more adds first whichever buffer is free to be overwritten,
+        # which depends on the timing of threads even under op determinism, and a run could not be repeated.
+        gradients = tf.gradients(loss, variables, aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE)
         if self.sums:
             gradients = [s.assign_add(g) for s, g in zip(self.sums, gradients, strict=True)]
             gradients = [g / self.config.accumulate for g in gradients]
