@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from bdd_tf import metrics
 from bdd_tf.config import write_atomically
 from bdd_tf.edge.labels import FAKE, LABELS, REAL
 from bdd_tf.errors import BddError
+from bdd_tf.runs import read_history
 
 Load = Callable[[str | Path], np.ndarray]
 DPI = 150
@@ -413,25 +413,9 @@ def _show(axes: Axes, image: np.ndarray, inches: float, **kwargs: object) -> Non
 
 
 def _columns(path: Path) -> dict[str, np.ndarray]:
-    """Columns of history.csv by name, float64 with NaN where a cell is empty or no number."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file)
-            rows, names = list(table), table.fieldnames or []
-    except FileNotFoundError as error:
-        raise BddError(f"{path} does not exist; `make train` writes it.") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BddError(f"{path} cannot be read: {error}") from error
-
-    def number(text: object) -> float:
-        try:
-            return float(str(text))
-        except ValueError:
-            return np.nan
-
-    if not rows or "epoch" not in names:
-        raise BddError(f"{path} holds no finished epoch.")
-    return {name: np.array([number(row[name]) for row in rows]) for name in names}
+    """Columns of history.csv by name, float64 with NaN where a cell holds no number."""
+    rows = read_history(path)
+    return {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
 
 
 def training_history(path: str | Path, history: str | Path, *, title: str = "") -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 import sys
@@ -16,7 +15,7 @@ import numpy as np
 from bdd_tf import metrics
 from bdd_tf.config import write_atomically
 from bdd_tf.errors import BddError, UsageError
-from bdd_tf.runs import RUNS_DIR, Run, existing_run
+from bdd_tf.runs import RUNS_DIR, Run, existing_run, read_history
 
 ABSENT = "–"
 REPORT = "report.md"
@@ -45,14 +44,8 @@ def _read_yaml(path: Path) -> dict:
 
 
 def _images_seen(path: Path) -> dict:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {"epochs": int(rows[-1]["epoch"]), "images_seen": int(rows[-1]["images"])}
-    except IndexError as error:
-        raise BddError(f"{path.name} holds no finished epoch") from error
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise BddError(f"{path.name} cannot be read: {_one_line(error)}") from error
+    last = read_history(path)[-1]
+    return {"epochs": last["epoch"], "images_seen": last.get("images")}
 
 
 def _one_line(text: object) -> str:

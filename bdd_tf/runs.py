@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +99,40 @@ def existing_run(name: str, runs_dir: str | Path = RUNS_DIR) -> Run:
     others = sorted(p.parent.name for p in folder.glob("*/config.yaml")) if folder.is_dir() else []
     known = f"runs in {folder}: {', '.join(others)}" if others else f"there are no runs in {folder} yet"
     raise UsageError(f"no run {name!r} ({run.config} is missing); {known}. `make train` makes one.")
+
+
+def read_history(path: Path) -> list[dict[str, int | float | None]]:
+    """Rows of ``history.csv``, one per finished epoch.
+
+    Args:
+        path: The file; any columns, ``epoch`` among them.
+
+    Returns:
+        By column: ``epoch`` and ``images`` as int, all else as float; None where a cell holds no finite number.
+
+    Raises:
+        BddError: If the file is missing, unreadable or holds no finished epoch.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+    except FileNotFoundError as error:
+        raise BddError(f"{path} does not exist; `make train` writes it.") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BddError(f"{path} cannot be read: {error}") from error
+    if not rows or any(row.get("epoch") is None for row in rows):
+        raise BddError(f"{path} holds no finished epoch.")
+    return rows
+
+
+def _cell(name: str, text: object) -> int | float | None:
+    try:
+        number = float(str(text))
+    except ValueError:
+        return None
+    if not math.isfinite(number):
+        return None
+    return int(number) if name in ("epoch", "images") else number
 
 
 def trained_weights(run: Run) -> Path:

@@ -22,7 +22,7 @@ from bdd_tf.errors import BddError, UsageError
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.detector import build_detector, freeze_backbone, logits, seed_everything
 from bdd_tf.optimizer import AdamW
-from bdd_tf.runs import RUNS_DIR, Run, run_named, trained_weights
+from bdd_tf.runs import RUNS_DIR, Run, read_history, run_named, trained_weights
 
 HISTORY = (
     "epoch",
@@ -330,7 +330,7 @@ class Trainer:
             The history, a dict per epoch with the keys of :data:`HISTORY`.
         """
         self.restore()
-        history = [r for r in read_history(self.run.history) if r["epoch"] <= int(self.state.epoch)]
+        history = [r for r in finished_epochs(self.run) if r["epoch"] <= int(self.state.epoch)]
         writer = tf.summary.create_file_writer(str(self.run.tensorboard))
         for epoch in range(int(self.state.epoch), self.config.epochs):
             self._train_epoch(epoch)
@@ -349,6 +349,12 @@ def _decays(name: str) -> bool:
     ) or "feature.0.conv/kernel" in name
 
 
+def finished_epochs(run: Run) -> list[dict]:
+    """What a run's history holds so far, with all of :data:`HISTORY`; empty before the first epoch ends."""
+    rows = read_history(run.history) if run.history.is_file() else []
+    return [{key: row.get(key) for key in HISTORY} for row in rows]
+
+
 def write_history(path: Path, rows: list[dict]) -> None:
     """Write history.csv atomically."""
     text = io.StringIO()
@@ -356,18 +362,6 @@ def write_history(path: Path, rows: list[dict]) -> None:
     table.writeheader()
     table.writerows(rows)
     write_atomically(path, text.getvalue().encode())
-
-
-def read_history(path: Path) -> list[dict]:
-    """Rows of history.csv with numbers; empty if there is none."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [
-        {k: (int(v) if k in ("epoch", "images") else float(v) if v else None) for k, v in r.items()}
-        for r in rows
-    ]
 
 
 def train(config: Experiment, run: Run, *, runs_dir: Path = Path(RUNS_DIR)) -> list[dict]:
@@ -408,9 +402,10 @@ def train(config: Experiment, run: Run, *, runs_dir: Path = Path(RUNS_DIR)) -> l
     tf.config.experimental.enable_op_determinism()
     trainer = Trainer(config, run, data, runs_dir)
     config.save(run.config)
-    if run.weights.is_file() and len(read_history(run.history)) >= config.epochs:
+    done = finished_epochs(run)
+    if run.weights.is_file() and len(done) >= config.epochs:
         say(f"{run.name} is already trained ({run.weights}).")
-        return read_history(run.history)
+        return done
     say(
         f"training {config.backbone} on {config.dataset}: {data.size('train')} images, validation "
         f"{data.size('validation')}, {config.resolution} px, channels {','.join(config.channels)}; {run.path}"
