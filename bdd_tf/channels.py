@@ -67,7 +67,8 @@ def parse_channels(text: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
     return tuple(n for n in CHANNELS if n in names)
 
 
-def _check_variant(variant: str) -> str:
+def check_variant(variant: str) -> str:
+    """The variant itself, or :class:`bdd_tf.errors.UsageError` for one that is not in :data:`VARIANTS`."""
     if variant not in VARIANTS:
         raise one_of("channel variant", variant, VARIANTS)
     return variant
@@ -159,7 +160,7 @@ def fft_log_magnitude(grey_levels: tf.Tensor, variant: str = "paper") -> tf.Tens
     Returns:
         [N, H, W, 1] float32.
     """
-    _check_variant(variant)
+    check_variant(variant)
     magnitude = spectrum_magnitude(grey_levels)
     if variant == "paper":
         return tf.math.log(magnitude + 1e-9) * (20.0 / 255.0)
@@ -181,7 +182,7 @@ def local_binary_pattern(grey_levels: tf.Tensor, variant: str = "paper") -> tf.T
     Returns:
         [N, H, W, 1] float32.
     """
-    _check_variant(variant)
+    check_variant(variant)
     _, height, width, _ = grey_levels.shape
     radius, back = _LBP_RADIUS, _LBP_RADIUS // 2
     padded = tf.pad(grey_levels, [[0, 0], [radius, radius], [back, radius], [0, 0]])
@@ -212,7 +213,7 @@ def sobel_magnitude(grey_levels: tf.Tensor, variant: str = "paper") -> tf.Tensor
     Returns:
         [N, H, W, 1] float32.
     """
-    _check_variant(variant)
+    check_variant(variant)
     padded = tf.pad(grey_levels, [[0, 0], [3, 3], [3, 3], [0, 0]], mode="REFLECT")
 
     def separable(vertical: np.ndarray, horizontal: np.ndarray) -> tf.Tensor:
@@ -259,7 +260,7 @@ class _ChannelLayer(tf.keras.layers.Layer):
 
     def __init__(self, variant: str = "paper", **kwargs):
         super().__init__(**kwargs)
-        self.variant = _check_variant(variant)
+        self.variant = check_variant(variant)
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Compute the channel."""
@@ -298,7 +299,7 @@ class ForensicChannels(tf.keras.layers.Layer):
     def __init__(self, channels: tuple[str, ...] = ("rgb", "fft", "lbp"), variant: str = "paper", **kwargs):
         super().__init__(**kwargs)
         self.channels = parse_channels(channels)
-        self.variant = _check_variant(variant)
+        self.variant = check_variant(variant)
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Concatenate RGB and the channels, which share one grey conversion."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import re
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bdd_tf.datasets.augment import check_names as check_augmentations
 from bdd_tf.edge.images import ResizeRule
 from bdd_tf.errors import BddError, UsageError, one_of
 
@@ -18,6 +21,7 @@ DEFAULT_RESOLUTION = {"cifake": 32, "sample": 32}
 
 #: Types of the fields whose default is None.
 _OPTIONAL = {"data_dir": str, "stem_stride": int, "init": str, "schedule_epochs": int}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,15 @@ class Experiment:
             raise one_of("resize rule", self.resize, RESIZE_RULES)
         if self.schedule not in SCHEDULES:
             raise one_of("schedule", self.schedule, SCHEDULES)
-        for name in ("resolution", "epochs", "batch", "accumulate"):
-            if getattr(self, name) < 1:
+        for name in ("resolution", "epochs", "batch", "accumulate", "schedule_epochs"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1; got {getattr(self, name)}.")
-        if self.learning_rate <= 0:
-            raise UsageError(f"learning_rate must be positive; got {self.learning_rate}.")
+        for name in ("warmup", "weight_decay", "clip_norm", "final_learning_rate", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name} must be a number that is not negative; got {getattr(self, name)}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"learning_rate must be a positive number; got {self.learning_rate}.")
+        check_augmentations(self.augment)
         if not 0 <= self.label_smoothing < 1:
             raise UsageError(f"label_smoothing must lie in [0, 1); got {self.label_smoothing}.")
         if not 0 < self.validation_fraction < 1:
@@ -138,6 +146,8 @@ class Experiment:
                 value = tuple(value)
             elif isinstance(expected, float) and isinstance(value, int) and not isinstance(value, bool):
                 value = float(value)
+            elif isinstance(expected, float) and isinstance(value, str) and _NUMBER.fullmatch(value):
+                value = float(value)  # YAML 1.1 takes 1e-4 for a text: it wants 1.0e-4
             elif expected is not None and (
                 not isinstance(value, type(expected)) or isinstance(value, bool) != isinstance(expected, bool)
             ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import io
 import math
 import os
@@ -15,11 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from bdd_tf import metrics
+from bdd_tf.channels import check_variant, parse_channels
 from bdd_tf.config import Experiment, experiment, write_atomically
 from bdd_tf.datasets.pipeline import DataSet, load_dataset
 from bdd_tf.edge.labels import FAKE, REAL
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.legacy_keras import tf
+from bdd_tf.models import registry
 from bdd_tf.models.detector import build_detector, freeze_backbone, logits, seed_everything
 from bdd_tf.optimizer import AdamW
 from bdd_tf.runs import RUNS_DIR, Run, read_history, run_named, trained_weights
@@ -389,7 +392,10 @@ def train(config: Experiment, run: Run, *, runs_dir: Path = Path(RUNS_DIR)) -> l
             )
     elif run.path.exists() and any(run.path.iterdir()):
         raise UsageError(f"{run.path} exists and is no run folder; choose another name with RUN=.")
-    # Everything that can be wrong with the request is found before anything is written.
+    # Everything that can be wrong with the request is found before anything is written, the cheap first.
+    registry.stem_stride(config.backbone, config.resolution, config.stem_stride)
+    parse_channels(config.channels)
+    check_variant(config.variant)
     data = load_dataset(
         config.dataset,
         rule=config.rule,
@@ -455,8 +461,6 @@ def experiment_from(args: argparse.Namespace) -> Experiment:
     Raises:
         UsageError: For impossible options.
     """
-    from bdd_tf.channels import parse_channels
-
     given = {name: getattr(args, name) for name in _FIELDS if getattr(args, name) is not None}
     if args.channels is not None:
         given["channels"] = parse_channels(args.channels)
@@ -464,9 +468,11 @@ def experiment_from(args: argparse.Namespace) -> Experiment:
         given["augment"] = tuple(a for a in args.augment.split(",") if a and a != "none")
     if args.freeze is not None:
         given["freeze"] = bool(args.freeze)
-    if args.config is not None:
-        given = {**Experiment.load(args.config).to_dict(), **given}
-    return experiment(args.preset, **given)
+    if args.config is None:
+        return experiment(args.preset, **given)
+    if args.preset is not None:
+        raise UsageError("--config and --preset both say where to start from; give one of them.")
+    return dataclasses.replace(Experiment.load(args.config), **given)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """Experiments survive YAML, refuse what no run could use, and cover every row of the paper's tables."""
 
 import dataclasses
+import math
 
 import pytest
 import yaml
@@ -84,6 +85,13 @@ def test_small_floats_survive_yaml(tmp_path):
         assert Experiment.load(tmp_path / "c.yaml").learning_rate == rate
 
 
+def test_rates_as_people_write_them(tmp_path):
+    path = tmp_path / "c.yaml"
+    for text in ("1e-4", "1E-4", ".0001", "0.0001"):
+        path.write_text(f"learning_rate: {text}\n")
+        assert Experiment.load(path).learning_rate == 1e-4
+
+
 def test_a_partial_file_takes_the_defaults(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("epochs: 2\nlearning_rate: 1\n")
@@ -116,7 +124,9 @@ def test_keys_that_are_no_words_are_refused(tmp_path):
         ("epochs", 4.0, "int"),
         ("epochs", True, "int"),
         ("epochs", None, "int"),
-        ("learning_rate", "1e-3", "float"),
+        ("learning_rate", "fast", "float"),
+        ("learning_rate", "nan", "float"),
+        ("epochs", "1e1", "int"),
         ("learning_rate", False, "float"),
         ("freeze", 1, "bool"),
         ("freeze", "yes", "bool"),
@@ -150,8 +160,17 @@ def test_wrong_types_are_refused_where_none_is_the_default(key, value):
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"batch": -1}, "batch must be at least 1"),
         ({"accumulate": 0}, "accumulate must be at least 1"),
-        ({"learning_rate": 0.0}, "must be positive"),
-        ({"learning_rate": -1.0}, "must be positive"),
+        ({"learning_rate": 0.0}, "must be a positive number"),
+        ({"learning_rate": -1.0}, "must be a positive number; got -1"),
+        ({"learning_rate": math.nan}, "learning_rate .* got nan"),
+        ({"learning_rate": math.inf}, "learning_rate .* got inf"),
+        ({"weight_decay": -0.1}, "weight_decay .* not negative; got -0.1"),
+        ({"clip_norm": math.nan}, "clip_norm"),
+        ({"final_learning_rate": -1.0}, "final_learning_rate"),
+        ({"warmup": -1}, "warmup"),
+        ({"seed": -1}, "seed"),
+        ({"schedule_epochs": 0}, "schedule_epochs must be at least 1"),
+        ({"augment": ("flop",)}, "Did you mean 'flip'"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
         ({"label_smoothing": -0.1}, "label_smoothing"),
         ({"validation_fraction": 0.0}, "validation_fraction"),
