@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from pathlib import Path
 
 from bdd_tf import __version__
 from bdd_tf.errors import BddError
@@ -18,6 +19,8 @@ VERBS = {
     "detect": ("bdd_tf.edge.detect", "which of these images are fake?"),
     "report": ("bdd_tf.reporting", "one table over all runs, or a comparison of two"),
 }
+#: Where `converters` lies in a clone; in an installed package there is none.
+SOURCE_TREE = str(Path(__file__).resolve().parents[1])
 _EXTRA_OF = {"tensorflow": "train", "larq": "train", "matplotlib": "train", "yaml": "train", "tqdm": "train",
              "scipy": "train", "converters": "train", "cv2": "video"}  # fmt: skip
 
@@ -29,6 +32,8 @@ def _usage() -> str:
 
 def _load(verb: str):  # noqa: ANN202 (a module)
     module = VERBS[verb][0]
+    if SOURCE_TREE not in sys.path and (Path(SOURCE_TREE) / "converters" / "keras_to_tflite.py").is_file():
+        sys.path.append(SOURCE_TREE)  # an editable install knows the package's folder only
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

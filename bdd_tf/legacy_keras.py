@@ -4,8 +4,12 @@ Every module that builds, trains or converts networks imports ``tf`` from here; 
 ``bdd_tf.edge`` does. Larq 0.14 imports only while ``TF_USE_LEGACY_KERAS=1`` was set before TensorFlow.
 """
 
+import contextlib
 import os
+import re
 import sys
+import tempfile
+from collections.abc import Iterator
 
 from bdd_tf.errors import BddError
 
@@ -15,12 +19,41 @@ KERAS_3_FIRST = (
 )
 
 
+#: What the wheel of TensorFlow 2.19 writes while its libraries load, before any log level can hold.
+_NOISE = re.compile(
+    rb"All log messages before absl::InitializeLog|Unable to register cu\w+ factory|"
+    rb"computation placer already registered"
+)
+
+
+@contextlib.contextmanager
+def _without_noise() -> Iterator[None]:
+    """Leave the lines of :data:`_NOISE` out of standard error; all others come, at the end."""
+    try:
+        terminal = os.dup(2)
+    except OSError:  # standard error is closed
+        yield
+        return
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            caught.seek(0)
+            for line in caught:
+                if not _NOISE.search(line):
+                    os.write(terminal, line)
+            os.close(terminal)
+
+
 def _import_tensorflow():  # noqa: ANN202 (a module)
     if "tensorflow" not in sys.modules:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        import tensorflow
+        with _without_noise():
+            import tensorflow
     except ImportError as error:
         raise BddError(
             "this needs TensorFlow and Larq, which are not part of the base install: "

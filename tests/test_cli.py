@@ -42,6 +42,15 @@ def test_wrong_names_echo_what_was_given_and_list_what_is_possible(
     assert not (tmp_path / "runs").exists()
 
 
+def test_the_converter_is_found_from_any_folder(tmp_path):
+    code = "import sys; from bdd_tf.cli import main; sys.exit(main(['convert', '--help']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--untrained" in done.stdout
+
+
 def test_detect_does_not_load_tensorflow():
     code = "import sys; from bdd_tf.cli import main; main(['detect', '--help']); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
