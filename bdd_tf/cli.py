@@ -22,7 +22,7 @@ VERBS = {
 #: Where `converters` lies in a clone; in an installed package there is none.
 SOURCE_TREE = str(Path(__file__).resolve().parents[1])
 _EXTRA_OF = {"tensorflow": "train", "larq": "train", "matplotlib": "train", "yaml": "train", "tqdm": "train",
-             "scipy": "train", "converters": "train", "cv2": "video"}  # fmt: skip
+             "scipy": "train", "converters": "train"}  # fmt: skip
 
 
 def _usage() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from bdd_tf.errors import BddError, UsageError
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.operations import Operations, count_operations, flat_layers, is_binary
 from bdd_tf.runs import RUNS_DIR, existing_run
-from bdd_tf.training import build, load_trained
+from bdd_tf.training import build, load_trained, say
 from converters.borders import exact_borders
 
 #: Images on which the file is compared with Keras.
@@ -196,9 +195,11 @@ def convert(
     Raises:
         BddError: If a check fails; nothing is written then.
     """
+    say(f"converting {about['backbone']}, {about['resolution']} px")
     content = embed_metadata(to_flatbuffer(model), METADATA_NAME, json.dumps(about).encode())
     parsed = parse_tflite(content)
     check_operators(model, parsed)
+    say(f"comparing the file with Keras on {len(images)} images")
     agreement = compare(model, content, images, about["threshold"])
     if agreement.median > MEDIAN_LIMIT or agreement.decisions < 1 - DECISION_LIMIT:
         raise BddError(
@@ -236,7 +237,7 @@ def _check_images(config: Experiment) -> np.ndarray:
         batches = data.eval_batches("validation", CHECK_IMAGES)
         return next(iter(batches))[0].numpy()
     except BddError as error:
-        print(f"comparing on photographs, since the data set is out of reach: {error}", file=sys.stderr)
+        say(f"comparing on photographs, since the data set is out of reach: {error}")
         return photographs(CHECK_IMAGES, config.resolution)
 
 

@@ -4,7 +4,7 @@ A 3x3 stem, then one block per further entry of the width list, PReLU and a glob
 binary 3x3 unit on the incoming width and a binary 1x1 unit; where the width doubles, two 1x1 units run side
 by side and their outputs are concatenated.
 
-    size      widths                              latent weights (M)   binary MACs at 224 (G)
+    size      widths                                  parameters (M)   binary MACs at 224 (G)
     bnext-n   16, 32, 64x2, 128x2, 256x6, 512x2                  7.5                    1.204
     bnext-t   32, 64, 128x2, 256x2, 512x6, 1024x2               29.8                    4.817
     bnext-s   48, 96, 192x2, 384x2, 768x6, 1536x2               67.1                   10.84

@@ -1,4 +1,4 @@
-"""The whole of BNext against its published composition, and its published sizes (units: tests/test_models.py)."""
+"""The whole of BNext against its published composition, and its published sizes."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from bdd_tf.errors import UsageError
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models import bnext
-from bdd_tf.models.detector import IMAGENET_MEAN, IMAGENET_STD, Normalise, build_detector, logits
+from bdd_tf.models.detector import build_detector
 from bdd_tf.models.operations import count_operations, flat_layers, is_binary
 
 #: Published: all weights with a one-unit head (M), binary MACs at 224 (G).
@@ -222,31 +222,6 @@ def test_the_prelu_is_keras_own_at_zero_and_in_a_training_graph():
         np.testing.assert_array_equal(y, y_keras)
         np.testing.assert_array_equal(da, da_keras)
         np.testing.assert_array_equal(dx.ravel()[[0, 3, 4]], dx_keras.ravel()[[0, 3, 4]])
-
-
-def test_normalise_is_imagenets():
-    x = np.random.default_rng(0).random((2, 3, 3, 3)).astype(np.float32)
-    expected = (x - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
-    np.testing.assert_allclose(Normalise()(x).numpy(), expected, atol=1e-5)
-
-
-def test_logits_share_weights_and_give_the_probability():
-    model = build_detector("bnext-n", 16, "rgb,lbp", "stable")
-    raw = logits(model)
-    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
-    model.get_layer("logit").bias.assign([1.5])
-    np.testing.assert_allclose(tf.sigmoid(raw(images)).numpy(), model(images).numpy(), rtol=1e-5)
-
-
-def test_a_fresh_adapter_shows_the_backbone_the_image_itself():
-    model = build_detector("bnext-n", 16, "rgb,sobel,fft,lbp")
-    kernel = model.get_layer("adapter").kernel.numpy()
-    assert kernel.shape == (3, 3, 6, 3)
-    identity = np.zeros((3, 3, 3, 3))
-    identity[1, 1] = np.eye(3)
-    np.testing.assert_array_equal(kernel[:, :, :3], identity)
-    assert 0 < np.abs(kernel[:, :, 3:]).max() < 0.5
-    assert "adapter" not in {layer.name for layer in build_detector("bnext-n", 16, "rgb").layers}
 
 
 def test_unknown_sizes_are_refused():
