@@ -13,7 +13,7 @@ SPLIT ?= test
 option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint train evaluate convert detect data report coverage clean
+.PHONY: help setup demo test test-torch lint train evaluate convert detect data report coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ demo: $(READY) ## everything on made-up data in a few minutes: data, training, .
 
 test: $(READY) ## run the tests
 	$(PY) -m pytest $(ARGS)
+
+test-torch: $(READY) ## install torch and compare imported weights with PyTorch itself
+	$(PY) -m pip install -q -e '.[torch]'
+	$(PY) -m pytest tests/pytorch $(ARGS)
 
 coverage: $(READY) ## run the tests, with line coverage
 	$(PY) -m pytest --cov --cov-report=term

@@ -22,7 +22,8 @@ VERBS = {
 #: Where `converters` lies in a clone; in an installed package there is none.
 SOURCE_TREE = str(Path(__file__).resolve().parents[1])
 _EXTRA_OF = {"tensorflow": "train", "larq": "train", "matplotlib": "train", "yaml": "train", "tqdm": "train",
-             "scipy": "train", "converters": "train"}  # fmt: skip
+             "scipy": "train", "converters": "train", "torch": "torch",
+             "safetensors": "torch"}  # fmt: skip
 
 
 def _usage() -> str:

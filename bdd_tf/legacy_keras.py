@@ -1,7 +1,7 @@
-"""The one place that chooses legacy Keras, which Larq needs, and imports TensorFlow under it.
+"""The one place that chooses legacy Keras, which Larq needs, and imports TensorFlow and Larq under it.
 
-Every module that builds, trains or converts networks imports ``tf`` from here; nothing in
-``bdd_tf.edge`` does. Larq 0.14 imports only while ``TF_USE_LEGACY_KERAS=1`` was set before TensorFlow.
+Every module that builds, trains or converts networks imports ``tf``, and ``larq``, from here; nothing
+in ``bdd_tf.edge`` does. Larq 0.14 imports only while ``TF_USE_LEGACY_KERAS=1`` was set before TensorFlow.
 """
 
 import contextlib
@@ -19,6 +19,10 @@ KERAS_3_FIRST = (
 )
 
 
+INSTALL = (
+    "this needs TensorFlow and Larq, which are not part of the base install: "
+    "pip install -r requirements.txt, or pip install 'bdd_tf[train]'."
+)
 #: What the wheel of TensorFlow 2.19 writes while its libraries load, before any log level can hold.
 _NOISE = re.compile(
     rb"All log messages before absl::InitializeLog|Unable to register cu\w+ factory|"
@@ -55,10 +59,7 @@ def _import_tensorflow():  # noqa: ANN202 (a module)
         with _without_noise():
             import tensorflow
     except ImportError as error:
-        raise BddError(
-            "this needs TensorFlow and Larq, which are not part of the base install: "
-            "pip install -r requirements.txt, or pip install 'bdd_tf[train]'."
-        ) from error
+        raise BddError(INSTALL) from error
     # tf.keras is resolved lazily and does not carry a version: the home of its classes tells which it is.
     if not tensorflow.keras.Model.__module__.startswith("tf_keras"):
         raise BddError(KERAS_3_FIRST)
@@ -66,4 +67,13 @@ def _import_tensorflow():  # noqa: ANN202 (a module)
     return tensorflow
 
 
+def _import_larq():  # noqa: ANN202 (a module)
+    try:
+        import larq
+    except ImportError as error:
+        raise BddError(INSTALL) from error
+    return larq
+
+
 tf = _import_tensorflow()
+larq = _import_larq()

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import larq as lq
 import numpy as np
 
+from bdd_tf.legacy_keras import larq as lq
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.operations import flat_layers, is_binary
 

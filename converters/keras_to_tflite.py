@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bdd_tf import __version__
+from bdd_tf.channels import parse_channels
 from bdd_tf.config import Experiment, experiment, write_atomically
 from bdd_tf.edge.engines import choose_engine, create_engine
 from bdd_tf.edge.images import ResizeRule, read_image
@@ -266,28 +267,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--untrained", action="store_true", help="random, BN-calibrated weights, to know speed and size"
     )
+    parser.add_argument(
+        "--from-torch", type=Path, metavar="CHECKPOINT", help="make the run --run from PyTorch weights"
+    )
+    parser.add_argument(
+        "--to-torch", type=Path, metavar="FILE", help="write the run --run as PyTorch weights"
+    )
+    parser.add_argument("--dataset", help="with --from-torch: what the weights were trained on")
     parser.add_argument("--backbone", default="bnext-t", help="with --untrained")
     parser.add_argument("--resolution", type=int, default=224, help="with --untrained")
-    parser.add_argument("--channels", default="rgb,fft,lbp", help="with --untrained")
+    parser.add_argument(
+        "--channels",
+        help="with --untrained (default rgb,fft,lbp), or --from-torch where the file does not tell",
+    )
     parser.add_argument("--stem-stride", type=int, help="with --untrained")
     parser.add_argument("--output", type=Path, help="with --untrained: the file to write")
+
+
+def _torch(args: argparse.Namespace, channels: tuple[str, ...] | None) -> int:
+    from converters import torch_to_keras
+
+    if not args.run or (args.from_torch and args.to_torch):
+        raise UsageError("give --run NAME with one of --from-torch CHECKPOINT and --to-torch FILE.")
+    if args.to_torch:
+        print(torch_to_keras.export_run(args.run, args.to_torch, args.runs_dir))
+        return 0
+    run = torch_to_keras.import_checkpoint(
+        args.from_torch, args.run, args.runs_dir, channels=channels, dataset=args.dataset
+    )
+    print(run.path)
+    return 0
 
 
 def main(args: argparse.Namespace) -> int:
     """Run `bdd convert`; returns the exit code."""
     if bool(args.run) == args.untrained:
         raise UsageError("give either --run NAME, or --untrained with --output F.tflite.")
+    channels = parse_channels(args.channels) if args.channels else None
+    if args.from_torch or args.to_torch:
+        return _torch(args, channels)
     if args.run:
         output, *found = convert_run(args.run, args.runs_dir)
     else:
         if args.output is None:
             raise UsageError("--untrained needs --output F.tflite.")
-        from bdd_tf.channels import parse_channels
-
         config = experiment(
             backbone=args.backbone,
             resolution=args.resolution,
-            channels=parse_channels(args.channels),
+            channels=channels or ("rgb", "fft", "lbp"),
             stem_stride=args.stem_stride,
             resize="native" if args.resolution < 96 else "reference",
         )

@@ -4,8 +4,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 BLOCK_TENSORFLOW = """
 import sys
+
+import pytest
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "tensorflow":
@@ -68,9 +72,16 @@ def test_without_tensorflow_the_install_command_is_named():
 def test_light_modules_do_not_load_tensorflow():
     code = """
 import sys
+
+import pytest
 import bdd_tf, bdd_tf.config, bdd_tf.errors, bdd_tf.models.registry
 bdd_tf.config.experiment("paper-cifake-t")
 bdd_tf.models.registry.stem_stride("bnext-t", 224)
 print(sorted({"tensorflow", "larq", "tf_keras", "keras"} & set(sys.modules)))
 """
     assert python(code) == "[]"
+
+
+@pytest.mark.parametrize("module", ["bdd_tf.models.bnext", "bdd_tf.models.operations", "converters.borders"])
+def test_a_module_that_needs_larq_can_be_the_first_that_is_imported(module):
+    assert python(f"import {module}; print('imported')") == "imported"

@@ -25,9 +25,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import larq as lq
-
 from bdd_tf.errors import one_of
+from bdd_tf.legacy_keras import larq as lq
 from bdd_tf.legacy_keras import tf
 
 layers = tf.keras.layers

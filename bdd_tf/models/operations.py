@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-import larq as lq
 import numpy as np
 
 from bdd_tf.channels import ForensicChannels
+from bdd_tf.legacy_keras import larq as lq
 from bdd_tf.legacy_keras import tf
 
 BINARY_LAYERS = (lq.layers.QuantConv2D,)

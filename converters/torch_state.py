@@ -1,0 +1,262 @@
+"""Which PyTorch tensor of the published BNext belongs to which Keras weight, and how one becomes the other.
+
+Names and shapes follow the published code (hpi-xnor/BNext, ``src/bnext.py``) and the reference detector around it
+(Lanzino et al.). Nothing here imports torch: tensors are NumPy arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bdd_tf.errors import BddError
+from bdd_tf.legacy_keras import tf
+from bdd_tf.models.bnext import BNEXT, SQUEEZE_RATIO
+
+#: Below this temperature the published convolution takes the sign of its weights; above, it clips weight / T.
+SIGN_TEMPERATURE = 1e-7
+_LISTED = 8
+
+
+@dataclass(frozen=True)
+class Form:
+    """A change of layout and its inverse; both keep every bit (a sign's change included)."""
+
+    to_keras: Callable[[np.ndarray], np.ndarray]
+    to_torch: Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+
+
+PLAIN = Form(lambda t: t, lambda k, _: k)
+#: [1, C, 1, 1] or [C] <-> Keras' own shape of the same numbers in the same order.
+RESHAPED = Form(lambda t: t.reshape(-1), lambda k, shape: k.reshape(shape))
+SLOPE = Form(lambda t: t.reshape(1, 1, -1), lambda k, shape: k.reshape(shape))
+#: [out, in, height, width] <-> [height, width, in, out].
+KERNEL = Form(lambda t: t.transpose(2, 3, 1, 0), lambda k, _: k.transpose(3, 2, 0, 1))
+#: The same, turned by 180 degrees: the backbone runs on the turned image (bdd_tf/models/bnext.py, second remark).
+TURNED = Form(lambda t: t.transpose(2, 3, 1, 0)[::-1, ::-1], lambda k, _: k[::-1, ::-1].transpose(3, 2, 0, 1))
+#: The reference detector's positive class is REAL, ours FAKE: the logit changes its sign.
+NEGATED_MATRIX = Form(lambda t: -t.T, lambda k, _: -k.T)
+NEGATED = Form(lambda t: -t, lambda k, _: -k)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a state dict.
+
+    Attributes:
+        key: Its name, behind any prefix.
+        shape: Its shape in torch.
+        layer: Keras layer that takes it; None where the published forward pass never reads it.
+        index: Position in that layer's weights.
+        form: Change of layout.
+        required: Whether a state dict without it is incomplete.
+        initial: What an export writes where no Keras weight stands behind it.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    layer: str | None = None
+    index: int = 0
+    form: Form = PLAIN
+    required: bool = True
+    initial: float = 0.0
+
+
+def _norm(key: str, layer: str, width: int) -> Iterator[Entry]:
+    for index, part in enumerate(("weight", "bias", "running_mean", "running_var")):
+        yield Entry(f"{key}.{part}", (width,), layer, index)
+    yield Entry(f"{key}.num_batches_tracked", (), required=False)
+
+
+def _unit(key: str, layer: str, width: int, kernel: int, attention: bool) -> Iterator[Entry]:
+    squeezed = width // SQUEEZE_RATIO
+    yield Entry(f"{key}.scale", (1, width, 1, 1), f"{layer}.mix", 0, RESHAPED)
+    yield Entry(f"{key}.move.bias", (1, width, 1, 1), f"{layer}.move", 0, RESHAPED)
+    yield Entry(f"{key}.binary_activation.temperature", (1,))
+    yield Entry(f"{key}.binary_conv.weight", (width, width, kernel, kernel), f"{layer}.conv", 0, TURNED)
+    yield Entry(f"{key}.binary_conv.temperature", (1,))
+    yield from _norm(f"{key}.norm1", f"{layer}.norm1", width)
+    yield from _norm(f"{key}.norm2", f"{layer}.norm2", width)
+    residual = f"{layer}.residual_prelu" if attention else None
+    yield Entry(f"{key}.activation1.weight", (width,), residual, 0, SLOPE, initial=0.25)
+    yield Entry(f"{key}.activation2.weight", (width,), f"{layer}.prelu", 0, SLOPE)
+    for number, (name, out, into) in {1: ("reduce", squeezed, width), 3: ("expand", width, squeezed)}.items():
+        yield Entry(f"{key}.se.se.{number}.weight", (out, into, 1, 1), f"{layer}.{name}", 0, KERNEL)
+        yield Entry(f"{key}.se.se.{number}.bias", (out,), f"{layer}.{name}", 1)
+
+
+def backbone_entries(size: str) -> Iterator[Entry]:
+    """Every tensor of a published BNext but its classifier.
+
+    Args:
+        size: A key of :data:`bdd_tf.models.bnext.BNEXT`.
+    """
+    widths = BNEXT[size].widths
+    yield Entry("feature.0.conv1.weight", (widths[0], 3, 3, 3), "feature.0.conv", 0, TURNED)
+    yield from _norm("feature.0.bn1", "feature.0.norm", widths[0])
+    yield Entry("feature.0.prelu.weight", (widths[0],), initial=0.25)
+    for i in range(1, len(widths)):
+        width, key, layer = widths[i - 1], f"feature.{i}", f"feature.{i}"
+        yield from _unit(f"{key}.Attention", f"{layer}.attention", width, 3, i % 2 == 0)
+        for torch_name, name in (
+            (("FFN", "ffn"),) if widths[i] == width else (("FFN_1", "ffn_1"), ("FFN_2", "ffn_2"))
+        ):
+            yield from _unit(f"{key}.{torch_name}", f"{layer}.{name}", width, 1, False)
+    yield Entry("prelu.weight", (widths[-1],), "feature.prelu", 0, SLOPE)
+
+
+def imagenet_entries(size: str) -> list[Entry]:
+    """A published ImageNet checkpoint: the backbone and a classifier of 1,000 classes, which has no use here."""
+    width = BNEXT[size].widths[-1]
+    return [*backbone_entries(size), Entry("fc.weight", (1000, width)), Entry("fc.bias", (1000,))]
+
+
+def detector_entries(size: str, extra_channels: int) -> list[Entry]:
+    """A checkpoint of the reference detector: adapter (with extra channels only), backbone, one logit for REAL."""
+    entries = [
+        Entry(f"base_model.{e.key}", e.shape, e.layer, e.index, e.form, e.required, e.initial)
+        for e in backbone_entries(size)
+    ]
+    if extra_channels:
+        entries.append(Entry("adapter.weight", (3, 3 + extra_channels, 3, 3), "adapter", 0, KERNEL))
+        entries.append(Entry("adapter.bias", (3,), "adapter", 1))
+    width = BNEXT[size].widths[-1]
+    entries.append(Entry("fc.weight", (1, width), "logit", 0, NEGATED_MATRIX))
+    entries.append(Entry("fc.bias", (1,), "logit", 1, NEGATED))
+    return entries
+
+
+def size_of(tensors: Mapping[str, np.ndarray], prefix: str = "") -> str:
+    """Which BNext a state dict holds, by the number of its blocks and the width of its stem.
+
+    Args:
+        tensors: By key.
+        prefix: In front of ``feature``.
+
+    Raises:
+        BddError: If it holds none of :data:`bdd_tf.models.bnext.BNEXT`.
+    """
+    start = f"{prefix}feature."
+    numbers = {key[len(start) :].partition(".")[0] for key in tensors if key.startswith(start)}
+    stem = tensors.get(f"{start}0.conv1.weight")
+    if not numbers or stem is None or stem.ndim != 4:
+        found = ", ".join(sorted(tensors)[:3]) or "nothing"
+        raise BddError(
+            f"this is no BNext: {start}0.conv1.weight is missing or no 4-D kernel; the file holds {found}"
+            f"{', ...' if len(tensors) > 3 else ''} ({len(tensors)} tensors)."
+        )
+    for size, bnext in BNEXT.items():
+        if (len(numbers), stem.shape[0]) == (len(bnext.widths), bnext.widths[0]):
+            return size
+    known = "; ".join(f"{n}: {len(b.widths)} and {b.widths[0]}" for n, b in BNEXT.items())
+    raise BddError(
+        f"this BNext has {len(numbers)} entries in `feature` and a stem of {stem.shape[0]} channels, which is none "
+        f"of those known ({known})."
+    )
+
+
+def _some(names: list[str]) -> str:
+    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + rest
+
+
+def check_state(tensors: Mapping[str, np.ndarray], entries: list[Entry]) -> list[str]:
+    """Compare a state dict with what it should hold.
+
+    Args:
+        tensors: Arrays by key, prefixes taken away.
+        entries: What is expected.
+
+    Returns:
+        Remarks on what is harmless but not exact.
+
+    Raises:
+        BddError: If anything is missing, unexpected, of another shape, not a finite number, or if the network
+            is not binary yet; all of it in one message.
+    """
+    expected = {e.key: e for e in entries}
+    both = [k for k in expected if k in tensors]
+    findings = {
+        "missing": [k for k, e in expected.items() if e.required and k not in tensors],
+        "unexpected": sorted(k for k in tensors if k not in expected),
+        "of another shape": [
+            f"{k} {list(tensors[k].shape)} instead of {list(expected[k].shape)}"
+            for k in both
+            if tensors[k].shape != expected[k].shape
+        ],
+        "with NaN or infinity": [
+            k for k in both if tensors[k].dtype.kind == "f" and not np.isfinite(tensors[k]).all()
+        ],
+        "with a negative variance": [k for k in both if k.endswith("running_var") and (tensors[k] < 0).any()],
+    }
+    wrong = [f"{what} ({len(names)}): {_some(names)}" for what, names in findings.items() if names]
+    soft = [] if wrong else [k for k in both if k.endswith("binary_conv.weight") and _soft(tensors, k)]
+    if soft:
+        wrong.append(
+            f"not binary yet ({len(soft)}): {_some(soft)}; their temperature is {SIGN_TEMPERATURE:g} or more and "
+            f"weights lie below it, so that training had not reached signs: finish it, or take a later checkpoint"
+        )
+    if wrong:
+        raise BddError("the state dict does not fit: " + "; ".join(wrong) + ".")
+    zeros = sum(int((tensors[k] == 0).sum()) for k in both if k.endswith("binary_conv.weight"))
+    if zeros:
+        return [
+            f"{zeros} binary weights are exactly 0: torch multiplies by 0 there, a binary convolution by +1, so the "
+            f"network is not exactly the same."
+        ]
+    return []
+
+
+def _soft(tensors: Mapping[str, np.ndarray], key: str) -> bool:
+    temperature = float(tensors[key.removesuffix("weight") + "temperature"].reshape(-1)[0])
+    weights = np.abs(tensors[key])
+    # A weight of exactly 0 is no sign at any temperature; it is counted apart.
+    return temperature >= SIGN_TEMPERATURE and bool(((weights < temperature) & (weights > 0)).any())
+
+
+def load_state(model: tf.keras.Model, tensors: Mapping[str, np.ndarray], entries: list[Entry]) -> int:
+    """Put a checked state dict into a Keras model.
+
+    Args:
+        model: A detector or backbone whose layers carry the names of :mod:`bdd_tf.models.bnext`.
+        tensors: Arrays by key.
+        entries: Which of them go where.
+
+    Returns:
+        Number of weights assigned.
+    """
+    assigned = 0
+    for entry in entries:
+        if entry.layer is not None:
+            value = entry.form.to_keras(tensors[entry.key].astype(np.float32))
+            if entry.key.endswith(".scale") and ".FFN" in entry.key:
+                # The published 1x1 unit clips its mixing weights whenever it runs, the 3x3 one in training only.
+                value = np.clip(value, 0.0, 1.0)
+            model.get_layer(entry.layer).weights[entry.index].assign(value)
+            assigned += 1
+    return assigned
+
+
+def dump_state(model: tf.keras.Model, entries: list[Entry]) -> dict[str, np.ndarray]:
+    """Inverse of :func:`load_state`.
+
+    Args:
+        model: The Keras model.
+        entries: What the state dict shall hold.
+
+    Returns:
+        float32 arrays by key (``num_batches_tracked``: int64), contiguous; temperatures are 0, that is: signs.
+    """
+    state = {}
+    for entry in entries:
+        if entry.layer is not None:
+            weight = model.get_layer(entry.layer).weights[entry.index].numpy()
+            value = entry.form.to_torch(weight, entry.shape)
+        elif entry.key.endswith("num_batches_tracked"):
+            value = np.zeros((), np.int64)
+        else:
+            value = np.full(entry.shape, entry.initial, np.float32)
+        state[entry.key] = np.ascontiguousarray(value).reshape(entry.shape)
+    return state

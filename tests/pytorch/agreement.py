@@ -1,0 +1,185 @@
+"""Agreement of PyTorch, Keras and the .tflite file: `python tests/pytorch/agreement.py bnext-t:224 bnext-s:224 ...`.
+
+Weights are random and BN-calibrated on photographs, or those of runs (`--run NAME`). For each network: units one
+by one, each fed with Keras' own input; blocks likewise; then the whole.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch_bnext import Detector, Unit, calibrate, randomise
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from bdd_tf.config import Experiment, experiment
+from bdd_tf.legacy_keras import tf
+from bdd_tf.models.bnext import BNEXT
+from bdd_tf.models.detector import logits
+from bdd_tf.training import build
+from converters.keras_to_tflite import photographs
+from converters.torch_state import check_state, detector_entries, dump_state, load_state
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Differences: per unit and block, of its output's scale; of the whole, logits in standard deviations."""
+
+    unit: float
+    block: float
+    median: float
+    largest: float
+    same: int
+    images: int
+
+
+def to_torch(x: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+
+
+def turned(x: np.ndarray) -> np.ndarray:
+    return x[:, ::-1, ::-1]
+
+
+def random_pair(config: Experiment, images: np.ndarray, seed: int = 0) -> tuple[Detector, tf.keras.Model]:
+    """A calibrated PyTorch detector with random weights, and the Keras one that imports it."""
+    keras = build(config)
+    extra = len(config.channels) - 1
+    net = randomise(Detector(config.backbone, extra, keras.get_layer("feature.0.conv").strides[0]), seed)
+    x = to_torch(keras.get_layer("channels")(images).numpy())
+    calibrate(net, x)
+    with torch.no_grad():
+        net.fc.bias -= net(x).median()  # decisions are then divided
+    tensors = {k: v.numpy() for k, v in net.state_dict().items()}
+    entries = detector_entries(config.backbone, extra)
+    assert check_state(tensors, entries) == []
+    load_state(keras, tensors, entries)
+    return net, keras
+
+
+def exported_pair(config: Experiment, keras: tf.keras.Model) -> Detector:
+    """The PyTorch twin of a Keras detector."""
+    extra = len(config.channels) - 1
+    net = Detector(config.backbone, extra, keras.get_layer("feature.0.conv").strides[0])
+    state = dump_state(keras, detector_entries(config.backbone, extra))
+    net.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
+    return net.eval()
+
+
+def scores(net: Detector, keras: tf.keras.Model, images: np.ndarray, batch: int = 8):
+    """Logits of FAKE by PyTorch and by Keras."""
+    channels, run = keras.get_layer("channels"), tf.function(lambda x: logits(keras)(x, training=False))
+    ours, theirs = [], []
+    for i in range(0, len(images), batch):
+        part = images[i : i + batch]
+        ours.append(run(part).numpy()[:, 0])
+        with torch.no_grad():
+            theirs.append(-net(to_torch(channels(part).numpy())).numpy()[:, 0])
+    return np.concatenate(theirs), np.concatenate(ours)
+
+
+def pieces(net: Detector, keras: tf.keras.Model, images: np.ndarray) -> tuple[dict, dict]:
+    """Largest difference of each unit and block, as a share of the largest value it gives."""
+    widths = BNEXT[keras.name.replace("_", "-")].widths
+    wanted, units, blocks = {}, {}, {}
+    ins = [keras.get_layer("feature.0.norm").output]
+    for i in range(1, len(widths)):
+        names = ("ffn_1", "ffn_2") if widths[i] != widths[i - 1] else ("ffn",)
+        middle = keras.get_layer(f"feature.{i}.attention.add").output
+        out = keras.get_layer(f"feature.{i}.{'concat' if len(names) == 2 else 'ffn.add'}").output
+        wanted[i] = (ins[-1], middle, [keras.get_layer(f"feature.{i}.{n}.add").output for n in names], out)
+        ins.append(out)
+    got = tf.keras.Model(keras.input, list(wanted.values()))(images, training=False)
+
+    def differ(module: Unit, x: tf.Tensor, y: tf.Tensor) -> float:
+        with torch.no_grad():
+            expected = module(to_torch(turned(x.numpy()))).numpy().transpose(0, 2, 3, 1)
+        return float(np.abs(turned(y.numpy()) - expected).max() / np.abs(expected).max())
+
+    for i, (x, middle, halves, out) in zip(wanted, got, strict=True):
+        block = net.base_model.feature[i]
+        units[f"{i}.Attention"] = differ(block.Attention, x, middle)
+        for name, half in zip(("FFN_1", "FFN_2") if block.doubles else ("FFN",), halves, strict=True):
+            units[f"{i}.{name}"] = differ(getattr(block, name), middle, half)
+        blocks[i] = differ(block, x, out)
+    return units, blocks
+
+
+def compare(net: Detector, keras: tf.keras.Model, images: np.ndarray, few: int = 4) -> Agreement:
+    units, blocks = pieces(net, keras, images[:few])
+    theirs, ours = scores(net, keras, images)
+    difference = np.abs(theirs - ours) / max(theirs.std(), 1e-12)
+    return Agreement(
+        # A sign tie within a unit flips a bit: the units without one show the layout is right.
+        max(units.values()), float(np.median(list(blocks.values()))), float(np.median(difference)),
+        float(difference.max()), int(((theirs >= 0) == (ours >= 0)).sum()), len(images),
+    )  # fmt: skip
+
+
+def tflite_scores(config: Experiment, keras: tf.keras.Model, images: np.ndarray) -> np.ndarray:
+    """Probabilities by the converted file."""
+    from bdd_tf.edge import Detector as EdgeDetector
+    from converters.keras_to_tflite import convert, metadata
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.tflite"
+        convert(keras, metadata(config, 0.5, None, trained=True), path, images[:64])
+        with EdgeDetector(path) as detector:
+            return np.array(detector.predict(list(images)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", help="backbone:resolution")
+    parser.add_argument(
+        "--run", type=Path, action="append", default=[], help="run folder with trained weights"
+    )
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--tflite", action="store_true", help="the converted file as well")
+    args = parser.parse_args()
+    print("network      unit     block    logits/std median  largest  same decision", flush=True)
+    jobs = []
+    for text in args.networks:
+        name, _, side = text.partition(":")
+        jobs.append((text, experiment(backbone=name, resolution=int(side)), None))
+    for folder in args.run:
+        from bdd_tf.runs import Run
+        from bdd_tf.training import load_trained
+
+        config = Experiment.load(Run(folder).config)
+        jobs.append((folder.name, config, load_trained(Run(folder), config)))
+    for label, config, keras in jobs:
+        began = time.monotonic()
+        images = photographs(args.images, config.resolution)
+        if keras is None:
+            net, keras = random_pair(config, photographs(16, config.resolution, seed=1))
+        else:
+            net = exported_pair(config, keras)
+        a = compare(net, keras, images)
+        print(
+            f"{label:12} {a.unit:.1e}  {a.block:.1e}  {a.median:.1e}            {a.largest:.1e}  {a.same}/{a.images}"
+            f"  ({time.monotonic() - began:.0f} s)",
+            flush=True,
+        )
+        if args.tflite:
+            theirs, _ = scores(net, keras, images)
+            found = tflite_scores(config, keras, images)
+            expected = 1 / (1 + np.exp(-theirs))
+            print(
+                f"{'':12} .tflite against PyTorch: median {np.median(np.abs(found - expected)):.1e}, largest "
+                f"{np.abs(found - expected).max():.1e}, same {((found >= 0.5) == (theirs >= 0)).sum()}/{len(images)}",
+                flush=True,
+            )
+        tf.keras.backend.clear_session()
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.exit(main())
