@@ -18,6 +18,7 @@ VERBS = {
     "convert": ("converters.keras_to_tflite", "write the .tflite file of a run"),
     "detect": ("bdd_tf.edge.detect", "which of these images are fake?"),
     "report": ("bdd_tf.reporting", "one table over all runs, or a comparison of two"),
+    "info": ("bdd_tf.information", "what a .tflite file, a run or a checkpoint holds and costs"),
 }
 #: Where `converters` lies in a clone; in an installed package there is none.
 SOURCE_TREE = str(Path(__file__).resolve().parents[1])

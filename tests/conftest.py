@@ -57,3 +57,11 @@ def trained(tree, cache, tmp_path_factory):
     evaluation.evaluate_run(run, "validation", bootstrap=50)
     evaluation.evaluate_run(run, "test", bootstrap=50)
     return run
+
+
+@pytest.fixture(scope="session")
+def converted(trained):
+    """The result of `bdd convert` for that run."""
+    from converters.keras_to_tflite import convert_run
+
+    return convert_run(trained.name, trained.path.parent)

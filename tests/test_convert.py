@@ -22,11 +22,6 @@ def small():
     return model
 
 
-@pytest.fixture(scope="module")
-def converted(trained):
-    return convert.convert_run(trained.name, trained.path.parent)
-
-
 def test_every_binary_convolution_is_an_lcebconv2d(converted):
     _, parsed, operations, agreement = converted
     assert convert.operator_counts(parsed)["LceBconv2d"] == 31

@@ -16,6 +16,7 @@ from torch_bnext import BNext, Detector, Unit, randomise
 from bdd_tf.cli import main
 from bdd_tf.config import Experiment, experiment
 from bdd_tf.errors import BddError, UsageError
+from bdd_tf.information import inform
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models import bnext
 from bdd_tf.runs import Run
@@ -271,3 +272,15 @@ def test_wrong_usage(tmp_path, capsys):
     experiment(backbone="quicknet").save(run.config)
     with pytest.raises(UsageError, match="PyTorch's layout is known for bnext-n"):
         export_run(str(run.path), tmp_path / "x.ckpt")
+
+
+def test_info_of_a_checkpoint(tmp_path, detector_state, imagenet_state, capsys):
+    path = lightning(tmp_path / "cifake_N.ckpt", detector_state)
+    found = inform(str(path))
+    assert (found["kind"], found["backbone"]) == ("checkpoint", "bnext-n")
+    assert abs(found["binary_macs"] / 1e9 - 1.204) < 0.001
+    assert sum(found["bytes_by_kind"].values()) == path.stat().st_size
+    assert found["metadata"]["add_lbp_channel"] is True
+    torch.save(imagenet_state, tmp_path / "tiny.pth.tar")
+    assert main(["info", str(tmp_path / "tiny.pth.tar")]) == 0
+    assert "bnext-n" in capsys.readouterr().out

@@ -1,0 +1,212 @@
+"""`bdd info`: what a .tflite file, a run folder or a PyTorch checkpoint holds, and what it costs to run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from bdd_tf.edge.anatomy import dissect
+from bdd_tf.edge.tflite_file import METADATA_NAME, parse_tflite, read_metadata
+from bdd_tf.errors import BddError, UsageError
+from bdd_tf.runs import RUNS_DIR, Run, run_named, trained_weights
+
+#: Giga-operations as the paper prints them (Lanzino et al., table 1). Its own definition, binary MACs / 64 + float
+#: MACs at 224 px, gives a tenth of that.
+PAPER_OPERATIONS = {"bnext-t": 0.89, "bnext-s": 1.91, "bnext-m": 3.39}
+
+
+def inform(path: str, runs_dir: Path = Path(RUNS_DIR)) -> dict:
+    """Everything known of a file or run.
+
+    Args:
+        path: A .tflite file, a PyTorch checkpoint, a run folder, or a run's name.
+        runs_dir: Where run names are looked up.
+
+    Returns:
+        ``path``, ``kind`` (``tflite``, ``run``, ``checkpoint``), ``backbone``, ``channels``, ``resolution``,
+        ``parameters``, ``binary_macs``, ``float_macs``, ``operations`` (binary / 64 + float), ``paper_operations``
+        (as printed, or None), ``bytes``, ``bytes_by_kind``, ``operators`` and ``metadata``. Unknown: None.
+
+    Raises:
+        UsageError: If there is no such thing.
+        BddError: If it is damaged.
+    """
+    file = Path(path)
+    if file.is_dir() or not file.exists():
+        run = Run(file) if file.is_dir() else run_named(path, runs_dir)
+        if not run.config.is_file():
+            raise UsageError(
+                f"{path} is no .tflite file, checkpoint or run ({run.config} is missing); `bdd report` lists runs."
+            )
+        return _run(run)
+    with file.open("rb") as opened:
+        mark = opened.read(8)
+    about = _tflite(file) if mark[4:8] == b"TFL3" or file.suffix == ".tflite" else _checkpoint(file)
+    return {"path": str(file), **about}
+
+
+def _tflite(file: Path) -> dict:
+    try:
+        model = parse_tflite(file.read_bytes())
+        found = dissect(model)
+        metadata = read_metadata(model) if METADATA_NAME in model.metadata else {}
+    except BddError as error:
+        raise BddError(f"{file}: {error}") from error
+    return {
+        "kind": "tflite",
+        "backbone": metadata.get("backbone"),
+        "channels": metadata.get("channels"),
+        "resolution": metadata.get("resolution"),
+        "parameters": found.binary_weights + found.other_constants,
+        **_costs(found.binary_macs, found.float_macs, metadata.get("backbone")),
+        "bytes": len(model.content),
+        "bytes_by_kind": found.bytes_by_kind,
+        "operators": found.operators,
+        "metadata": metadata,
+    }
+
+
+def _costs(binary: int | None, real: int | None, backbone: object) -> dict:
+    known = binary is not None and real is not None
+    return {
+        "binary_macs": binary,
+        "float_macs": real,
+        "operations": binary / 64 + real if known else None,
+        "paper_operations": PAPER_OPERATIONS.get(str(backbone)),
+    }
+
+
+def _run(run: Run) -> dict:
+    from bdd_tf.config import Experiment
+    from bdd_tf.models.operations import count_operations, flat_layers, is_binary
+    from bdd_tf.training import build
+
+    config = Experiment.load(run.config)
+    model = build(config)
+    counts = count_operations(model)
+    sizes: dict[str, int] = {}
+    for layer in flat_layers(model):
+        for weight in layer.weights:
+            kind = _kind(len(weight.shape), is_binary(layer))
+            sizes[kind] = sizes.get(kind, 0) + 4 * int(weight.shape.num_elements() or 0)
+    try:
+        size: int | None = trained_weights(run).stat().st_size
+        sizes["structure"] = size - sum(sizes.values())
+    except BddError:
+        size = None
+    return {
+        "path": str(run.path),
+        "kind": "run",
+        "backbone": config.backbone,
+        "channels": list(config.channels),
+        "resolution": config.resolution,
+        "parameters": counts.parameters,
+        **_costs(counts.binary_macs, counts.float_macs, config.backbone),
+        "bytes": size,
+        "bytes_by_kind": sizes,
+        "operators": {},
+        "metadata": config.to_dict(),
+    }
+
+
+def _kind(rank: int, binary: bool) -> str:
+    if binary:
+        return "latent binary weights"
+    return "float kernels" if rank in (2, 4) else "per-channel vectors"
+
+
+def _checkpoint(file: Path) -> dict:
+    try:
+        from converters.torch_files import read_checkpoint
+        from converters.torch_state import size_of
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "converters":
+            raise
+        raise BddError("checkpoints are read by the source tree only: run this in a clone.") from error
+    from bdd_tf.models.detector import build_detector
+    from bdd_tf.models.operations import count_operations
+
+    checkpoint = read_checkpoint(file)
+    tensors = checkpoint.tensors
+    detector = any(key.startswith("base_model.") for key in tensors)
+    size = size_of(tensors, "base_model." if detector else "")
+    counts = count_operations(build_detector(size, 224, "rgb"))
+    sizes: dict[str, int] = {}
+    for key, array in tensors.items():
+        # [1, C, 1, 1] and [C] alike: one number per channel.
+        rank = sum(side > 1 for side in array.shape)
+        kind = _kind(2 if rank > 1 else 1, key.endswith("binary_conv.weight"))
+        sizes[kind] = sizes.get(kind, 0) + array.nbytes
+    total = file.stat().st_size
+    sizes["structure"] = total - sum(sizes.values())
+    adapter = tensors.get("adapter.weight")
+    return {
+        "kind": "checkpoint",
+        "backbone": size,
+        "channels": None if adapter is None else ["rgb", *["?"] * (adapter.shape[1] - 3)],
+        "resolution": 224,
+        "parameters": sum(
+            a.size for k, a in tensors.items() if a.dtype.kind == "f" and "temperature" not in k
+        ),
+        **_costs(counts.binary_macs, counts.float_macs, size),
+        "bytes": total,
+        "bytes_by_kind": sizes,
+        "operators": {},
+        "metadata": {
+            k: v for k, v in checkpoint.hyper_parameters.items() if isinstance(v, str | int | float)
+        },
+    }
+
+
+def _amount(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.4g} {unit}"
+    return f"{value:g}"
+
+
+def describe(about: dict) -> str:
+    """What `bdd info` prints."""
+    lines = [("", f"{about['path']} ({about['kind']})")]
+    channels = about["channels"]
+    lines.append(("network", " ".join(str(part) for part in (
+        about["backbone"] or "unknown backbone", f"{about['resolution']} px" if about["resolution"] else "",
+        ",".join(map(str, channels)) if channels else "",
+    ) if part)))  # fmt: skip
+    lines.append(("parameters", _amount(about["parameters"])))
+    lines.append(("binary MACs", _amount(about["binary_macs"])))
+    lines.append(("float MACs", _amount(about["float_macs"])))
+    lines.append(("operations", f"{_amount(about['operations'])} (binary MACs / 64 + float MACs)"))
+    if about["paper_operations"]:
+        lines.append(
+            (
+                "paper",
+                f"{about['paper_operations']} G printed for 224 px: ten times what its definition gives",
+            )
+        )
+    size = about["bytes"]
+    lines.append(("size", f"{size:,} bytes" if size is not None else "no weights yet"))
+    lines += [(f"  {kind}", f"{count:,}") for kind, count in about["bytes_by_kind"].items()]
+    if about["operators"]:
+        lines.append(("operators", ", ".join(f"{n} {name}" for name, n in about["operators"].items())))
+    if about["metadata"]:
+        lines.append(("metadata", json.dumps(about["metadata"], default=str)))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:{width}}  {text}" if name else text for name, text in lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `bdd info`."""
+    parser.add_argument("file", help=".tflite file, PyTorch checkpoint, run folder, or a run's name")
+    parser.add_argument("--runs-dir", type=Path, default=Path(RUNS_DIR))
+    parser.add_argument("--json", action="store_true")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `bdd info`; returns the exit code."""
+    about = inform(args.file, args.runs_dir)
+    print(json.dumps(about, indent=2, default=str) if args.json else describe(about))
+    return 0
