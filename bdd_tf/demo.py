@@ -16,7 +16,7 @@ from bdd_tf.errors import BddError
 
 RUN = "demo"
 AUC_LIMIT = 0.9
-EPOCHS = 8
+EPOCHS = 6
 
 
 def demonstrate(runs_dir: Path, epochs: int = EPOCHS) -> dict:

@@ -119,7 +119,7 @@ def evaluate_run(
         scores,
         document,
         load=lambda path: read_image(data.file(path)),
-        title=f"{run.name}, {data.name} {split}",
+        title=f"{run.name} on {data.name}",
     )
     return document
 
