@@ -13,6 +13,7 @@ from bdd_tf import figures, metrics
 from bdd_tf.config import Experiment
 from bdd_tf.datasets.index import SPLITS
 from bdd_tf.datasets.pipeline import DataSet, load_dataset
+from bdd_tf.datasets.sources import NEEDED
 from bdd_tf.edge.images import read_image
 from bdd_tf.errors import UsageError, one_of
 from bdd_tf.legacy_keras import tf
@@ -86,6 +87,8 @@ def evaluate_run(
         rule=config.rule,
         data_dir=data_dir or (config.data_dir if own else None),
         validation_fraction=config.validation_fraction,
+        # A data set that is only looked at need not hold what training would ask for.
+        need=NEEDED if own else (split,),
     )
     items = data.items(split)
     scores, labels = predict(model, data, split)

@@ -29,6 +29,11 @@ def write_tree(root: Path, counts: dict[str, int], size: int = 20, seed: int = 0
 
 
 @pytest.fixture(scope="session")
+def make_tree():
+    return write_tree
+
+
+@pytest.fixture(scope="session")
 def tree(tmp_path_factory):
     return write_tree(tmp_path_factory.mktemp("tree"), {"train": 40, "test": 12})
 

@@ -18,7 +18,7 @@ from bdd_tf.config import write_atomically
 from bdd_tf.datasets import augment as augmenting
 from bdd_tf.datasets import builders
 from bdd_tf.datasets.index import SPLITS, Entry, assign_splits, cache_folder, counts, fingerprint, index
-from bdd_tf.datasets.sources import records_of
+from bdd_tf.datasets.sources import NEEDED, records_of
 from bdd_tf.edge.images import ResizeRule
 from bdd_tf.edge.labels import LABELS
 from bdd_tf.errors import BddError, UsageError, one_of
@@ -327,6 +327,7 @@ def load_dataset(
     data_dir: str | None = None,
     cache_dir: str | Path | None = None,
     validation_fraction: float = 0.05,
+    need: tuple[str, ...] = NEEDED,
 ) -> DataSet:
     """Find, index, split and prepare a data set.
 
@@ -336,6 +337,7 @@ def load_dataset(
         data_dir: Folder, archive or CSV; None where the data set has a source of its own.
         cache_dir: Where derived data are kept; None: :func:`cache_folder`.
         validation_fraction: Share of train held out where the source has no validation split.
+        need: Splits that must hold images of both classes; the others may be empty.
 
     Returns:
         The data set, ready for batches.
@@ -345,7 +347,7 @@ def load_dataset(
         BddError: For a bad archive or a failed download.
     """
     cache = Path(cache_dir) if cache_dir is not None else cache_folder()
-    entries = index(records_of(name, data_dir, cache), cache)
+    entries = index(records_of(name, data_dir, cache, need), cache)
     skipped = [e for e in entries if e.error]
     if skipped:
         shown = "".join(f"\n  {e.record.path}: {e.error}" for e in skipped[:5])
@@ -353,7 +355,7 @@ def load_dataset(
         print(f"skipping {len(skipped)} unreadable images of {name}:{shown}{more}", file=sys.stderr)
     split = assign_splits(entries, validation_fraction)
     table = counts(split)
-    for part in ("train", "test"):
+    for part in need:
         for label, word in enumerate(LABELS):
             if not table[part][label]:
                 carved = all(e.record.split is None for e in entries)

@@ -15,6 +15,8 @@ from bdd_tf.edge.images import find_images
 from bdd_tf.edge.labels import FAKE, LABELS, REAL
 from bdd_tf.errors import UsageError, one_of
 
+#: Splits that a data set for training must hold; validation is carved from train.
+NEEDED = ("train", "test")
 _FOLDERS = {"real": REAL, "fake": FAKE, "0_real": REAL, "1_fake": FAKE}
 _LABELS = {"real": REAL, "fake": FAKE, "0": REAL, "1": FAKE}
 _SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
@@ -330,13 +332,14 @@ SOURCES = {
 }
 
 
-def records_of(name: str, data_dir: str | None, cache: Path) -> list[Record]:
+def records_of(name: str, data_dir: str | None, cache: Path, need: tuple[str, ...] = NEEDED) -> list[Record]:
     """List a data set's images.
 
     Args:
         name: A key of :data:`SOURCES`.
         data_dir: Folder, archive, or CSV (manifest); None only for cifake and sample.
         cache: Where archives are unpacked and ``sample`` is made.
+        need: Splits that must hold images, where the source says which image is in which.
 
     Returns:
         The records, every class present.
@@ -371,17 +374,17 @@ def records_of(name: str, data_dir: str | None, cache: Path) -> list[Record]:
                 )
             root = archives.unpack(root, cache)
     records = SOURCES[name].scan(root)
-    _refuse_empty(name, root, records)
+    _refuse_empty(name, root, records, need)
     return records
 
 
-def _refuse_empty(name: str, root: Path, records: list[Record]) -> None:
+def _refuse_empty(name: str, root: Path, records: list[Record], need: tuple[str, ...]) -> None:
     for label, word in enumerate(LABELS):
         if not any(r.label == label for r in records):
             layout = SOURCES[name].layout
             raise UsageError(f"{root} holds no {word} images; {name} needs both classes. Expected:\n{layout}")
     splits = {r.split for r in records}
-    for split in ("train", "test"):
+    for split in need:
         if splits != {None} and split not in splits:
             raise UsageError(
                 f"{root} has no images in its {split} split (only {', '.join(sorted(splits))}); give it "

@@ -26,10 +26,22 @@ from bdd_tf.training import build
 from converters.keras_to_tflite import photographs
 from converters.torch_state import check_state, detector_entries, dump_state, load_state
 
+#: Inputs of a sign nearer than this to its threshold are moved off it where units are compared.
+TIE = 1e-4
+
 
 @dataclass(frozen=True)
 class Agreement:
-    """Differences: per unit and block, of its output's scale; of the whole, logits in standard deviations."""
+    """How far two nets are apart.
+
+    Attributes:
+        unit: Largest difference of any unit's output, of its scale, away from sign ties.
+        block: Largest difference of the median block, ties included.
+        median: Median difference of logits, in standard deviations of the logits.
+        largest: Largest difference of logits, likewise.
+        same: Images with the same decision.
+        images: Of so many.
+    """
 
     unit: float
     block: float
@@ -97,17 +109,28 @@ def pieces(net: Detector, keras: tf.keras.Model, images: np.ndarray) -> tuple[di
         ins.append(out)
     got = tf.keras.Model(keras.input, list(wanted.values()))(images, training=False)
 
-    def differ(module: Unit, x: tf.Tensor, y: tf.Tensor) -> float:
+    def differ(module: torch.nn.Module, x: np.ndarray, y: np.ndarray) -> float:
         with torch.no_grad():
-            expected = module(to_torch(turned(x.numpy()))).numpy().transpose(0, 2, 3, 1)
-        return float(np.abs(turned(y.numpy()) - expected).max() / np.abs(expected).max())
+            expected = module(to_torch(turned(x))).numpy().transpose(0, 2, 3, 1)
+        return float(np.abs(turned(y) - expected).max() / np.abs(expected).max())
 
-    for i, (x, middle, halves, out) in zip(wanted, got, strict=True):
-        block = net.base_model.feature[i]
-        units[f"{i}.Attention"] = differ(block.Attention, x, middle)
-        for name, half in zip(("FFN_1", "FFN_2") if block.doubles else ("FFN",), halves, strict=True):
-            units[f"{i}.{name}"] = differ(getattr(block, name), middle, half)
-        blocks[i] = differ(block, x, out)
+    def away_from_ties(module: Unit, x: np.ndarray) -> np.ndarray:
+        """x with every number that is next to a sign's threshold moved off it."""
+        z = x + module.move.bias.detach().numpy().reshape(-1)
+        return np.where(np.abs(z) < TIE, x + np.where(z < 0, -2 * TIE, 2 * TIE), x).astype(np.float32)
+
+    for i, (x, middle, _, out) in zip(wanted, got, strict=True):
+        block, (start, joint, ends, _) = net.base_model.feature[i], wanted[i]
+        parts = [("Attention", x, start, joint)]
+        names = ("FFN_1", "FFN_2") if block.doubles else ("FFN",)
+        parts += [(name, middle, joint, end) for name, end in zip(names, ends, strict=True)]
+        for name, fed, source, end in parts:
+            unit = getattr(block, name)
+            given = away_from_ties(unit, fed.numpy())
+            units[f"{i}.{name}"] = differ(
+                unit, given, tf.keras.Model(source, end)(given, training=False).numpy()
+            )
+        blocks[i] = differ(block, x.numpy(), out.numpy())
     return units, blocks
 
 
@@ -116,7 +139,6 @@ def compare(net: Detector, keras: tf.keras.Model, images: np.ndarray, few: int =
     theirs, ours = scores(net, keras, images)
     difference = np.abs(theirs - ours) / max(theirs.std(), 1e-12)
     return Agreement(
-        # A sign tie within a unit flips a bit: the units without one show the layout is right.
         max(units.values()), float(np.median(list(blocks.values()))), float(np.median(difference)),
         float(difference.max()), int(((theirs >= 0) == (ours >= 0)).sum()), len(images),
     )  # fmt: skip
