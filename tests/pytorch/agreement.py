@@ -5,6 +5,7 @@ by one, each fed with Keras' own input; blocks likewise; then the whole.
 """
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -147,11 +148,13 @@ def compare(net: Detector, keras: tf.keras.Model, images: np.ndarray, few: int =
 def tflite_scores(config: Experiment, keras: tf.keras.Model, images: np.ndarray) -> np.ndarray:
     """Probabilities by the converted file."""
     from bdd_tf.edge import Detector as EdgeDetector
-    from converters.keras_to_tflite import convert, metadata
+    from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata
+    from converters.keras_to_tflite import metadata, to_flatbuffer
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.tflite"
-        convert(keras, metadata(config, 0.5, None, trained=True), path, images[:64])
+        about = json.dumps(metadata(config, 0.5, None, trained=True)).encode()
+        path.write_bytes(embed_metadata(to_flatbuffer(keras), METADATA_NAME, about))
         with EdgeDetector(path) as detector:
             return np.array(detector.predict(list(images)))
 
