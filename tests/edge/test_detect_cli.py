@@ -247,7 +247,13 @@ def test_a_reader_that_leaves_ends_it_quietly(folder, float_file):
 def test_control_c_ends_it_quietly(folder, float_file):
     many = [good(folder)[0]] * 20000
     command = [sys.executable, "-c", PROGRAM, *many, "--model", str(float_file)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # As at a terminal: where tests run in the background, the shell has SIGINT ignored, and children inherit that.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
