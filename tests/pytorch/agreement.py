@@ -2,6 +2,10 @@
 
 Weights are random and BN-calibrated on photographs, or those of runs (`--run NAME`). For each network: units one
 by one, each fed with Keras' own input; blocks likewise; then the whole.
+
+In float32 a whole net with random weights is chaotic: a sign next to its threshold that one rounding flips changes
+all that follows. `--double` computes both sides in float64, from the normalised image on, where no sign is that
+near; what differs then differs in the function, not in its rounding.
 """
 
 import argparse
@@ -22,7 +26,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from bdd_tf.config import Experiment, experiment
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.bnext import BNEXT
-from bdd_tf.models.detector import logits
 from bdd_tf.training import build
 from converters.keras_to_tflite import photographs
 from converters.torch_state import check_state, detector_entries, dump_state, load_state
@@ -65,7 +68,7 @@ def random_pair(config: Experiment, images: np.ndarray, seed: int = 0) -> tuple[
     keras = build(config)
     extra = len(config.channels) - 1
     net = randomise(Detector(config.backbone, extra, keras.get_layer("feature.0.conv").strides[0]), seed)
-    x = to_torch(keras.get_layer("channels")(images).numpy())
+    x = to_torch(keras.get_layer("channels")(images).numpy().astype(np.float32))
     calibrate(net, x)
     with torch.no_grad():
         net.fc.bias -= net(x).median()  # decisions are then divided
@@ -73,7 +76,7 @@ def random_pair(config: Experiment, images: np.ndarray, seed: int = 0) -> tuple[
     entries = detector_entries(config.backbone, extra)
     assert check_state(tensors, entries) == []
     load_state(keras, tensors, entries)
-    return net, keras
+    return (net.double() if keras.output.dtype == tf.float64 else net), keras
 
 
 def exported_pair(config: Experiment, keras: tf.keras.Model) -> Detector:
@@ -87,13 +90,19 @@ def exported_pair(config: Experiment, keras: tf.keras.Model) -> Detector:
 
 def scores(net: Detector, keras: tf.keras.Model, images: np.ndarray, batch: int = 8):
     """Logits of FAKE by PyTorch and by Keras."""
-    channels, run = keras.get_layer("channels"), tf.function(lambda x: logits(keras)(x, training=False))
+    double = keras.output.dtype == tf.float64
+    both = tf.keras.Model(
+        keras.input,
+        [keras.get_layer("normalise" if double else "channels").output, keras.get_layer("logit").output],
+    )
+    run = tf.function(lambda x: both(x, training=False))
     ours, theirs = [], []
     for i in range(0, len(images), batch):
-        part = images[i : i + batch]
-        ours.append(run(part).numpy()[:, 0])
+        fed, logit = run(images[i : i + batch])
+        ours.append(logit.numpy()[:, 0])
         with torch.no_grad():
-            theirs.append(-net(to_torch(channels(part).numpy())).numpy()[:, 0])
+            x = to_torch(fed.numpy())
+            theirs.append(-(net.fc(net.base_model(x)) if double else net(x)).numpy()[:, 0])
     return np.concatenate(theirs), np.concatenate(ours)
 
 
@@ -118,7 +127,7 @@ def pieces(net: Detector, keras: tf.keras.Model, images: np.ndarray) -> tuple[di
     def away_from_ties(module: Unit, x: np.ndarray) -> np.ndarray:
         """x with every number that is next to a sign's threshold moved off it."""
         z = x + module.move.bias.detach().numpy().reshape(-1)
-        return np.where(np.abs(z) < TIE, x + np.where(z < 0, -2 * TIE, 2 * TIE), x).astype(np.float32)
+        return np.where(np.abs(z) < TIE, x + np.where(z < 0, -2 * TIE, 2 * TIE), x).astype(x.dtype)
 
     for i, (x, middle, _, out) in zip(wanted, got, strict=True):
         block, (start, joint, ends, _) = net.base_model.feature[i], wanted[i]
@@ -167,7 +176,12 @@ def main() -> int:
     )
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--tflite", action="store_true", help="the converted file as well")
+    parser.add_argument("--double", action="store_true", help="PyTorch and Keras in float64")
     args = parser.parse_args()
+    if args.double:
+        if args.tflite or args.run:
+            parser.error("--double is for random weights, without --tflite")
+        tf.keras.mixed_precision.set_global_policy("float64")
     print("network      unit     block    logits/std median  largest  same decision", flush=True)
     jobs = []
     for text in args.networks:
