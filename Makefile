@@ -13,7 +13,8 @@ SPLIT ?= test
 option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-torch lint train evaluate convert detect data report coverage clean
+
+.PHONY: help setup runtime wheels demo test test-torch lint train evaluate convert detect data report coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,17 +28,26 @@ $(READY): requirements.txt pyproject.toml
 
 setup: $(READY) ## make .venv with every dependency
 
-demo: $(READY) ## everything on made-up data in a few minutes: data, training, .tflite, detection
+# Any C++ compiler does for this machine; where there is none, and for other machines, pip brings zig.
+runtime: $(READY) ## compile the delegate that runs binary operators on stock LiteRT
+	@test -n "$$CXX" || command -v c++ g++ clang++ > /dev/null || $(PY) -m pip install -q -e '.[build]'
+	@$(PY) -m bdd_tf.edge.runtime.build > /dev/null
+
+wheels: $(READY) ## wheels for x86-64, aarch64 and armv7 in dist/, each with its library
+	$(PY) -m pip install -q -e '.[build]'
+	$(PY) -m bdd_tf.edge.runtime.wheels
+
+demo: runtime ## everything on made-up data in a few minutes: data, training, .tflite, detection
 	$(PY) -m bdd_tf.demo
 
-test: $(READY) ## run the tests
+test: runtime ## run the tests
 	$(PY) -m pytest $(ARGS)
 
-test-torch: $(READY) ## install torch and compare imported weights with PyTorch itself
+test-torch: runtime ## install torch and compare imported weights with PyTorch itself
 	$(PY) -m pip install -q -e '.[torch]'
 	$(PY) -m pytest tests/pytorch $(ARGS)
 
-coverage: $(READY) ## run the tests, with line coverage
+coverage: runtime ## run the tests, with line coverage
 	$(PY) -m pytest --cov --cov-report=term
 
 lint: $(READY) ## ruff: lint and format check
@@ -51,10 +61,10 @@ train: $(READY) ## train: DATASET=cifake [DATA_DIR= BACKBONE= CHANNELS= RESOLUTI
 evaluate: $(READY) ## metrics and figures: RUN=name [SPLIT=test DATA_DIR=]
 	$(BDD) evaluate $(call option,RUN,run) --split $(SPLIT) $(call option,DATA_DIR,data-dir) $(ARGS)
 
-convert: $(READY) ## write runs/RUN/model.tflite: RUN=name
+convert: runtime ## write runs/RUN/model.tflite: RUN=name
 	$(BDD) convert $(call option,RUN,run) $(ARGS)
 
-detect: $(READY) ## which are fake? IMAGE=file-or-folder [MODEL=model.tflite or RUN=name]
+detect: runtime ## which are fake? IMAGE=file-or-folder [MODEL=model.tflite or RUN=name]
 	$(BDD) detect $(IMAGE) $(call option,MODEL,model) $(call option,RUN,run) $(ARGS)
 
 data: $(READY) ## what is in a data set: DATASET=cifake [DATA_DIR=]

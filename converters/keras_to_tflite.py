@@ -15,7 +15,7 @@ import numpy as np
 from bdd_tf import __version__
 from bdd_tf.channels import parse_channels
 from bdd_tf.config import Experiment, experiment, write_atomically
-from bdd_tf.edge.engines import choose_engine, create_engine
+from bdd_tf.edge.engines import create_engine
 from bdd_tf.edge.images import ResizeRule, read_image
 from bdd_tf.edge.labels import LABELS
 from bdd_tf.edge.tflite_file import METADATA_FORMAT, METADATA_NAME, TfliteModel, embed_metadata, parse_tflite
@@ -172,7 +172,7 @@ def compare(model: tf.keras.Model, content: bytes, images: np.ndarray, threshold
         [model(images[i : i + 16], training=False).numpy()[:, 0] for i in range(0, len(images), 16)]
     )
     parsed = parse_tflite(content)
-    engine = create_engine(choose_engine(parsed), parsed, 2)
+    engine = create_engine(parsed, num_threads=2)
     file = np.asarray(engine.run(images)).reshape(-1)
     difference = np.abs(keras - file)
     same = float(np.mean((keras >= threshold) == (file >= threshold)))

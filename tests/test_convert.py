@@ -110,7 +110,7 @@ def test_untrained_command(tmp_path, capsys):
     about = read_metadata(output.read_bytes())
     assert about["metrics"] is None
     assert about["dataset"] is None
-    engine = create_engine("lce", parse_tflite(output.read_bytes()), 1)
+    engine = create_engine(parse_tflite(output.read_bytes()), "lce")
     assert np.all(engine.run(np.zeros((2, 16, 16, 3), np.uint8)) >= 0)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bdd_tf.edge.detector import Detector
     from bdd_tf.edge.images import ImageError, ResizeRule, find_images, load_image, read_image
     from bdd_tf.edge.labels import FAKE, LABELS, REAL, verdict
+    from bdd_tf.edge.runtime import available_kernels, lce_delegate
 
 _HOMES = {
     "Detector": "detector",
@@ -20,7 +21,9 @@ _HOMES = {
     "LABELS": "labels",
     "REAL": "labels",
     "ResizeRule": "images",
+    "available_kernels": "runtime",
     "find_images": "images",
+    "lce_delegate": "runtime",
     "load_image": "images",
     "read_image": "images",
     "verdict": "labels",
@@ -33,7 +36,9 @@ __all__ = [
     "Detector",
     "ImageError",
     "ResizeRule",
+    "available_kernels",
     "find_images",
+    "lce_delegate",
     "load_image",
     "read_image",
     "verdict",

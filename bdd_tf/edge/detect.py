@@ -64,7 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="call images fake from this score on (default: the model's)",
     )
-    parser.add_argument("--engine", metavar="E", help=f"what runs the model: {', '.join(engine_names())}")
+    parser.add_argument(
+        "--engine", metavar="E", help=f"what runs the model: {', '.join(engine_names())} (default: litert)"
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
 
 

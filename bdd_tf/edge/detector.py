@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bdd_tf.edge.engines import Engine, choose_engine, create_engine
+from bdd_tf.edge.engines import DEFAULT_ENGINE, Engine, create_engine
 from bdd_tf.edge.images import ImageError, ImageSource, ResizeRule, load_image
 from bdd_tf.edge.labels import LABELS, verdict
 from bdd_tf.edge.tflite_file import METADATA_FORMAT, TfliteModel, parse_tflite, read_metadata
@@ -31,7 +31,7 @@ class Detector:
 
     Args:
         model: Path of the file; None for the model shipped in the package.
-        engine: One of `bdd_tf.edge.engines.engine_names`; None for the one that fits the file.
+        engine: One of `bdd_tf.edge.engines.engine_names`; None for LiteRT with our delegate.
         num_threads: Threads that one inference may use, at least 1.
 
     Attributes:
@@ -67,7 +67,7 @@ class Detector:
             self.threshold = _threshold(self.metadata)
             self.labels = _labels(self.metadata)
             _check_signature(parsed, self.resize)
-            self._engine = create_engine(engine or choose_engine(parsed), parsed, num_threads)
+            self._engine = create_engine(parsed, engine or DEFAULT_ENGINE, num_threads)
         except UsageError:
             raise
         except BddError as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from bdd_tf.edge.runtime import interpreter_module, lce_delegate
 from bdd_tf.edge.tflite_file import TfliteModel
 from bdd_tf.errors import BddError, one_of
 
@@ -35,6 +36,8 @@ class Engine(Protocol):
         """
 
 
+DEFAULT_ENGINE = "litert"
+
 _ENGINES = {
     "litert": "bdd_tf.edge.engines:LiteRtEngine",
     # Not part of the edge: LCE's interpreter imports TensorFlow.
@@ -58,24 +61,12 @@ def engine_names() -> tuple[str, ...]:
     return tuple(_ENGINES)
 
 
-def choose_engine(model: TfliteModel) -> str:
-    """Name of the engine that fits a model.
-
-    Args:
-        model: Any model.
-
-    Returns:
-        ``"lce"`` if the file holds binary operators of the Larq Compute Engine, else ``"litert"``.
-    """
-    return "lce" if any(name.startswith("Lce") for name in model.custom_operators) else "litert"
-
-
-def create_engine(name: str, model: TfliteModel, num_threads: int = 1) -> Engine:
+def create_engine(model: TfliteModel, name: str = DEFAULT_ENGINE, num_threads: int = 1) -> Engine:
     """Load an engine and give it a model.
 
     Args:
-        name: One of `engine_names`.
         model: The model to run.
+        name: One of `engine_names`.
         num_threads: Threads that one inference may use, at least 1.
 
     Returns:
@@ -100,21 +91,20 @@ def create_engine(name: str, model: TfliteModel, num_threads: int = 1) -> Engine
 
 
 class LiteRtEngine:
-    """Google's LiteRT (or its predecessor tflite-runtime, on 32-bit ARM), for files without LCE operators."""
+    """Google's LiteRT (or its predecessor tflite-runtime, on 32-bit ARM), with our delegate for LCE's operators."""
 
     name = "litert"
 
     def __init__(self, model: TfliteModel, num_threads: int = 1) -> None:
-        unknown = sorted(name for name in model.custom_operators if name.startswith("Lce"))
-        if unknown:
-            raise BddError(
-                f"the engine 'litert' cannot run this model: it holds operators of the Larq Compute Engine "
-                f"({', '.join(unknown)}); use the engine 'lce'."
-            )
+        delegates = []
+        if any(name.startswith("Lce") for name in model.custom_operators):
+            delegates.append(lce_delegate(num_threads))
         try:
             # The runtime keeps a pointer into the model's bytes, hence the reference.
             self._model = model
-            self._interpreter = _interpreter_class()(model_content=model.content, num_threads=num_threads)
+            self._interpreter = interpreter_module().Interpreter(
+                model_content=model.content, num_threads=num_threads, experimental_delegates=delegates
+            )
             self._allocate(1)
         except (ValueError, RuntimeError) as error:
             raise BddError(f"LiteRT cannot run this model: {_first_line(error)}") from None
@@ -160,16 +150,6 @@ class LiteRtEngine:
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.ascontiguousarray(images))
         interpreter.invoke()
         return interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).reshape(-1)
-
-
-def _interpreter_class() -> Any:
-    for package in ("ai_edge_litert", "tflite_runtime"):
-        try:
-            return importlib.import_module(f"{package}.interpreter").Interpreter
-        except ModuleNotFoundError as error:
-            if error.name not in (package, f"{package}.interpreter"):
-                raise
-    raise BddError("no TFLite runtime is installed: pip install ai-edge-litert (32-bit ARM: tflite-runtime).")
 
 
 def _first_line(error: Exception) -> str:

@@ -5,9 +5,9 @@ import pytest
 from edge_models import SIZE, build, metadata, with_metadata
 from PIL import Image
 
-from bdd_tf.edge import engines
+from bdd_tf.edge import engines, runtime
 from bdd_tf.edge.detector import BATCH, Detector
-from bdd_tf.edge.engines import choose_engine, create_engine, engine_names, register_engine
+from bdd_tf.edge.engines import create_engine, engine_names, register_engine
 from bdd_tf.edge.images import ImageError, ResizeRule
 from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata, parse_tflite
 from bdd_tf.errors import BddError, UsageError
@@ -34,11 +34,14 @@ def test_litert_agrees_with_keras(float_file, float_model, images):
     np.testing.assert_allclose(scores, float_model.keras_scores(images), atol=1e-5)
 
 
+@pytest.mark.parametrize("engine", ["litert", "lce"])
 @pytest.mark.parametrize("name", ["binary_model", "binary_model_on_small_map"])
-def test_lce_agrees_with_keras_where_its_fast_kernels_would_not(name, request, tmp_path, images):
+def test_binary_models_agree_with_keras_where_lces_fast_kernels_would_not(
+    name, engine, request, tmp_path, images
+):
     model = request.getfixturevalue(name)
-    detector = Detector(write(tmp_path, with_metadata(model.content)), num_threads=2)
-    assert detector.engine_name == "lce"
+    detector = Detector(write(tmp_path, with_metadata(model.content)), engine=engine, num_threads=2)
+    assert detector.engine_name == engine
     scores = detector.predict_batch(images)
     assert scores.dtype == np.float32
     assert np.ptp(scores) > 0.01
@@ -203,15 +206,26 @@ def test_damaged_models_never_raise_anything_else(tmp_path, float_model):
             Detector(write(tmp_path, content[:length]))
 
 
-def test_engines_are_chosen_by_operators(binary_model, float_model):
-    assert choose_engine(parse_tflite(binary_model.content)) == "lce"
-    assert choose_engine(parse_tflite(float_model.content)) == "litert"
+def test_litert_is_the_default_and_lce_is_there_for_the_asking(binary_file, float_file):
     assert engine_names()[:2] == ("litert", "lce")
+    for path in (binary_file, float_file):
+        assert Detector(path).engine_name == "litert"
 
 
-def test_an_engine_that_cannot_run_the_model_says_which_can(binary_file):
-    with pytest.raises(BddError, match="use the engine 'lce'"):
-        Detector(binary_file, engine="litert")
+def test_without_the_library_binary_models_say_how_to_get_it_and_float_ones_run(
+    binary_file, float_file, monkeypatch, tmp_path, images
+):
+    monkeypatch.setattr(runtime, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.delenv("BDD_LCE_LIBRARY", raising=False)
+    with pytest.raises(BddError, match="pip install ziglang"):
+        Detector(binary_file)
+    Detector(float_file).predict_batch(images)
+    monkeypatch.setenv("BDD_LCE_LIBRARY", str(tmp_path / "none.so"))
+    with pytest.raises(BddError, match=r"none\.so"):
+        Detector(binary_file)
+    (tmp_path / "none.so").write_bytes(b"no library")
+    with pytest.raises(BddError, match="cannot load"):
+        Detector(binary_file)
 
 
 def test_lce_runs_models_without_binary_operators_too(float_file, float_model, images):
@@ -237,7 +251,7 @@ def test_engines_can_be_added_and_are_imported_late(float_file, images, monkeypa
     )
     register_engine("half", "late_engine:Half")
     with pytest.raises(BddError, match="not part of this installation"):
-        create_engine("half", parse_tflite(float_file.read_bytes()))
+        create_engine(parse_tflite(float_file.read_bytes()), "half")
     monkeypatch.syspath_prepend(tmp_path)
     np.testing.assert_array_equal(Detector(float_file, engine="half").predict_batch(images), 0.5)
 
@@ -264,4 +278,4 @@ def test_outputs_that_are_no_probabilities_are_errors(float_file, images, monkey
 def test_missing_lce_is_explained(binary_file, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "larq_compute_engine.tflite.python.interpreter", None)
     with pytest.raises(BddError, match="pip install larq-compute-engine"):
-        Detector(binary_file)
+        Detector(binary_file, engine="lce")

@@ -39,7 +39,9 @@ def test_the_package_alone_loads_next_to_nothing():
     assert result.returncode == 0, result.stderr
 
 
-def test_detecting_with_litert_loads_no_tensorflow(float_file):
+@pytest.mark.parametrize("kind", ["float_file", "binary_file"])
+def test_detecting_loads_no_tensorflow(kind, request):
+    float_file = request.getfixturevalue(kind)
     result = run(
         "import os, sys, numpy; before = dict(os.environ)\n"
         "from bdd_tf.edge import Detector\n"

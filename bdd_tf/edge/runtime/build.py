@@ -1,0 +1,232 @@
+"""Compiles the delegate: ``python -m bdd_tf.edge.runtime.build [--target aarch64] [--output FILE]``.
+
+For this machine the system's compiler is used where there is one ($CXX, c++, g++, clang++), else zig, which
+``pip install ziglang`` brings. Other targets always use zig: it carries every C library, so that the result needs
+nothing beyond glibc 2.17.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bdd_tf.edge.runtime import LIBRARY
+from bdd_tf.errors import BddError, one_of
+
+SOURCES = Path(__file__).resolve().parent / "src"
+FLAGS = (
+    "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -pthread "
+    # A fused multiplication and addition rounds once instead of twice, which flips signs.
+    "-ffp-contract=off "
+    "-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
+).split()
+LINK = (
+    "-shared -pthread -static-libstdc++ -static-libgcc -Wl,--no-undefined -s "
+    f"-Wl,--version-script={SOURCES / 'exports.map'}"
+).split()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of machine.
+
+    Attributes:
+        zig: Flags that make zig compile for it.
+        kernels: Files of kernels with the flags that each needs beside the common ones.
+        zig_kernels: Flags that zig wants there as well.
+        native: Flags for the system's compiler.
+        platform: Tag of its wheels.
+    """
+
+    zig: tuple[str, ...]
+    kernels: dict[str, tuple[str, ...]]
+    platform: str
+    native: tuple[str, ...] = ()
+    zig_kernels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+_AVX512 = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vpopcntdq -mprefer-vector-width=512"
+
+TARGETS = {
+    "x86_64": Target(
+        ("-target", "x86_64-linux-gnu.2.17", "-mcpu=x86_64"),
+        {"kernels_avx2.cc": ("-mavx2",), "kernels_avx512.cc": tuple(_AVX512.split())},
+        "manylinux_2_17_x86_64.manylinux2014_x86_64",
+        zig_kernels={"kernels_avx512.cc": ("-mevex512",)},
+    ),
+    "aarch64": Target(
+        ("-target", "aarch64-linux-gnu.2.17"),
+        {"kernels_neon.cc": ()},
+        "manylinux_2_17_aarch64.manylinux2014_aarch64",
+    ),
+    "armv7": Target(
+        ("-target", "arm-linux-gnueabihf.2.17", "-mcpu=generic+v7a+vfp3d16"),
+        {"kernels_neon.cc": ("-mfpu=neon", "-Xclang", "-target-feature", "-Xclang", "+neon")},
+        "manylinux_2_17_armv7l.manylinux2014_armv7l",
+        ("-march=armv7-a", "-mfloat-abi=hard", "-mfpu=vfpv3-d16"),
+    ),
+}
+_MACHINES = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "aarch64": "aarch64",
+    "arm64": "aarch64",
+    "armv7l": "armv7",
+}
+
+
+def host_target() -> str:
+    """The target that this machine is.
+
+    Raises:
+        BddError: If it is none of them.
+    """
+    machine = platform.machine().lower()
+    # A 64-bit kernel below a 32-bit system, as Raspberry Pi OS has it.
+    if machine == "aarch64" and sys.maxsize < 2**32:
+        machine = "armv7l"
+    if sys.platform != "linux" or machine not in _MACHINES:
+        raise BddError(
+            f"the delegate runs on Linux on x86-64, 64-bit and 32-bit ARM; this is {sys.platform} on {machine}."
+        )
+    return _MACHINES[machine]
+
+
+def compiler(target: str) -> list[str]:
+    """The command that compiles C++ for a target.
+
+    Args:
+        target: A key of `TARGETS`.
+
+    Returns:
+        Words of the command.
+
+    Raises:
+        BddError: If there is no compiler.
+    """
+    settings = TARGETS[target]
+    try:
+        own = host_target() == target
+    except BddError:
+        own = False
+    if own and "BDD_ZIG" not in os.environ:
+        given = os.environ.get("CXX")
+        for candidate in [given] if given else ["c++", "g++", "clang++"]:
+            words = shlex.split(candidate)
+            if words and shutil.which(words[0]):
+                return [*words, *settings.native]
+        if given:
+            raise BddError(f"the compiler that CXX names cannot be found: {given}")
+    if importlib.util.find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", "c++", *settings.zig]
+    raise BddError(
+        f"no C++ compiler for {target}: `pip install ziglang` brings one"
+        + (", and so does `apt-get install g++`." if own else ".")
+    )
+
+
+def compile_objects(command: list[str], target: str, folder: Path, extra: tuple[str, ...] = ()) -> list[Path]:
+    """Compile every source of a target.
+
+    Args:
+        command: What `compiler` returned.
+        target: A key of `TARGETS`.
+        folder: Where object files go.
+        extra: Further flags, behind the common ones.
+
+    Returns:
+        The object files.
+
+    Raises:
+        BddError: With the compiler's words, if it fails.
+    """
+    kernels = TARGETS[target].kernels
+    zig = TARGETS[target].zig_kernels if "ziglang" in command else {}
+    common = [p for p in sorted(SOURCES.glob("*.cc")) if not p.stem.startswith("kernels_")]
+    jobs = [(p, ()) for p in [*common, SOURCES / "kernels_scalar.cc"]]
+    jobs += [(SOURCES / name, (*flags, *zig.get(name, ()))) for name, flags in kernels.items()]
+
+    def compile_one(job: tuple[Path, tuple[str, ...]]) -> Path:
+        source, flags = job
+        output = folder / f"{source.stem}.o"
+        _run([*command, *FLAGS, *flags, *extra, "-c", str(source), "-o", str(output)])
+        return output
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(compile_one, jobs))
+
+
+def build(target: str | None = None, output: Path | None = None) -> Path:
+    """Compile and link the library; does nothing where it is up to date.
+
+    Args:
+        target: A key of `TARGETS`; None for this machine.
+        output: Where it goes; None for beside the Python modules.
+
+    Returns:
+        The library.
+
+    Raises:
+        UsageError: For an unknown target.
+        BddError: If there is no compiler, or it fails.
+    """
+    target = target or host_target()
+    if target not in TARGETS:
+        raise one_of("target", target, tuple(TARGETS))
+    output = output or Path(__file__).resolve().parent / LIBRARY
+    command = compiler(target)
+    stamp, state = output.with_suffix(".stamp"), _fingerprint(command, target)
+    if output.is_file() and stamp.is_file() and stamp.read_text() == state:
+        return output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as scratch:
+        folder = Path(scratch)
+        objects = compile_objects(command, target, folder)
+        _run([*command, *LINK, *map(str, objects), "-o", str(folder / LIBRARY)])
+        (folder / LIBRARY).replace(output)
+    stamp.write_text(state)
+    return output
+
+
+def _fingerprint(command: list[str], target: str) -> str:
+    digest = hashlib.sha256(repr((command, target, FLAGS, LINK, TARGETS[target])).encode())
+    for path in sorted(SOURCES.iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BddError(f"{shlex.join(command)}\nfailed:\n{(done.stderr or done.stdout).strip()}")
+
+
+def main() -> int:
+    """Build from the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bdd_tf.edge.runtime.build", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--target", choices=sorted(TARGETS), help="kind of machine (default: this one)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {LIBRARY} inside the package")
+    args = parser.parse_args()
+    try:
+        print(build(args.target, args.output))
+    except BddError as error:
+        print(f"bdd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,444 @@
+// LceBconv2d: convolution of signs with signs.
+#include <cmath>
+#include <new>
+
+#include "operator.h"
+
+namespace bdd {
+namespace {
+
+constexpr int64_t kMaxProducts = 1 << 24;  // dot products are then exact in float as well
+constexpr int64_t kMaxWindow = 1 << 12;
+constexpr int kNone = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3;
+
+inline int32_t Popcount(uint32_t x) { return __builtin_popcount(x); }
+
+class Bconv2d final : public Operator {
+ public:
+  bool Parse(const uint8_t* options, size_t size, Message* why);
+  bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output, Message* why) override;
+  void Run(const void* input, void* output, ThreadPool* pool) override;
+
+ private:
+  bool CheckFilter(const Value& filter, Message* why);
+  bool CheckOutputTransform(const Value* const* inputs, const Value& output, Message* why);
+  bool PackWeights(const Value& filter, const KernelSet& kernels, Message* why);
+  bool PackTransform(const Value* const* inputs, const Value& output, Message* why);
+  bool PlanTaps(Message* why);
+  bool PlanBorders(Message* why);
+  void PadImage(const uint32_t* image);
+  void RunItem(int64_t item);
+  void RunBlock(int64_t block, int64_t first, int64_t last);
+
+  // Options.
+  int32_t channels_in_ = 0, pad_values_ = 0, activation_ = 0;
+  bool same_ = false;
+  Window rows_{1, 1, 1}, columns_{1, 1, 1};
+
+  // Weights.
+  int32_t channels_out_ = 0, groups_ = 1;
+  int64_t group_words_ = 0, words_ = 0, window_words_ = 0;  // a group's words, all groups', a whole window's
+  int64_t group_channels_out_ = 0, group_blocks_ = 0;
+  int32_t products_ = 0;
+  const KernelSet* kernels_ = nullptr;
+  const void* packed_from_ = nullptr;
+  Buffer<uint32_t> weights_;  // [groups * blocks][window words][channels of a block]
+  Buffer<float> multiplier_, bias_;
+  Buffer<int32_t> thresholds_;
+  int32_t low_ = 0, high_ = 0;
+
+  // Plan for one input size.
+  int32_t batch_ = 0;
+  TfLiteType output_type_ = kTfLiteFloat32;
+  Buffer<int32_t> offsets_, runs_;
+  bool copies_ = false;
+  Buffer<uint32_t> padded_;
+  Buffer<int32_t> row_class_, column_class_, corrections_;
+  int32_t column_classes_ = 1;
+  bool corrects_ = false;
+  int64_t chunks_ = 1;
+  bool straddles_ = false;  // blocks of bits that do not begin at a byte
+
+  // The image being worked on.
+  const uint32_t* source_ = nullptr;
+  uint8_t* target_ = nullptr;
+};
+
+bool Bconv2d::Parse(const uint8_t* options, size_t size, Message* why) {
+  int32_t padding = 0;
+  if (!ReadOption(options, size, "channels_in", 1, kMaxProducts, &channels_in_, why) ||
+      !ReadOption(options, size, "stride_height", 1, kMaxWindow, &rows_.stride, why) ||
+      !ReadOption(options, size, "stride_width", 1, kMaxWindow, &columns_.stride, why) ||
+      !ReadOption(options, size, "dilation_height_factor", 1, kMaxWindow, &rows_.dilation, why) ||
+      !ReadOption(options, size, "dilation_width_factor", 1, kMaxWindow, &columns_.dilation, why) ||
+      !ReadOption(options, size, "padding", 0, 1, &padding, why) ||
+      !ReadOption(options, size, "pad_values", 0, 1, &pad_values_, why) ||
+      !ReadOption(options, size, "fused_activation_function", kNone, kRelu6, &activation_, why)) {
+    return false;
+  }
+  same_ = padding == 0;
+  return true;
+}
+
+bool Bconv2d::CheckFilter(const Value& filter, Message* why) {
+  if (filter.type != kTfLiteInt32 || filter.shape.rank != 4) return why->Set("the filter is not int32 [O, H, W, I]");
+  const int32_t* dims = filter.shape.dims;
+  for (int i = 0; i < 4; ++i) {
+    if (dims[i] < 1) return why->Set("dimension %d of the filter is %d", i, dims[i]);
+  }
+  if (dims[1] > kMaxWindow || dims[2] > kMaxWindow) return why->Set("a filter of %d x %d", dims[1], dims[2]);
+  if (filter.constant == nullptr) return why->Set("the filter is no constant");
+  const int64_t bytes = Times(filter.shape.Elements(), 4);
+  if (bytes < 0 || filter.bytes < bytes) {
+    return why->Set("the filter has %lld bytes where its shape needs %lld", static_cast<long long>(filter.bytes),
+                    static_cast<long long>(bytes));
+  }
+  words_ = PackedWords(channels_in_);
+  group_words_ = dims[3];
+  if (words_ % group_words_ != 0) {
+    return why->Set("the filter's %d words of channels do not divide the input's %lld", dims[3],
+                    static_cast<long long>(words_));
+  }
+  groups_ = static_cast<int32_t>(words_ / group_words_);
+  if (groups_ > 1 && (channels_in_ % groups_ != 0 || channels_in_ / groups_ % 32 != 0)) {
+    return why->Set("%d input channels in %d groups: not a multiple of 32 each", channels_in_, groups_);
+  }
+  channels_out_ = dims[0];
+  if (channels_out_ % groups_ != 0) {
+    return why->Set("%d output channels do not divide into %d groups", channels_out_, groups_);
+  }
+  group_channels_out_ = channels_out_ / groups_;
+  rows_.size = dims[1];
+  columns_.size = dims[2];
+  window_words_ = Times(int64_t{dims[1]} * dims[2], group_words_);
+  const int64_t products = Times(int64_t{dims[1]} * dims[2], channels_in_ / groups_);
+  if (products < 0 || products > kMaxProducts || window_words_ < 0) {
+    return why->Set("a window of %d x %d with %d channels is too large", dims[1], dims[2], channels_in_ / groups_);
+  }
+  products_ = static_cast<int32_t>(products);
+  return true;
+}
+
+bool Bconv2d::CheckOutputTransform(const Value* const* inputs, const Value& output, Message* why) {
+  const auto vector = [&](int i, TfLiteType type, const char* name) {
+    const Value* value = inputs[i];
+    if (value == nullptr || value->constant == nullptr || value->type != type || value->shape.rank != 1 ||
+        value->shape.dims[0] != channels_out_ || value->bytes < int64_t{4} * channels_out_) {
+      return why->Set("%s is not a constant vector of %d values", name, channels_out_);
+    }
+    return true;
+  };
+  if (output.type == kTfLiteInt32) return vector(4, kTfLiteInt32, "the threshold");
+  if (output.type != kTfLiteFloat32 && output.type != kTfLiteInt8) {
+    return why->Set("the output's type is %d, not float32, int8 or int32", static_cast<int>(output.type));
+  }
+  if (output.type == kTfLiteInt8 && !(output.scale > 0.0f && std::isfinite(output.scale))) {
+    return why->Set("the int8 output has no scale");
+  }
+  return vector(2, kTfLiteFloat32, "the multiplier") && vector(3, kTfLiteFloat32, "the bias");
+}
+
+// From [O, H, W, I] to blocks of channels side by side, which one load brings into a register.
+bool Bconv2d::PackWeights(const Value& filter, const KernelSet& kernels, Message* why) {
+  const int64_t width = kernels.channels;
+  group_blocks_ = (group_channels_out_ + width - 1) / width;
+  const int64_t blocks = groups_ * group_blocks_;
+  if (!weights_.Reset(Times(Times(blocks, window_words_), width))) return why->Set("no memory for the weights");
+  const auto* source = static_cast<const uint8_t*>(filter.constant);
+  // Bits behind the last channel count for nothing, whatever the file says.
+  const int32_t used = channels_in_ / groups_ % 32;
+  const uint32_t last = used == 0 ? ~0u : (1u << used) - 1;
+  for (int64_t o = 0; o < channels_out_; ++o) {
+    const int64_t group = o / group_channels_out_, inside = o % group_channels_out_;
+    uint32_t* block = weights_.data() + (group * group_blocks_ + inside / width) * window_words_ * width;
+    for (int64_t k = 0; k < window_words_; ++k) {
+      uint32_t word = 0;  // the file's bytes need not be aligned
+      std::memcpy(&word, source + 4 * (o * window_words_ + k), 4);
+      block[k * width + inside % width] = k % group_words_ == group_words_ - 1 ? word & last : word;
+    }
+  }
+  kernels_ = &kernels;
+  packed_from_ = filter.constant;
+  return true;
+}
+
+bool Bconv2d::PackTransform(const Value* const* inputs, const Value& output, Message* why) {
+  const int64_t width = kernels_->channels;
+  const int64_t padded = groups_ * group_blocks_ * width;
+  const auto place = [&](int64_t o) {
+    return (o / group_channels_out_ * group_blocks_) * width + o % group_channels_out_;
+  };
+  if (output.type == kTfLiteInt32) {
+    if (!thresholds_.Reset(padded)) return why->Set("no memory for the thresholds");
+    for (int64_t i = 0; i < padded; ++i) thresholds_[i] = INT32_MAX;  // channels that do not exist give bit 0
+    const auto* source = static_cast<const uint8_t*>(inputs[4]->constant);
+    for (int64_t o = 0; o < channels_out_; ++o) {
+      int32_t threshold = 0;
+      std::memcpy(&threshold, source + 4 * o, 4);
+      // In the file it is compared with a popcount, here with twice as much; beyond these bounds all is decided.
+      const int64_t twice = 2 * int64_t{threshold}, bound = 4 * kMaxProducts;
+      thresholds_[place(o)] = static_cast<int32_t>(twice > bound ? bound : twice < -bound ? -bound : twice);
+    }
+    return true;
+  }
+  low_ = -products_;
+  high_ = products_;
+  if (activation_ == kRelu || activation_ == kRelu6) low_ = 0;
+  if (activation_ == kRelu6 && high_ > 6) high_ = 6;
+  if (activation_ == kReluN1To1) {
+    low_ = -1;
+    high_ = 1;
+  }
+  if (!multiplier_.Reset(padded) || !bias_.Reset(padded)) return why->Set("no memory for multiplier and bias");
+  const auto* multipliers = static_cast<const uint8_t*>(inputs[2]->constant);
+  const auto* biases = static_cast<const uint8_t*>(inputs[3]->constant);
+  for (int64_t o = 0; o < channels_out_; ++o) {
+    float multiplier = 0, bias = 0;
+    std::memcpy(&multiplier, multipliers + 4 * o, 4);
+    std::memcpy(&bias, biases + 4 * o, 4);
+    if (output.type == kTfLiteInt8) {
+      multiplier = static_cast<float>(double{multiplier} / double{output.scale});
+      bias = static_cast<float>(double{bias} / double{output.scale} + output.zero_point);
+    }
+    multiplier_[place(o)] = multiplier;
+    bias_[place(o)] = bias;
+  }
+  return true;
+}
+
+bool Bconv2d::PlanTaps(Message* why) {
+  const bool neighbours = groups_ == 1 && columns_.dilation == 1;
+  const int64_t run_words = neighbours ? columns_.size * words_ : group_words_;
+  if (!offsets_.Reset(window_words_) || !runs_.Reset(window_words_ / run_words)) return why->Set("no memory for taps");
+  int64_t k = 0;
+  for (int64_t y = 0; y < rows_.size; ++y) {
+    for (int64_t x = 0; x < columns_.size; ++x) {
+      const int64_t tap = (y * rows_.dilation * columns_.padded + x * columns_.dilation) * words_;
+      for (int64_t c = 0; c < group_words_; ++c, ++k) {
+        offsets_[k] = static_cast<int32_t>(tap + c);
+        if (k % run_words == 0) runs_[k / run_words] = offsets_[k];
+      }
+    }
+  }
+  return true;
+}
+
+// Places are grouped by which taps lie in the padding, per axis; each pair of groups has one correction a channel:
+// the padding's bits are 0, that is +1, where zero padding wants 0.
+bool Bconv2d::PlanBorders(Message* why) {
+  corrects_ = false;
+  if (pad_values_ != 0 || !same_ || (rows_.padded == rows_.input && columns_.padded == columns_.input)) return true;
+  const auto outside = [](const Window& w, int64_t place, int64_t tap) {
+    const int64_t at = place * w.stride + tap * w.dilation - w.before;
+    return at < 0 || at >= w.input;
+  };
+  // Neighbouring places with the same taps outside share a class; class 0 has none outside.
+  const auto classify = [&](const Window& w, Buffer<int32_t>* classes, Buffer<int32_t>* examples) {
+    if (!classes->Reset(w.output) || !examples->Reset(int64_t{w.output} + 1)) return -1;
+    int32_t count = 1;
+    for (int32_t place = 0; place < w.output; ++place) {
+      bool any = false, as_before = place > 0;
+      for (int32_t tap = 0; tap < w.size; ++tap) {
+        const bool out = outside(w, place, tap);
+        any = any || out;
+        as_before = as_before && out == outside(w, place - 1, tap);
+      }
+      if (!any) continue;
+      if (!as_before) (*examples)[count++] = place;
+      (*classes)[place] = count - 1;
+    }
+    return count;
+  };
+  Buffer<int32_t> row_examples, column_examples;
+  if (Times(rows_.output, rows_.size) < 0 || Times(columns_.output, columns_.size) < 0) return why->Set("a map that large");
+  const int32_t row_classes = classify(rows_, &row_class_, &row_examples);
+  column_classes_ = classify(columns_, &column_class_, &column_examples);
+  const int64_t width = kernels_->channels, padded = groups_ * group_blocks_ * width;
+  const int64_t pairs = row_classes < 0 || column_classes_ < 0 ? -1 : Times(row_classes, column_classes_);
+  Buffer<int32_t> taps;  // [taps][channels]: the sum of a tap's signs
+  const int64_t window = int64_t{rows_.size} * columns_.size;
+  if (Times(Times(pairs, padded), window) < 0) return why->Set("a window that large with zero padding");
+  if (!corrections_.Reset(Times(pairs, padded)) || !taps.Reset(Times(window, padded))) {
+    return why->Set("no memory for %lld kinds of borders", static_cast<long long>(pairs));
+  }
+  for (int64_t i = 0; i < padded; ++i) {
+    if (i / width % group_blocks_ * width + i % width >= group_channels_out_) continue;  // no such channel
+    for (int64_t k = 0; k < window_words_; ++k) {
+      const uint32_t word = weights_[(i / width * window_words_ + k) * width + i % width];
+      taps[k / group_words_ * padded + i] -= 2 * Popcount(word);
+    }
+    for (int64_t t = 0; t < window; ++t) taps[t * padded + i] += channels_in_ / groups_;
+  }
+  for (int64_t r = 0; r < row_classes; ++r) {
+    for (int64_t c = 0; c < column_classes_; ++c) {
+      int32_t* correction = corrections_.data() + (r * column_classes_ + c) * padded;
+      for (int64_t t = 0; t < window; ++t) {
+        const bool out = (r > 0 && outside(rows_, row_examples[r], t / columns_.size)) ||
+                         (c > 0 && outside(columns_, column_examples[c], t % columns_.size));
+        if (!out) continue;
+        for (int64_t i = 0; i < padded; ++i) correction[i] += taps[t * padded + i];
+      }
+    }
+  }
+  corrects_ = true;
+  return true;
+}
+
+bool Bconv2d::Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output, Message* why) {
+  if (count != 5 || inputs[0] == nullptr || inputs[1] == nullptr) return why->Set("not the five inputs it takes");
+  const Value &input = *inputs[0], &filter = *inputs[1];
+  if (input.type != kTfLiteInt32 || input.shape.rank != 4) return why->Set("the input is not int32 [N, H, W, C]");
+  for (int i = 0; i < 4; ++i) {
+    if (input.shape.dims[i] < 1) return why->Set("dimension %d of the input is %d", i, input.shape.dims[i]);
+  }
+  if (!CheckFilter(filter, why) || !CheckOutputTransform(inputs, *output, why)) return false;
+  if (input.shape.dims[3] != words_) {
+    return why->Set("the input has %d words of channels where %d channels need %lld", input.shape.dims[3],
+                    channels_in_, static_cast<long long>(words_));
+  }
+  if (!rows_.Fit(input.shape.dims[1], same_) || !columns_.Fit(input.shape.dims[2], same_)) {
+    return why->Set("a filter of %d x %d does not fit a map of %d x %d", rows_.size, columns_.size,
+                    input.shape.dims[1], input.shape.dims[2]);
+  }
+  batch_ = input.shape.dims[0];
+  output_type_ = output->type;
+  output->shape.rank = 4;
+  output->shape.dims[0] = batch_;
+  output->shape.dims[1] = rows_.output;
+  output->shape.dims[2] = columns_.output;
+  output->shape.dims[3] =
+      output_type_ == kTfLiteInt32 ? static_cast<int32_t>(PackedWords(channels_out_)) : channels_out_;
+  const int64_t image = Times(Times(rows_.padded, columns_.padded), words_ * 4);
+  if (input.shape.Elements() < 0 || Times(output->shape.Elements(), 4) < 0 || image < 0) {
+    return why->Set("maps that large");
+  }
+  copies_ = rows_.padded != rows_.input || columns_.padded != columns_.input;
+  if (copies_ && !padded_.Reset(image / 4)) return why->Set("no memory for the padded input");
+  const bool packed = packed_from_ == filter.constant && kernels_ == &kernels;
+  if ((!packed && !PackWeights(filter, kernels, why)) || !PackTransform(inputs, *output, why)) return false;
+  straddles_ = output_type_ == kTfLiteInt32 && groups_ > 1 && group_channels_out_ % 8 != 0;
+  return PlanTaps(why) && PlanBorders(why);
+}
+
+void Bconv2d::PadImage(const uint32_t* image) {
+  const size_t row = static_cast<size_t>(columns_.input * words_);
+  for (int64_t y = 0; y < rows_.input; ++y) {
+    uint32_t* target = padded_.data() + ((y + rows_.before) * columns_.padded + columns_.before) * words_;
+    std::memcpy(target, image + y * static_cast<int64_t>(row), row * 4);
+  }
+}
+
+// One block of channels at the places [first, last).
+void Bconv2d::RunBlock(int64_t block, int64_t first, int64_t last) {
+  const KernelSet& kernels = *kernels_;
+  const int64_t width = kernels.channels, group = block / group_blocks_, inside = block % group_blocks_ * width;
+  const int64_t channel = group * group_channels_out_ + inside;
+  const int64_t rest = group_channels_out_ - inside;
+  const int valid = static_cast<int>(rest < width ? rest : width);
+  const Taps taps = {offsets_.data(), runs_.data(), window_words_, runs_.size(), window_words_ / runs_.size()};
+  const bool bits = output_type_ == kTfLiteInt32;
+  Epilogue epilogue = {products_, low_, high_, nullptr, nullptr, nullptr};
+  if (bits) {
+    epilogue.thresholds = thresholds_.data() + block * width;
+  } else {
+    epilogue.multiplier = multiplier_.data() + block * width;
+    epilogue.bias = bias_.data() + block * width;
+  }
+  const uint32_t* weights = weights_.data() + block * window_words_ * width;
+  const uint32_t* source = source_ + group * group_words_;
+  const int64_t channels = groups_ * group_blocks_ * width;
+
+  alignas(64) int32_t sums[kMaxPixels * kMaxChannels];
+  const uint32_t* places[kMaxPixels];
+  const int32_t* corrections[kMaxPixels] = {};
+  int64_t y = first / columns_.output, x = first % columns_.output;
+  // Tiles of even size: a last one of a single place would cost nearly as much as a full one.
+  for (int64_t tiles = (last - first + kernels.pixels - 1) / kernels.pixels; tiles > 0; --tiles) {
+    const int count = static_cast<int>((last - first + tiles - 1) / tiles);
+    for (int m = 0; m < count; ++m) {
+      places[m] = source + (y * rows_.stride * columns_.padded + x * columns_.stride) * words_;
+      if (corrects_) {
+        const int64_t pair = int64_t{row_class_[y]} * column_classes_ + column_class_[x];
+        corrections[m] = pair == 0 ? nullptr : corrections_.data() + pair * channels + block * width;
+      }
+      if (++x == columns_.output) {
+        x = 0;
+        ++y;
+      }
+    }
+    kernels.multiply(places, count, taps, weights, sums);
+    if (output_type_ == kTfLiteFloat32) {
+      auto* out = reinterpret_cast<float*>(target_) + first * channels_out_ + channel;
+      kernels.finish_float(sums, count, corrections, epilogue, out, channels_out_, valid);
+    } else if (output_type_ == kTfLiteInt8) {
+      auto* out = reinterpret_cast<int8_t*>(target_) + first * channels_out_ + channel;
+      kernels.finish_int8(sums, count, corrections, epilogue, out, channels_out_, valid);
+    } else {
+      const int64_t stride = PackedWords(channels_out_) * 4;
+      uint8_t* out = target_ + first * stride;
+      if (!straddles_) {
+        kernels.finish_bits(sums, count, corrections, epilogue, out + channel / 8, stride, valid);
+      } else {
+        uint8_t found[kMaxPixels * kMaxChannels / 8];
+        kernels.finish_bits(sums, count, corrections, epilogue, found, kMaxChannels / 8, valid);
+        for (int m = 0; m < count; ++m) {
+          for (int n = 0; n < valid; ++n) {
+            const int bit = found[m * kMaxChannels / 8 + n / 8] >> (n % 8) & 1;
+            uint8_t& byte = out[m * stride + (channel + n) / 8];
+            byte = static_cast<uint8_t>(byte | bit << ((channel + n) % 8));
+          }
+        }
+      }
+    }
+    first += count;
+  }
+}
+
+void Bconv2d::RunItem(int64_t item) {
+  const int64_t places = int64_t{rows_.output} * columns_.output, blocks = groups_ * group_blocks_;
+  const int64_t chunk = item % chunks_;
+  const int64_t first = places * chunk / chunks_, last = places * (chunk + 1) / chunks_;
+  if (straddles_) {
+    for (int64_t block = 0; block < blocks; ++block) RunBlock(block, first, last);
+  } else {
+    RunBlock(item / chunks_, first, last);
+  }
+}
+
+void Bconv2d::Run(const void* input, void* output, ThreadPool* pool) {
+  const int64_t blocks = straddles_ ? 1 : groups_ * group_blocks_;
+  const int64_t places = int64_t{rows_.output} * columns_.output;
+  // Enough items that threads end together, none of them small; where channels do not suffice, places are cut too.
+  const int64_t wanted = pool->threads() == 1 ? 1 : (4 * pool->threads() + blocks - 1) / blocks;
+  const int64_t most = places / (4 * kernels_->pixels) + 1;
+  chunks_ = wanted < most ? wanted : most;
+  const int64_t image_words = int64_t{rows_.input} * columns_.input * words_;
+  const int64_t image_bytes = places * (output_type_ == kTfLiteInt32     ? PackedWords(channels_out_) * 4
+                                        : output_type_ == kTfLiteFloat32 ? int64_t{channels_out_} * 4
+                                                                         : channels_out_);
+  if (output_type_ == kTfLiteInt32 && (straddles_ || channels_out_ % 32 != 0)) {
+    std::memset(output, 0, static_cast<size_t>(image_bytes * batch_));
+  }
+  for (int32_t n = 0; n < batch_; ++n) {
+    const uint32_t* image = static_cast<const uint32_t*>(input) + n * image_words;
+    if (copies_) PadImage(image);
+    source_ = copies_ ? padded_.data() : image;
+    target_ = static_cast<uint8_t*>(output) + n * image_bytes;
+    pool->Run(
+        blocks * chunks_, [](void* self, int64_t item, int) { static_cast<Bconv2d*>(self)->RunItem(item); }, this);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Operator> MakeBconv2d(const uint8_t* options, size_t size, Message* why) {
+  std::unique_ptr<Bconv2d> made(new (std::nothrow) Bconv2d);
+  if (made == nullptr) {
+    why->Set("no memory");
+    return nullptr;
+  }
+  if (!made->Parse(options, size, why)) return nullptr;
+  return made;
+}
+
+}  // namespace bdd

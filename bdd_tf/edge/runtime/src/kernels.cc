@@ -1,0 +1,73 @@
+#include "kernels.h"
+
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__linux__) && defined(__arm__)
+#include <sys/auxv.h>
+#endif
+
+namespace bdd {
+namespace {
+
+#if defined(__x86_64__)
+// CPUID itself: __builtin_cpu_supports answers no in builds with some other C runtimes.
+struct Cpuid {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  explicit Cpuid(unsigned leaf) { __get_cpuid_count(leaf, 0, &eax, &ebx, &ecx, &edx); }
+};
+
+// Which registers the operating system saves, as XGETBV tells.
+unsigned SavedState() {
+  if ((Cpuid(1).ecx & (1u << 27)) == 0) return 0;  // OSXSAVE
+  unsigned eax = 0, edx = 0;
+  __asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+  return eax;
+}
+
+bool HasAvx2() { return (SavedState() & 0x6) == 0x6 && (Cpuid(7).ebx & (1u << 5)) != 0; }
+
+bool HasAvx512() {
+  const Cpuid seven(7);
+  const unsigned wanted = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);  // F, DQ, BW, VL
+  return (SavedState() & 0xE6) == 0xE6 && (seven.ebx & wanted) == wanted && (seven.ecx & (1u << 14)) != 0;
+}
+#endif
+
+struct Available {
+  const KernelSet* sets[4];
+  int count = 0;
+
+  Available() {
+#if defined(__x86_64__)
+    if (HasAvx512()) sets[count++] = Avx512Kernels();
+    if (HasAvx2()) sets[count++] = Avx2Kernels();
+#elif defined(__aarch64__)
+    sets[count++] = NeonKernels();
+#elif defined(__arm__)
+    if ((getauxval(AT_HWCAP) & (1u << 12)) != 0) sets[count++] = NeonKernels();
+#endif
+    sets[count++] = ScalarKernels();
+  }
+};
+
+}  // namespace
+
+const KernelSet* const* AvailableKernels(int* count) {
+  static const Available available;
+  *count = available.count;
+  return available.sets;
+}
+
+const KernelSet* FindKernels(const char* name) {
+  int count = 0;
+  const KernelSet* const* sets = AvailableKernels(&count);
+  if (name == nullptr || name[0] == '\0' || std::strcmp(name, "auto") == 0) return sets[0];
+  for (int i = 0; i < count; ++i) {
+    if (std::strcmp(sets[i]->name, name) == 0) return sets[i];
+  }
+  return nullptr;
+}
+
+}  // namespace bdd

@@ -1,0 +1,100 @@
+// What all operators have in common: shapes, values, and a reason for every refusal.
+#pragma once
+
+#include <cstdarg>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+
+#include "kernels.h"
+#include "memory.h"
+#include "tflite_abi.h"
+#include "threads.h"
+
+namespace bdd {
+
+// One sentence about what is wrong with a model.
+class Message {
+ public:
+  // Always false, so that checks read `return why->Set(...)`.
+  __attribute__((format(printf, 2, 3))) bool Set(const char* format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    std::vsnprintf(text_, sizeof text_, format, arguments);
+    va_end(arguments);
+    return false;
+  }
+  const char* text() const { return text_; }
+
+ private:
+  char text_[256] = "";
+};
+
+struct Shape {
+  static constexpr int kMaxRank = 8;
+  int rank = 0;
+  int32_t dims[kMaxRank] = {};
+
+  // Product of dims[first, last), or -1 where it exceeds what a buffer may hold.
+  int64_t Product(int first, int last) const {
+    int64_t product = 1;
+    for (int i = first; i < last; ++i) product = Times(product, dims[i]);
+    return product;
+  }
+  int64_t Elements() const { return Product(0, rank); }
+};
+
+inline int64_t SizeOf(TfLiteType type) {
+  return type == kTfLiteFloat32 || type == kTfLiteInt32 ? 4 : 1;
+}
+
+// A tensor as operators see it.
+struct Value {
+  TfLiteType type = kTfLiteFloat32;
+  Shape shape;
+  float scale = 0.0f;          // of int8 values
+  int32_t zero_point = 0;      //
+  const void* constant = nullptr;  // the content where the model fixes it
+  int64_t bytes = 0;               // of the constant
+};
+
+inline int64_t PackedWords(int64_t channels) { return (channels + 31) / 32; }
+
+class Operator {
+ public:
+  virtual ~Operator() = default;
+
+  // Checks types and shapes and makes everything ready to run. Sets output->shape; its type is given.
+  virtual bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output,
+                       Message* why) = 0;
+
+  // Runs on the first input; the others are constants, read while preparing. Allocates nothing.
+  virtual void Run(const void* input, void* output, ThreadPool* pool) = 0;
+};
+
+// The operator of that name with these options (a FlexBuffers map); null with the reason where there is none.
+std::unique_ptr<Operator> MakeOperator(const char* name, const uint8_t* options, size_t size, Message* why);
+
+// Parts of MakeOperator.
+std::unique_ptr<Operator> MakeBconv2d(const uint8_t* options, size_t size, Message* why);
+std::unique_ptr<Operator> MakeBMaxPool2d(const uint8_t* options, size_t size, Message* why);
+std::unique_ptr<Operator> MakeQuantize();
+std::unique_ptr<Operator> MakeDequantize();
+
+// Integer option `key` in [low, high].
+bool ReadOption(const uint8_t* options, size_t size, const char* key, int64_t low, int64_t high, int32_t* value,
+                Message* why);
+
+// One axis of a sliding window.
+struct Window {
+  int32_t size, stride, dilation;
+  int32_t input = 0, output = 0;
+  int32_t before = 0;  // padding in front of the first place
+  int32_t padded = 0;  // places that windows touch, padding included
+
+  int64_t Reach() const { return int64_t{size - 1} * dilation + 1; }
+  // TensorFlow's rule for SAME and VALID. False where no window fits.
+  bool Fit(int32_t length, bool same);
+};
+
+}  // namespace bdd

@@ -1,0 +1,67 @@
+"""Builds a wheel per platform: ``python -m bdd_tf.edge.runtime.wheels [TARGET ...]``, from the source tree."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from bdd_tf.edge.runtime.build import TARGETS
+from bdd_tf.errors import BddError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def build_wheel(target: str, folder: Path) -> Path:
+    """Build the wheel of one platform with zig.
+
+    Args:
+        target: A key of `bdd_tf.edge.runtime.build.TARGETS`.
+        folder: Where it goes.
+
+    Returns:
+        The wheel.
+
+    Raises:
+        BddError: With pip's words, if it fails.
+    """
+    tag = TARGETS[target].platform
+    for old in folder.glob(f"bdd_tf-*-{tag}.whl"):
+        old.unlink()
+    # Left-overs of another platform would be packed as well.
+    for old in (ROOT / "build").glob("lib*"):
+        shutil.rmtree(old)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder), "."]
+    env = {**os.environ, "BDD_TARGET": target, "BDD_ZIG": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    made = list(folder.glob(f"bdd_tf-*-{tag}.whl"))
+    if done.returncode != 0 or len(made) != 1:
+        raise BddError(f"building the wheel for {target} failed:\n{done.stderr.strip()}")
+    return made[0]
+
+
+def main() -> int:
+    """Build from the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bdd_tf.edge.runtime.wheels", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)} (default: all)")
+    parser.add_argument("--output", type=Path, default=ROOT / "dist", metavar="DIR", help="default: dist")
+    args = parser.parse_args()
+    if unknown := [t for t in args.targets if t not in TARGETS]:
+        parser.error(f"unknown target {unknown[0]}; possible: {', '.join(TARGETS)}")
+    try:
+        for target in args.targets or TARGETS:
+            wheel = build_wheel(target, args.output)
+            print(f"{wheel}  {wheel.stat().st_size / 1e6:.2f} MB")
+    except BddError as error:
+        print(f"bdd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
