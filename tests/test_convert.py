@@ -31,6 +31,14 @@ def test_every_binary_convolution_is_an_lcebconv2d(converted):
     assert agreement.decisions >= 1 - convert.DECISION_LIMIT
 
 
+def test_every_reversal_has_one_axis(converted):
+    """tflite-runtime 2.14, all that 32-bit ARM has, silently leaves out a second one."""
+    graph = converted[1].subgraphs[0]
+    reversals = [op for op in graph.operators if op.name == "REVERSE_V2"]
+    assert reversals
+    assert all(graph.tensors[op.inputs[1]].shape == (1,) for op in reversals)
+
+
 def test_the_file_is_as_the_contract_says(converted, trained):
     parsed = parse_tflite(converted[0].read_bytes())
     about = read_metadata(parsed)

@@ -59,8 +59,8 @@ class Rotate180(layers.Layer):
     """Turns [N, H, W, C] by 180 degrees (see the module's second remark)."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Reverse both spatial axes."""
-        return tf.reverse(x, axis=[1, 2])
+        """Reverse both spatial axes, one at a time: tflite-runtime 2.14 silently reverses only the first of two."""
+        return tf.reverse(tf.reverse(x, axis=[1]), axis=[2])
 
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")

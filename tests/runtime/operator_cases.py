@@ -3,31 +3,13 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from case_runner import Case
 from tflite_builder import Builder
 
 NONE, RELU, RELU_N1_TO_1, RELU6 = range(4)
 SAME, VALID = 0, 1
 BATCH = 4
 INT8 = (0.37, 5)  # scale and zero point of int8 outputs
-
-
-@dataclass
-class Case:
-    """A model and what it should give.
-
-    Attributes:
-        name: For messages.
-        model: The file; its batch is 1.
-        fed: [4, ...].
-        expected: [4, ...].
-        per_step: Of integer outputs: how far they may be apart (rounding of ties).
-    """
-
-    name: str
-    model: bytes
-    fed: np.ndarray
-    expected: np.ndarray
-    per_step: int = 0
 
 
 @dataclass
@@ -292,29 +274,3 @@ def pool_cases():
 def all_cases():
     cases = [bconv_case(b, seed) for seed, b in enumerate(bconvs())]
     return [*cases, *quantize_cases(), *dequantize_cases(), *pool_cases()]
-
-
-def check(case, interpreter_class, delegate, batch, num_threads=1):
-    """Run a case; raises AssertionError with its name where the output is not the expected one."""
-    interpreter = interpreter_class(
-        model_content=case.model, experimental_delegates=[delegate], num_threads=num_threads
-    )
-    entry, out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    if batch != 1:
-        interpreter.resize_tensor_input(entry["index"], case.fed[:batch].shape)
-    interpreter.allocate_tensors()
-    for first in range(0, 2 if batch == 1 else 1):  # twice, lest something be left over
-        interpreter.set_tensor(entry["index"], case.fed[first : first + batch])
-        interpreter.invoke()
-        found, expected = interpreter.get_tensor(out["index"]), case.expected[first : first + batch]
-        assert found.shape == expected.shape, f"{case.name}: {found.shape} instead of {expected.shape}"
-        if found.dtype == np.float32:
-            error = np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-9)
-            assert error <= 1e-5, f"{case.name}: off by {error:.2g} of the scale"
-        elif case.per_step:
-            apart = np.abs(found.astype(int) - expected)
-            assert apart.max() <= case.per_step, f"{case.name}: off by {apart.max()}"
-            assert (apart > 0).mean() < 0.01, f"{case.name}: {np.mean(apart > 0):.1%} apart"
-        else:
-            wrong = int((found != expected).sum())
-            assert wrong == 0, f"{case.name}: {wrong} of {found.size} values differ"

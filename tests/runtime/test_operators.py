@@ -1,8 +1,11 @@
 """Every operator with every attribute, for each set of kernels, thread count and batch, on two runtimes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from operator_cases import Bconv, all_cases, bconvs, check, convolve, signs
+from case_runner import check, load, run_all, save
+from operator_cases import Bconv, all_cases, bconvs, convolve, signs
 
 from bdd_tf.edge.runtime import available_kernels, interpreter_module, lce_delegate
 
@@ -23,19 +26,28 @@ def interpreters():
     yield pytest.param(tf_lite, id="tf.lite")
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kernels", available_kernels())
 @pytest.mark.parametrize("interpreter", interpreters())
-def test_operators_are_exact(cases, interpreter, kernels, threads, batch):
+def test_operators_are_exact(cases, interpreter, kernels):
     assert len(cases) >= 60
-    wrong = []
-    for case in cases:
-        try:
-            check(case, interpreter(), lce_delegate(threads, kernels), batch)
-        except AssertionError as error:
-            wrong.append(str(error))
-    assert not wrong, f"{len(wrong)} of {len(cases)}:\n" + "\n".join(wrong[:20])
+    wrong = run_all(cases, interpreter(), lce_delegate, [kernels])
+    assert not wrong, f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20])
+
+
+def test_a_wrong_expectation_is_noticed(cases):
+    interpreter, delegate = interpreter_module().Interpreter, lce_delegate()
+    for case in cases[:3] + cases[-3:]:
+        other = case.expected.copy().reshape(-1)
+        other[0] = ~other[0] if other.dtype != np.float32 else other[0] + 1
+        with pytest.raises(AssertionError):
+            check(replace(case, expected=other.reshape(case.expected.shape)), interpreter, delegate, 1)
+
+
+def test_cases_survive_a_file(cases, tmp_path):
+    save(cases[:4], tmp_path / "cases.npz")
+    for before, after in zip(cases[:4], load(tmp_path / "cases.npz"), strict=True):
+        assert (before.name, before.model, before.per_step) == (after.name, after.model, after.per_step)
+        np.testing.assert_array_equal(before.expected, after.expected)
 
 
 def keras_can(b: Bconv):
