@@ -45,7 +45,7 @@ class Builder:
         op = schema.OperatorT()
         op.opcodeIndex = self.codes.setdefault(name, len(self.codes))
         op.inputs, op.outputs = list(inputs), list(outputs)
-        if options is not None:
+        if options is not None and raw is None:
             raw = flexbuffers.Dumps(options)
         op.customOptions = np.frombuffer(bytes(raw), np.uint8) if raw else None
         self.operators.append(op)

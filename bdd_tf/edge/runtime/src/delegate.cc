@@ -45,6 +45,7 @@ struct Step {
   std::unique_ptr<Operator> op;
   int inputs[kMaxInputs];
   int input_count = 0;
+  int64_t input_bytes = 0;  // that the first input must have
   int output = -1;
   // Of the output, where no other node reads it:
   bool internal = false;
@@ -162,6 +163,7 @@ bool Partition::PrepareStep(TfLiteContext* context, Step* step, Message* why) {
   if (output.constant != nullptr) return why->Set("tensor %d, its output, is a constant", step->output);
   if (!step->op->Prepare(inputs, step->input_count, *delegate_->kernels, &output, why)) return false;
   step->shape = output.shape;
+  step->input_bytes = Times(values[0].shape.Elements(), SizeOf(values[0].type));
   if (step->internal) {
     return step->memory.Reset(Times(output.shape.Elements(), SizeOf(output.type))) || why->Set("no memory");
   }
@@ -191,7 +193,9 @@ TfLiteStatus Partition::Invoke(TfLiteContext* context) {
     if (step.source >= 0 && steps_[static_cast<size_t>(step.source)].internal) {
       input = steps_[static_cast<size_t>(step.source)].memory.data();
     } else {
-      input = context->tensors[step.inputs[0]].data;
+      // A constant may hold less than its shape says.
+      const TfLiteTensor& tensor = context->tensors[step.inputs[0]];
+      input = tensor.bytes >= static_cast<size_t>(step.input_bytes) ? tensor.data : nullptr;
     }
     void* output = step.memory.data();
     if (!step.internal) {
@@ -201,7 +205,7 @@ TfLiteStatus Partition::Invoke(TfLiteContext* context) {
     }
     if (input == nullptr || output == nullptr) {
       Message why;
-      why.Set("the runtime gave no memory for its %s", input == nullptr ? "input" : "output");
+      why.Set("its %s has no memory, or less than its shape needs", input == nullptr ? "input" : "output");
       return Refuse(context, step.node, step.name, why);
     }
     step.op->Run(input, output, &delegate_->pool);

@@ -1,0 +1,90 @@
+"""Writes models in a plain form that the C++ host reads: `python corpus.py OUT [MODEL.tflite ...]`.
+
+All cases of operators with their inputs and expected outputs; of further files, each binary operator by itself.
+"""
+
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+from operator_cases import all_cases
+from tflite_builder import schema
+
+MAGIC = 0x42444446
+SIZES = {0: 4, 2: 4, 6: 1, 9: 1}  # schema types: float32, int32, bool, int8
+TYPES = {0: 1, 2: 2, 6: 6, 9: 9}  # to TfLiteType
+LARGEST = 1 << 16  # bytes of constants: larger cases would make the fuzzer slow
+
+
+def text(value):
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def numbers(values):
+    values = [int(v) for v in (values if values is not None else [])]
+    return struct.pack(f"<I{len(values)}i", len(values), *values)
+
+
+def blob(data):
+    return struct.pack("<I", len(data)) + data
+
+
+def cases_of(content, single):
+    """(tensors, nodes, inputs, outputs) of a file, or of each of its binary operators."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = model.subgraphs[0]
+    names = [text(c.customCode) or "" for c in model.operatorCodes]
+    tensors = []
+    for t in graph.tensors:
+        if t.type not in TYPES:
+            tensors.append(None)
+            continue
+        data = model.buffers[t.buffer].data
+        data = bytes(data) if data is not None else b""
+        q = t.quantization
+        scale, zero = (q.scale[0], int(q.zeroPoint[0])) if q and q.scale is not None and len(q.scale) else (0.0, 0)
+        tensors.append((TYPES[t.type], numbers(t.shape), float(scale), zero, data))
+    nodes = [op for op in graph.operators if names[op.opcodeIndex].startswith("Lce")]
+    groups = [[op] for op in nodes] if single else [nodes]
+    for group in groups:
+        used = sorted({i for op in group for i in [*op.inputs, *op.outputs] if i >= 0})
+        if any(tensors[i] is None for i in used) or sum(len(tensors[i][4]) for i in used) > LARGEST:
+            continue
+        place = {old: new for new, old in enumerate(used)} | {-1: -1}
+        listed = [
+            (names[op.opcodeIndex], bytes(op.customOptions) if op.customOptions is not None else b"",
+             [place[i] for i in op.inputs], [place[i] for i in op.outputs])
+            for op in group
+        ]  # fmt: skip
+        inputs = [place[i] for i in (graph.inputs if not single else [group[0].inputs[0]])]
+        outputs = [place[i] for i in (graph.outputs if not single else group[0].outputs)]
+        yield [tensors[i] for i in used], listed, inputs, outputs
+
+
+def encode(case, fed=b"", expected=b"", tolerance=0):
+    tensors, nodes, inputs, outputs = case
+    out = struct.pack("<I", len(tensors))
+    for kind, shape, scale, zero, data in tensors:
+        out += struct.pack("<i", kind) + shape + struct.pack("<fi", scale, zero) + blob(data)
+    out += struct.pack("<I", len(nodes))
+    for name, options, ins, outs in nodes:
+        out += blob(name.encode()) + blob(options) + numbers(ins) + numbers(outs)
+    return out + numbers(inputs) + numbers(outputs) + blob(fed) + blob(expected) + struct.pack("<i", tolerance)
+
+
+def write(path, files=()):
+    """Write the corpus; returns the number of cases."""
+    encoded = []
+    for c in all_cases():
+        for case in cases_of(c.model, single=False):
+            encoded.append(encode(case, c.fed[:1].tobytes(), c.expected[:1].tobytes(), c.per_step))
+    for file in files:
+        encoded += [encode(case) for case in cases_of(Path(file).read_bytes(), single=True)]
+    Path(path).write_bytes(struct.pack("<II", MAGIC, len(encoded)) + b"".join(encoded))
+    return len(encoded)
+
+
+if __name__ == "__main__":
+    assert np.little_endian
+    print(write(sys.argv[1], sys.argv[2:]), "cases")

@@ -1,0 +1,93 @@
+"""The delegate under AddressSanitizer and UndefinedBehaviorSanitizer: `make test-sanitize CASES=1000000`.
+
+All cases of operators on every set of kernels, then mutated models. Ends with 77 (skipped) where the compiler has no
+sanitizers. `--coverage` counts lines with gcov instead.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+SANITIZERS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+SKIPPED = 77
+
+
+def build(folder: Path, flags: tuple) -> Path:
+    """Compile host and delegate together."""
+    from bdd_tf.edge.runtime.build import SOURCES, compile_objects, compiler, host_target
+    from bdd_tf.errors import BddError
+
+    command = compiler(host_target())
+    probe = folder / "probe.cc"
+    probe.write_text("int main() { return 0; }\n")
+    done = subprocess.run([*command, *flags, str(probe), "-o", str(folder / "probe")], capture_output=True, check=False)
+    if done.returncode != 0 or subprocess.run([folder / "probe"], check=False).returncode != 0:
+        print(f"SKIPPED: {command[0]} cannot build with {' '.join(flags)} here.")
+        sys.exit(SKIPPED)
+    try:
+        objects = compile_objects(command, host_target(), folder, flags)
+    except BddError as error:
+        sys.exit(str(error))
+    host = folder / "host"
+    subprocess.run(
+        [*command, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-pthread", *flags, f"-I{SOURCES}",
+         str(HERE / "host.cc"), *map(str, objects), "-o", str(host)],
+        check=True,
+    )  # fmt: skip
+    return host
+
+
+def coverage(folder: Path) -> None:
+    """Lines of the delegate that ran, by gcov."""
+    from bdd_tf.edge.runtime.build import SOURCES
+
+    names = [f"{p.stem}.gcda" for p in SOURCES.glob("*.cc") if (folder / f"{p.stem}.gcda").exists()]
+    out = subprocess.run(["gcov", "-n", "-o", ".", *names], cwd=folder, capture_output=True, text=True, check=True)
+    lines = ran = 0
+    for block in out.stdout.split("\n\n"):
+        if "src/" in block and "Lines executed" in block:
+            name = block.split("'")[1].rsplit("/", 1)[-1]
+            share, _, count = block.split("Lines executed:")[1].split("\n")[0].partition("% of ")
+            print(f"  {name:22} {float(share):6.2f} % of {count}")
+            lines, ran = lines + int(count), ran + round(int(count) * float(share) / 100)
+    print(f"  all                    {100 * ran / lines:6.2f} % of {lines} lines")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--cases", type=int, default=30_000, help="mutated models that shall reach prepare")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--coverage", action="store_true", help="line coverage instead of sanitizers")
+    args = parser.parse_args()
+    sys.path[:0] = [str(ROOT), str(HERE)]
+    import corpus
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        count = corpus.write(folder / "corpus", [ROOT / "results" / "cifake-bnext-n" / "model.tflite"])
+        print(f"{count} models in the corpus", flush=True)
+        flags = ("--coverage", "-O0") if args.coverage else SANITIZERS
+        host = build(folder, flags)
+        for words in (["check"], ["fuzz", str(args.cases), str(args.seed)]):
+            with (folder / "last").open("w+") as last:
+                # The host writes the number of each case to descriptor 9 before it runs it.
+                done = subprocess.run(
+                    ["bash", "-c", f'exec 9>"{folder}/last"; exec "$0" "$@"', host, folder / "corpus", *words],
+                    check=False,
+                )
+                if done.returncode != 0:
+                    number = (folder / "last").read_text().strip()
+                    print(f"failed with {done.returncode}" + (f"; --cases 1 --seed {int(number)} repeats it" if number else ""))
+                    return 1
+                last.flush()
+        if args.coverage:
+            coverage(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
