@@ -14,7 +14,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize lint train evaluate convert detect data report coverage clean
+.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize lint train evaluate convert detect benchmark data report coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -73,6 +73,9 @@ convert: runtime ## write runs/RUN/model.tflite: RUN=name
 
 detect: runtime ## which are fake? IMAGE=file-or-folder [MODEL=model.tflite or RUN=name]
 	$(BDD) detect $(IMAGE) $(call option,MODEL,model) $(call option,RUN,run) $(ARGS)
+
+benchmark: runtime ## how fast, beside what one would pick instead [MODEL=model.tflite DEVICE=local]
+	$(BDD) benchmark $(call option,MODEL,model) $(call option,DEVICE,device) --output build/benchmark $(ARGS)
 
 data: $(READY) ## what is in a data set: DATASET=cifake [DATA_DIR=]
 	$(BDD) data check $(DATASET) $(call option,DATA_DIR,data-dir) $(ARGS)

@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": ("bdd_tf.evaluation", "metrics and figures of a trained run"),
     "convert": ("converters.keras_to_tflite", "write the .tflite file of a run"),
     "detect": ("bdd_tf.edge.detect", "which of these images are fake?"),
+    "benchmark": ("bdd_tf.benchmarking", "how fast is a file here, beside what one would pick instead?"),
     "report": ("bdd_tf.reporting", "one table over all runs, or a comparison of two"),
     "info": ("bdd_tf.information", "what a .tflite file, a run or a checkpoint holds and costs"),
 }

@@ -474,6 +474,41 @@ def training_history(path: str | Path, history: str | Path, *, title: str = "") 
     return _draw(path, (10, 3.4), paint)
 
 
+def latency_bars(path: str | Path, bars: Sequence[tuple[str, float, float]], *, title: str = "") -> Path:
+    """Draw latencies side by side, on a logarithmic axis.
+
+    Args:
+        path: The PNG to write.
+        bars: (name, median in ms, 90th percentile in ms); the first one, what was benchmarked, stands out.
+        title: Above the figure.
+
+    Returns:
+        The path.
+    """
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        places = np.arange(len(bars))[::-1]
+        medians, late = (np.array([bar[i] for bar in bars]) for i in (1, 2))
+        colours = [
+            COLOURS[FAKE] if bar[0].split(" (")[0] == bars[0][0].split(" (")[0] else _GREY for bar in bars
+        ]
+        errors = [np.zeros(len(bars)), np.maximum(late - medians, 0)]
+        axes.barh(places, medians, color=colours, height=0.7, xerr=errors, error_kw={"lw": 1, "capsize": 2})
+        for place, value, end in zip(places, medians, np.maximum(late, medians), strict=True):
+            axes.text(end * 1.06, place, f"{value:.3g} ms", va="center", fontsize=8)
+        axes.set_yticks(places, [bar[0] for bar in bars], fontsize=8)
+        axes.set_xscale("log")
+        axes.set_xlim(medians.min() / 2, late.max() * 2.2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.grid(visible=False, axis="y")
+        axes.set(xlabel="median of one image, ms (whisker: 90th percentile)")
+        if title:
+            figure.suptitle(title, fontsize=10)
+
+    return _draw(path, (9, 1.2 + 0.26 * len(bars)), paint)
+
+
 def channels(path: str | Path, image: np.ndarray, maps: dict[str, np.ndarray], *, title: str = "") -> Path:
     """Draw an image beside its channel maps, each on its own grey scale with its range written below.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 
 from bdd_tf.edge.tflite_file import TfliteModel, needs_reference_bconv
@@ -55,3 +58,26 @@ def _interpreter_class() -> type:
             "pip install larq-compute-engine (x86-64 Linux, macOS; not Linux on ARM)."
         ) from error
     return Interpreter
+
+
+def benchmark_run(contender: dict) -> Callable[[], object]:
+    """LCE's interpreter for `bdd benchmark`.
+
+    Args:
+        contender: ``path``, ``threads`` and ``kernels``: ``"default"`` or ``"indirect"`` (with XNNPACK).
+
+    Returns:
+        What runs the model once. It copies input and output, as every user of that interpreter does.
+    """
+    from bdd_tf.edge.bench_worker import sample_input
+
+    indirect = contender["kernels"] == "indirect"
+    interpreter = _interpreter_class()(
+        Path(contender["path"]).read_bytes(),
+        num_threads=contender["threads"],
+        use_indirect_bgemm=indirect,
+        use_xnnpack=indirect,
+    )
+    (shape,), (dtype,) = interpreter.input_shapes, interpreter.input_types
+    x = sample_input(shape, dtype)
+    return lambda: interpreter.predict(x, verbose=0)

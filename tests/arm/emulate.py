@@ -170,7 +170,15 @@ class Emulator:
         """pip, emulated as well: tags and dependencies are checked as on the device."""
         shutil.rmtree(self.site, ignore_errors=True)
         pip = next(self.wheels.glob("pip-*.whl")) / "pip"
-        options = ["--no-index", "--find-links", self.wheels, "--target", self.site, "--no-warn-script-location", "-q"]
+        options = [
+            "--no-index",
+            "--find-links",
+            self.wheels,
+            "--target",
+            self.site,
+            "--no-warn-script-location",
+            "-q",
+        ]
         if self.machine.debian == "armhf":
             # numpy and Pillow are Debian's there.
             runtime = next(self.wheels.glob("tflite_runtime*.whl"))
@@ -221,8 +229,14 @@ def main() -> int:
         began = time.monotonic()
         emulator = Emulator(name)
         emulator.install(own_wheel(name))
-        print(emulator.python("-c", "import platform, sys; print(platform.machine(), sys.version)").strip(), flush=True)
-        print(emulator.python(ROOT / "tests" / "runtime" / "case_runner.py", HOME / "cases.npz").strip(), flush=True)
+        print(
+            emulator.python("-c", "import platform, sys; print(platform.machine(), sys.version)").strip(),
+            flush=True,
+        )
+        print(
+            emulator.python(ROOT / "tests" / "runtime" / "case_runner.py", HOME / "cases.npz").strip(),
+            flush=True,
+        )
         found = probabilities(emulator.python("-m", "bdd_tf.cli", *detect))
         difference = np.abs(found - expected)
         other = int(((found >= 0.5) != (expected >= 0.5)).sum())

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch_bnext import Detector, Unit, calibrate, randomise
+
+from converters.torch_bnext import Detector, Unit, calibrate, randomise
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

@@ -11,7 +11,6 @@ import pytest
 torch = pytest.importorskip("torch", reason="make test-torch installs it")
 import agreement
 from safetensors.torch import save_file
-from torch_bnext import BNext, Detector, Unit, randomise
 
 from bdd_tf.cli import main
 from bdd_tf.config import Experiment, experiment
@@ -22,6 +21,7 @@ from bdd_tf.models import bnext
 from bdd_tf.runs import Run
 from bdd_tf.training import load_trained
 from converters.keras_to_tflite import photographs
+from converters.torch_bnext import BNext, Detector, Unit, randomise
 from converters.torch_files import read_checkpoint
 from converters.torch_state import _unit, imagenet_entries, load_state
 from converters.torch_to_keras import export_run, import_checkpoint

@@ -104,7 +104,9 @@ def main():
     from bdd_tf.edge.runtime import available_kernels, interpreter_module, lce_delegate
 
     cases = load(sys.argv[1])
-    module = importlib.import_module(f"{sys.argv[2]}.interpreter") if len(sys.argv) > 2 else interpreter_module()
+    module = (
+        importlib.import_module(f"{sys.argv[2]}.interpreter") if len(sys.argv) > 2 else interpreter_module()
+    )
     wrong = run_all(cases, module.Interpreter, lce_delegate, available_kernels())
     print("\n".join(wrong[:20]))
     print(

@@ -43,7 +43,9 @@ def cases_of(content, single):
         data = model.buffers[t.buffer].data
         data = bytes(data) if data is not None else b""
         q = t.quantization
-        scale, zero = (q.scale[0], int(q.zeroPoint[0])) if q and q.scale is not None and len(q.scale) else (0.0, 0)
+        scale, zero = (
+            (q.scale[0], int(q.zeroPoint[0])) if q and q.scale is not None and len(q.scale) else (0.0, 0)
+        )
         tensors.append((TYPES[t.type], numbers(t.shape), float(scale), zero, data))
     nodes = [op for op in graph.operators if names[op.opcodeIndex].startswith("Lce")]
     groups = [[op] for op in nodes] if single else [nodes]
@@ -70,7 +72,9 @@ def encode(case, fed=b"", expected=b"", tolerance=0):
     out += struct.pack("<I", len(nodes))
     for name, options, ins, outs in nodes:
         out += blob(name.encode()) + blob(options) + numbers(ins) + numbers(outs)
-    return out + numbers(inputs) + numbers(outputs) + blob(fed) + blob(expected) + struct.pack("<i", tolerance)
+    return (
+        out + numbers(inputs) + numbers(outputs) + blob(fed) + blob(expected) + struct.pack("<i", tolerance)
+    )
 
 
 def write(path, files=()):

@@ -12,7 +12,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-SANITIZERS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+SANITIZERS = (
+    "-g",
+    "-O1",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-fno-omit-frame-pointer",
+)
 SKIPPED = 77
 
 
@@ -24,7 +30,9 @@ def build(folder: Path, flags: tuple) -> Path:
     command = compiler(host_target())
     probe = folder / "probe.cc"
     probe.write_text("int main() { return 0; }\n")
-    done = subprocess.run([*command, *flags, str(probe), "-o", str(folder / "probe")], capture_output=True, check=False)
+    done = subprocess.run(
+        [*command, *flags, str(probe), "-o", str(folder / "probe")], capture_output=True, check=False
+    )
     if done.returncode != 0 or subprocess.run([folder / "probe"], check=False).returncode != 0:
         print(f"SKIPPED: {command[0]} cannot build with {' '.join(flags)} here.")
         sys.exit(SKIPPED)
@@ -45,15 +53,16 @@ def coverage(folder: Path) -> None:
     """Lines of the delegate that ran, by gcov."""
     from bdd_tf.edge.runtime.build import SOURCES
 
-    names = [f"{p.stem}.gcda" for p in SOURCES.glob("*.cc") if (folder / f"{p.stem}.gcda").exists()]
-    out = subprocess.run(["gcov", "-n", "-o", ".", *names], cwd=folder, capture_output=True, text=True, check=True)
     lines = ran = 0
-    for block in out.stdout.split("\n\n"):
-        if "src/" in block and "Lines executed" in block:
-            name = block.split("'")[1].rsplit("/", 1)[-1]
-            share, _, count = block.split("Lines executed:")[1].split("\n")[0].partition("% of ")
-            print(f"  {name:22} {float(share):6.2f} % of {count}")
-            lines, ran = lines + int(count), ran + round(int(count) * float(share) / 100)
+    for path in sorted(SOURCES.glob("*.cc")):
+        if not (folder / f"{path.stem}.gcda").exists():
+            continue
+        words = ["gcov", "-n", "-o", str(folder), str(folder / f"{path.stem}.o")]
+        out = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout
+        own = [block for block in out.split("File ") if block.startswith(f"'{path}'")]
+        share, _, count = own[0].split("Lines executed:")[1].split("\n")[0].partition("% of ")
+        print(f"  {path.name:22} {float(share):6.2f} % of {count}")
+        lines, ran = lines + int(count), ran + round(int(count) * float(share) / 100)
     print(f"  all                    {100 * ran / lines:6.2f} % of {lines} lines")
 
 
@@ -76,12 +85,22 @@ def main() -> int:
             with (folder / "last").open("w+") as last:
                 # The host writes the number of each case to descriptor 9 before it runs it.
                 done = subprocess.run(
-                    ["bash", "-c", f'exec 9>"{folder}/last"; exec "$0" "$@"', host, folder / "corpus", *words],
+                    [
+                        "bash",
+                        "-c",
+                        f'exec 9>"{folder}/last"; exec "$0" "$@"',
+                        host,
+                        folder / "corpus",
+                        *words,
+                    ],
                     check=False,
                 )
                 if done.returncode != 0:
                     number = (folder / "last").read_text().strip()
-                    print(f"failed with {done.returncode}" + (f"; --cases 1 --seed {int(number)} repeats it" if number else ""))
+                    print(
+                        f"failed with {done.returncode}"
+                        + (f"; --cases 1 --seed {int(number)} repeats it" if number else "")
+                    )
                     return 1
                 last.flush()
         if args.coverage:

@@ -17,7 +17,13 @@ def bconv(change=None, raw=None, drop=None, **tensors):
     """One LceBconv2d on a 6 x 6 map, with options or tensors other than they should be."""
     options = {k: v for k, v in {**Bconv().options, **(change or {})}.items() if k != drop}
     m = Builder()
-    shapes = {"input": [1, 6, 6, 1], "filter": [32, 3, 3, 1], "vector": [32], "output": [1, 6, 6, 32], **tensors}
+    shapes = {
+        "input": [1, 6, 6, 1],
+        "filter": [32, 3, 3, 1],
+        "vector": [32],
+        "output": [1, 6, 6, 32],
+        **tensors,
+    }
     image = m.tensor(shapes["input"], "int32")
     weights = m.tensor(shapes["filter"], shapes.get("filter_type", "int32"),
                        data=None if shapes.get("no_data") else np.zeros(shapes.get("filter_size", 288), np.int32))  # fmt: skip
@@ -109,7 +115,7 @@ def test_what_is_not_hostile_runs():
 def test_wrong_arguments_of_the_delegate_are_explained():
     with pytest.raises(UsageError, match="num_threads is 0"):
         lce_delegate(0)
-    with pytest.raises(UsageError, match="unknown kernel set 'sse'; possible: auto, .*scalar"):
+    with pytest.raises(UsageError, match=r"unknown kernel set 'sse'; possible: auto, .*scalar"):
         lce_delegate(kernels="sse")
     with pytest.raises(ValueError, match="options are num_threads and kernels"):
         interpreter_module().load_delegate(str(library_path()), {"speed": "more"})

@@ -34,7 +34,18 @@ def build_wheel(target: str, folder: Path) -> Path:
     # Left-overs of another platform would be packed as well.
     for old in (ROOT / "build").glob("lib*"):
         shutil.rmtree(old)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder), "."]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(folder),
+        ".",
+    ]
     env = {**os.environ, "BDD_TARGET": target, "BDD_ZIG": "1"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     made = list(folder.glob(f"bdd_tf-*-{tag}.whl"))
@@ -48,7 +59,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bdd_tf.edge.runtime.wheels", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)} (default: all)")
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)} (default: all)"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "dist", metavar="DIR", help="default: dist")
     args = parser.parse_args()
     if unknown := [t for t in args.targets if t not in TARGETS]:

@@ -1,5 +1,6 @@
 """BNext and the detector around it in PyTorch, at temperature 0, with the published names of tensors."""
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -157,3 +158,26 @@ def calibrate(model, x):
     with torch.no_grad():
         model(x)
     return model.eval()
+
+
+def benchmark_run(contender):
+    """The published network in PyTorch, float32 with signs, for `bdd benchmark`; channels are left out.
+
+    Args:
+        contender: ``backbone``, ``resolution`` and ``threads``.
+
+    Returns:
+        What runs it once.
+    """
+    from bdd_tf.edge.bench_worker import sample_input
+
+    torch.set_num_threads(contender["threads"])
+    side = contender["resolution"]
+    net = BNext(contender["backbone"], 2 if side >= 96 else 1, classes=1).eval()
+    x = torch.from_numpy(sample_input((1, 3, side, side), np.float32))
+
+    def run():
+        with torch.inference_mode():
+            return net(x)
+
+    return run

@@ -1,0 +1,399 @@
+"""`bdd benchmark`: how fast a .tflite file is on this machine, side by side with what a user would pick instead.
+
+Every contender runs in a process of its own; they take turns, a few runs at a time, so that whatever else the machine
+does hits all alike. Only ratios within one table mean anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+
+from bdd_tf.edge.runtime import available_kernels
+from bdd_tf.edge.tflite_file import TfliteModel, parse_tflite, read_metadata
+from bdd_tf.errors import BddError, UsageError, one_of
+
+RIVALS = (
+    "mobilenetv3-small", "mobilenetv3-large", "mobilenetv2", "mobilenetv2-int8", "resnet50", "resnet50-int8",
+)  # fmt: skip
+#: Contenders beside the rivals.
+OTHERS = ("lce", "float", "torch")
+_WARM_UP = 2
+_SECONDS_A_TURN = 0.05
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is measured.
+
+    Attributes:
+        name: For the table.
+        engine: ``"litert"``, ``"lce"`` or ``"torch"``.
+        kernels: Set of kernels of our delegate, None for XNNPACK alone; of LCE ``"default"`` or ``"indirect"``.
+        threads: CPU threads.
+        path: The .tflite file; None for PyTorch.
+        backbone: For PyTorch.
+        resolution: For PyTorch.
+    """
+
+    name: str
+    engine: str
+    kernels: str | None
+    threads: int
+    path: str | None = None
+    backbone: str | None = None
+    resolution: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line of the table (DESIGN: bdd benchmark).
+
+    Attributes:
+        name: Of the contender.
+        engine: As in `Contender`.
+        kernels: As in `Contender`.
+        threads: CPU threads.
+        median_ms: Median time of a run, batch 1.
+        p90_ms: 90th percentile.
+        ratio: Median over that of the first contender.
+        bytes: Size of the file.
+        peak_mib: Largest resident memory of its process, Python and the runtime included.
+        error: Why it could not run; the numbers are None then.
+    """
+
+    name: str
+    engine: str
+    kernels: str | None
+    threads: int
+    median_ms: float | None = None
+    p90_ms: float | None = None
+    ratio: float | None = None
+    bytes: int | None = None
+    peak_mib: float | None = None
+    error: str | None = None
+
+
+class _Process:
+    """A contender's process; it runs only when told to."""
+
+    def __init__(self, contender: Contender, cores: list[int]) -> None:
+        self.contender, self.error, self.seconds, self.peak = contender, None, [], None
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bdd_tf.edge.bench_worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=_environment(),
+        )  # fmt: skip
+        answer = self._ask({**asdict(contender), "cores": cores[: max(contender.threads, 1)]})
+        if self.error is None and answer.get("error"):
+            self.error = answer["error"].splitlines()[0]
+        self.turn = 1
+
+    def _ask(self, message: dict) -> dict:
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            self.error = f"its process ended with code {self._process.wait()}"
+            return {}
+        return json.loads(line)
+
+    def run(self, runs: int, *, count: bool = True) -> None:
+        """Run so many times in a row."""
+        if self.error is not None:
+            return
+        answer = self._ask({"runs": runs})
+        if count:
+            self.seconds += answer.get("seconds", [])
+        elif answer:
+            self.turn = int(min(max(_SECONDS_A_TURN / max(min(answer["seconds"]), 1e-6), 1), 50))
+        self.peak = answer.get("peak_mib")
+
+    def close(self) -> None:
+        """End the process."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            pipe.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def result(self) -> Result:
+        """What was measured; the ratio comes later."""
+        c = self.contender
+        size = Path(c.path).stat().st_size if c.path else None
+        if self.error is not None or not self.seconds:
+            return Result(c.name, c.engine, c.kernels, c.threads, bytes=size, error=self.error or "no run")
+        ms = 1e3 * np.array(self.seconds)
+        return Result(
+            c.name, c.engine, c.kernels, c.threads, round(float(np.median(ms)), 3),
+            round(float(np.percentile(ms, 90)), 3), None, size, round(self.peak, 1),
+        )  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.environ.get("PYTHONPATH")
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+
+
+def measure(contenders: list[Contender], rounds: int = 20) -> list[Result]:
+    """Measure contenders side by side, in turns.
+
+    Args:
+        contenders: The first one is what ratios refer to.
+        rounds: How often each has its turn.
+
+    Returns:
+        A result per contender, in the same order.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    processes: list[_Process] = []
+    try:
+        for contender in contenders:
+            print(f"bdd: preparing {contender.name}", file=sys.stderr, flush=True)
+            processes.append(_Process(contender, cores))
+        for process in processes:
+            process.run(_WARM_UP, count=False)
+        for i in range(rounds):
+            if i % 5 == 0:
+                print(f"bdd: round {i + 1} of {rounds}", file=sys.stderr, flush=True)
+            for process in processes:
+                process.run(process.turn)
+        results = [process.result() for process in processes]
+    finally:
+        for process in processes:
+            process.close()
+    first = results[0].median_ms if results else None
+    return [
+        replace(r, ratio=round(r.median_ms / first, 3)) if first and r.median_ms is not None else r
+        for r in results
+    ]
+
+
+def contenders_of(
+    path: Path, model: TfliteModel, threads: list[int], kernels: list[str], others: list[str]
+) -> list[Contender]:
+    """The usual field around a file: our runtime, LCE's, the float twin, the reference and the rivals.
+
+    Args:
+        path: The file.
+        model: The same, parsed.
+        threads: Thread counts for each contender.
+        kernels: Sets of kernels for our runtime.
+        others: Names from `OTHERS` and rivals.
+
+    Returns:
+        Contenders, the file itself on the best kernels and the first thread count in front.
+    """
+    binary = any(name.startswith("Lce") for name in model.custom_operators)
+    sets: list[str | None] = list(kernels) if binary else [None]
+    ours = [Contender(path.stem, "litert", k, t, str(path)) for t in threads for k in sets]
+    more: list[Contender] = []
+    side = int(model.inputs[0].shape[1]) if model.inputs and len(model.inputs[0].shape) == 4 else 224
+    for name in others:
+        for t in threads:
+            if name == "lce":
+                more += [Contender(path.stem, "lce", mode, t, str(path)) for mode in ("default", "indirect")]
+            elif name == "torch":
+                backbone = read_metadata(model).get("backbone")
+                more.append(Contender(f"{backbone} in PyTorch", "torch", None, t, None, backbone, side))
+            else:
+                made = _twin(model) if name == "float" else _rival(name, max(side, 32))
+                label = f"{path.stem} as float" if name == "float" else f"{name} {max(side, 32)}"
+                more.append(Contender(label, "litert", None, t, str(made)))
+    return [*ours, *more]
+
+
+def _rival(name: str, side: int) -> Path:
+    from bdd_tf.rival_files import rival
+
+    return rival(name, side)
+
+
+def _twin(model: TfliteModel) -> Path:
+    from bdd_tf.config import experiment
+    from bdd_tf.rival_files import float_twin
+
+    about = read_metadata(model)
+    return float_twin(
+        experiment(
+            backbone=about["backbone"], resolution=about["resolution"], channels=tuple(about["channels"]),
+            variant=about.get("channel_variant", "stable"),
+        )
+    )  # fmt: skip
+
+
+def table(results: list[Result]) -> str:
+    """Results as aligned text."""
+    lines = [("", "engine", "kernels", "threads", "median ms", "p90 ms", "ratio", "MB", "peak MiB")]
+    for r in results:
+        start = (r.name, r.engine, r.kernels or "-", str(r.threads))
+        if r.error:
+            lines.append((*start, r.error, "", "", "", ""))
+            continue
+        lines.append(
+            (*start, f"{r.median_ms:.2f}", f"{r.p90_ms:.2f}", f"{r.ratio:.2f}",
+             f"{r.bytes / 1e6:.2f}" if r.bytes else "-", f"{r.peak_mib:.0f}")
+        )  # fmt: skip
+    widths = [max(len(line[i]) for line in lines if i < 4 or line[6]) for i in range(9)]
+    return "\n".join(
+        "  ".join(
+            text.ljust(w) if i < 3 else text.rjust(w)
+            for i, (text, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def machine() -> str:
+    """This machine in a line: processor, cores, system."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    # x86 has a name per core, a Raspberry Pi one line for the board.
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model\t"))]
+    name = found[-1] if found else name
+    return f"{name}, {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.machine()}"
+
+
+def write(results: list[Result], folder: Path, title: str) -> list[Path]:
+    """Write results as JSON, CSV and a chart.
+
+    Args:
+        results: What was measured.
+        folder: Where ``benchmark.json``, ``benchmark.csv`` and ``benchmark.png`` go.
+        title: Above the chart.
+
+    Returns:
+        The files.
+    """
+    from bdd_tf.config import write_atomically
+    from bdd_tf.figures import latency_bars
+
+    folder.mkdir(parents=True, exist_ok=True)
+    records = [asdict(r) for r in results]
+    paths = [folder / f"benchmark.{end}" for end in ("json", "csv", "png")]
+    write_atomically(
+        paths[0], (json.dumps({"machine": machine(), "results": records}, indent=2) + "\n").encode()
+    )
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]))
+    writer.writeheader()
+    writer.writerows(records)
+    write_atomically(paths[1], text.getvalue().encode())
+    bars = [
+        (
+            f"{r.name} ({r.kernels or 'xnnpack'}, {r.engine}, {r.threads} thread{'s' * (r.threads > 1)})",
+            r.median_ms,
+            r.p90_ms,
+        )
+        for r in results
+        if r.median_ms is not None
+    ]
+    latency_bars(paths[2], bars, title=title)
+    return paths
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `bdd benchmark`."""
+    parser.add_argument(
+        "--model", type=Path, metavar="F.tflite", help="default: BNext-T, 224 px, untrained weights"
+    )
+    parser.add_argument("--device", default="local", help="local (this machine)")
+    parser.add_argument("--threads", default="1,2", metavar="N[,N]", help="thread counts (default: 1,2)")
+    parser.add_argument(
+        "--kernels", metavar="K[,K]", help="kernel sets of our runtime (default: all but scalar)"
+    )
+    parser.add_argument(
+        "--against", metavar="NAME[,NAME]",
+        help=f"of {', '.join((*OTHERS, *RIVALS))}, all or none (default: all that is installed)",
+    )  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=20, help="turns of each contender (default: 20)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per contender")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="write benchmark.json, .csv and .png there as well"
+    )
+
+
+def _installed() -> list[str]:
+    """Contenders that this installation can run."""
+    names: list[str] = []
+    if util.find_spec("larq_compute_engine"):
+        names.append("lce")
+    if util.find_spec("tensorflow") and util.find_spec("larq"):
+        names += ["float", *RIVALS]
+    if util.find_spec("torch"):
+        names.append("torch")
+    return names
+
+
+def _list(text: str, kind: str, possible: tuple[str, ...]) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in possible:
+            raise one_of(kind, name, possible)
+    return names
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `bdd benchmark`; returns the exit code."""
+    if args.device != "local":
+        raise UsageError(f"--device is {args.device!r}; possible: local.")
+    try:
+        threads = [int(t) for t in args.threads.split(",")]
+    except ValueError:
+        threads = [0]
+    if min(threads) < 1 or args.rounds < 1:
+        raise UsageError("--threads and --rounds are positive whole numbers, e.g. --threads 1,2 --rounds 20.")
+    kernels = _list(args.kernels, "kernel set", available_kernels()) if args.kernels else None
+    if kernels is None:
+        kernels = [k for k in available_kernels() if k != "scalar"] or ["scalar"]
+    if args.against in (None, "all"):
+        others = _installed()
+    else:
+        others = [] if args.against == "none" else _list(args.against, "contender", (*OTHERS, *RIVALS))
+    path = args.model
+    if path is None:
+        from bdd_tf.rival_files import untrained
+
+        path = untrained("bnext-t", 224, ("rgb", "fft", "lbp"))
+    if not path.is_file():
+        raise UsageError(f"no such model: {path}")
+    model = parse_tflite(path.read_bytes())
+    if args.against in (None, "all") and "bdd_tf" not in model.metadata:
+        others = [
+            name for name in others if name not in ("float", "torch")
+        ]  # of another's net there is no twin
+    if (load := os.getloadavg()[0]) > 0.5:
+        print(f"bdd: this machine is busy (load {load:.1f}): ratios hold, times do not.", file=sys.stderr)
+    results = measure(contenders_of(path, model, threads, kernels, others), args.rounds)
+    if args.json:
+        for r in results:
+            print(json.dumps({k: v for k, v in asdict(r).items() if k != "error" or v is not None}))
+    else:
+        print(f"{machine()}; batch 1, in turns\n{table(results)}")
+    if args.output is not None:
+        for made in write(results, args.output, f"{path.stem}: {machine()}"):
+            print(made, file=sys.stderr)
+    if results[0].error:
+        raise BddError(f"{path} could not be run: {results[0].error}")
+    return 0
