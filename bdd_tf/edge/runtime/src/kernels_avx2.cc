@@ -23,33 +23,33 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
   const __m256i nibble = _mm256_set1_epi8(15);
   const __m256i one8 = _mm256_set1_epi8(1), one16 = _mm256_set1_epi16(1);
   __m256i totals[kCount][2];
-  for (int m = 0; m < kCount; ++m) totals[m][0] = totals[m][1] = _mm256_setzero_si256();
+  Unroll<kCount>([&](auto m) { totals[m][0] = totals[m][1] = _mm256_setzero_si256(); });
   for (int64_t k = 0; k < taps.words;) {
     const int64_t end = taps.words - k < kWordsPerFlush ? taps.words : k + kWordsPerFlush;
     __m256i bytes[kCount][2];
-    for (int m = 0; m < kCount; ++m) bytes[m][0] = bytes[m][1] = _mm256_setzero_si256();
+    Unroll<kCount>([&](auto m) { bytes[m][0] = bytes[m][1] = _mm256_setzero_si256(); });
     for (; k < end; ++k, weights += kChannels) {
       const int64_t offset = taps.offsets[k];
       const __m256i w = _mm256_load_si256(reinterpret_cast<const __m256i*>(weights));
       const __m256i u = _mm256_load_si256(reinterpret_cast<const __m256i*>(weights + 8));
-      for (int m = 0; m < kCount; ++m) {
+      Unroll<kCount>([&](auto m) {
         const __m256i x = _mm256_set1_epi32(static_cast<int>(places[m][offset]));
         bytes[m][0] = _mm256_add_epi8(bytes[m][0], CountBytes(_mm256_xor_si256(x, w), table, nibble));
         bytes[m][1] = _mm256_add_epi8(bytes[m][1], CountBytes(_mm256_xor_si256(x, u), table, nibble));
-      }
+      });
     }
-    for (int m = 0; m < kCount; ++m) {
-      for (int v = 0; v < 2; ++v) {
+    Unroll<kCount>([&](auto m) {
+      Unroll<2>([&](auto v) {
         const __m256i words = _mm256_madd_epi16(_mm256_maddubs_epi16(bytes[m][v], one8), one16);
         totals[m][v] = _mm256_add_epi32(totals[m][v], words);
-      }
-    }
+      });
+    });
   }
-  for (int m = 0; m < kCount; ++m) {
-    for (int v = 0; v < 2; ++v) {
+  Unroll<kCount>([&](auto m) {
+    Unroll<2>([&](auto v) {
       _mm256_store_si256(reinterpret_cast<__m256i*>(sums + m * kChannels + 8 * v), totals[m][v]);
-    }
-  }
+    });
+  });
 }
 
 void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums) {

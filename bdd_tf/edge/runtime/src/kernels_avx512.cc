@@ -12,7 +12,7 @@
 namespace bdd {
 namespace {
 
-constexpr int kPixels = 6;
+constexpr int kPixels = 4;
 constexpr int kChannels = 32;
 constexpr int kXor = 0x96;    // a ^ b ^ c
 constexpr int kCarry = 0x3A;  // a ? ~b : c, see below
@@ -23,17 +23,17 @@ constexpr int kCarry = 0x3A;  // a ? ~b : c, see below
 template <int kCount>
 void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_t* weights, int32_t* sums) {
   __m512i ones[kCount][2], twos[kCount][2];
-  for (int m = 0; m < kCount; ++m) {
-    for (int v = 0; v < 2; ++v) ones[m][v] = twos[m][v] = _mm512_setzero_si512();
-  }
+  Unroll<kCount>([&](auto m) {
+    ones[m][0] = ones[m][1] = twos[m][0] = twos[m][1] = _mm512_setzero_si512();
+  });
   const int32_t* offsets = taps.offsets;
   int64_t k = 0;
   for (; k + 2 <= taps.words; k += 2, weights += 2 * kChannels) {
     const int64_t first = offsets[k], second = offsets[k + 1];
-    for (int v = 0; v < 2; ++v) {
+    Unroll<2>([&](auto v) {
       const __m512i w = _mm512_load_si512(weights + 16 * v);
       const __m512i u = _mm512_load_si512(weights + kChannels + 16 * v);
-      for (int m = 0; m < kCount; ++m) {
+      Unroll<kCount>([&](auto m) {
         const __m512i x = _mm512_set1_epi32(static_cast<int>(places[m][first]));
         const __m512i y = _mm512_set1_epi32(static_cast<int>(places[m][second]));
         const __m512i p = _mm512_ternarylogic_epi32(ones[m][v], w, x, kXor);
@@ -41,11 +41,11 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
         const __m512i carry = _mm512_ternarylogic_epi32(p, s, ones[m][v], kCarry);
         ones[m][v] = s;
         twos[m][v] = _mm512_add_epi32(twos[m][v], _mm512_popcnt_epi32(carry));
-      }
-    }
+      });
+    });
   }
-  for (int m = 0; m < kCount; ++m) {
-    for (int v = 0; v < 2; ++v) {
+  Unroll<kCount>([&](auto m) {
+    Unroll<2>([&](auto v) {
       __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(twos[m][v], 1), _mm512_popcnt_epi32(ones[m][v]));
       if (k < taps.words) {
         const __m512i x = _mm512_set1_epi32(static_cast<int>(places[m][offsets[k]]));
@@ -53,8 +53,8 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
         sum = _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_xor_si512(w, x)));
       }
       _mm512_store_si512(sums + m * kChannels + 16 * v, sum);
-    }
-  }
+    });
+  });
 }
 
 void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums) {
@@ -62,9 +62,7 @@ void Multiply(const uint32_t* const* places, int count, const Taps& taps, const 
     case 1: return MultiplyTile<1>(places, taps, weights, sums);
     case 2: return MultiplyTile<2>(places, taps, weights, sums);
     case 3: return MultiplyTile<3>(places, taps, weights, sums);
-    case 4: return MultiplyTile<4>(places, taps, weights, sums);
-    case 5: return MultiplyTile<5>(places, taps, weights, sums);
-    default: return MultiplyTile<6>(places, taps, weights, sums);
+    default: return MultiplyTile<4>(places, taps, weights, sums);
   }
 }
 

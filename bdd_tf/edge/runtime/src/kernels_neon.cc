@@ -20,37 +20,34 @@ template <int kCount>
 void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_t* weights, int32_t* sums) {
   uint32x4_t totals[kCount][kRegisters];
   uint8x16_t bytes[kCount][kRegisters];
-  for (int m = 0; m < kCount; ++m) {
-    for (int v = 0; v < kRegisters; ++v) {
-      totals[m][v] = vdupq_n_u32(0);
-      bytes[m][v] = vdupq_n_u8(0);
-    }
-  }
+  const auto each = [](const auto& f) {
+    Unroll<kCount>([&](auto m) { Unroll<kRegisters>([&](auto v) { f(m, v); }); });
+  };
+  each([&](auto m, auto v) {
+    totals[m][v] = vdupq_n_u32(0);
+    bytes[m][v] = vdupq_n_u8(0);
+  });
   for (int64_t k = 0; k < taps.words;) {
     const int64_t end = taps.words - k < kWordsPerFlush ? taps.words : k + kWordsPerFlush;
     for (; k < end; ++k, weights += kChannels) {
       const int64_t offset = taps.offsets[k];
       uint32x4_t w[kRegisters];
-      for (int v = 0; v < kRegisters; ++v) w[v] = vld1q_u32(weights + 4 * v);
-      for (int m = 0; m < kCount; ++m) {
+      Unroll<kRegisters>([&](auto v) { w[v] = vld1q_u32(weights + 4 * v); });
+      Unroll<kCount>([&](auto m) {
         const uint32x4_t x = vld1q_dup_u32(places[m] + offset);
-        for (int v = 0; v < kRegisters; ++v) {
+        Unroll<kRegisters>([&](auto v) {
           bytes[m][v] = vaddq_u8(bytes[m][v], vcntq_u8(vreinterpretq_u8_u32(veorq_u32(x, w[v]))));
-        }
-      }
+        });
+      });
     }
-    for (int m = 0; m < kCount; ++m) {
-      for (int v = 0; v < kRegisters; ++v) {
-        totals[m][v] = vpadalq_u16(totals[m][v], vpaddlq_u8(bytes[m][v]));
-        bytes[m][v] = vdupq_n_u8(0);
-      }
-    }
+    each([&](auto m, auto v) {
+      totals[m][v] = vpadalq_u16(totals[m][v], vpaddlq_u8(bytes[m][v]));
+      bytes[m][v] = vdupq_n_u8(0);
+    });
   }
-  for (int m = 0; m < kCount; ++m) {
-    for (int v = 0; v < kRegisters; ++v) {
-      vst1q_s32(sums + m * kChannels + 4 * v, vreinterpretq_s32_u32(totals[m][v]));
-    }
-  }
+  each([&](auto m, auto v) {
+    vst1q_s32(sums + m * kChannels + 4 * v, vreinterpretq_s32_u32(totals[m][v]));
+  });
 }
 
 void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums) {

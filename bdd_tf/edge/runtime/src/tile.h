@@ -4,11 +4,23 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "kernels.h"
 
 namespace bdd {
 namespace {
+
+// Calls f with the constants 0 to kCount - 1. Where arrays shall live in registers, their indices have to be constants
+// from the start: GCC unrolls loops too late for that, and keeps the arrays in memory.
+template <typename F, int... kIndex>
+__attribute__((always_inline)) inline void UnrollOver(const F& f, std::integer_sequence<int, kIndex...>) {
+  (f(std::integral_constant<int, kIndex>()), ...);
+}
+template <int kCount, typename F>
+__attribute__((always_inline)) inline void Unroll(const F& f) {
+  UnrollOver(f, std::make_integer_sequence<int, kCount>());
+}
 
 constexpr int32_t kNoCorrection[kMaxChannels] = {};
 
