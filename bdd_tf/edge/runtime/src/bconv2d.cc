@@ -13,11 +13,14 @@ constexpr int kNone = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3;
 
 inline int32_t Popcount(uint32_t x) { return __builtin_popcount(x); }
 
-class Bconv2d final : public Operator {
+class Bconv2d final : public Operator, public TileSource {
  public:
   bool Parse(const uint8_t* options, size_t size, Message* why);
   bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output, Message* why) override;
   void Run(const void* input, void* output, ThreadPool* pool) override;
+  TileSource* tiles() override;
+  void BeginImage(const void* image) override;
+  void Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const override;
 
  private:
   bool CheckFilter(const Value& filter, Message* why);
@@ -28,7 +31,7 @@ class Bconv2d final : public Operator {
   bool PlanBorders(Message* why);
   void PadImage(const uint32_t* image);
   void RunItem(int64_t item);
-  void RunBlock(int64_t block, int64_t first, int64_t last);
+  void RunBlock(int64_t block, int64_t first, int64_t last, uint8_t* target, int64_t stride) const;
 
   // Options.
   int32_t channels_in_ = 0, pad_values_ = 0, activation_ = 0;
@@ -328,8 +331,9 @@ void Bconv2d::PadImage(const uint32_t* image) {
   }
 }
 
-// One block of channels at the places [first, last).
-void Bconv2d::RunBlock(int64_t block, int64_t first, int64_t last) {
+// One block of channels at the places [first, last). `target` is where the block's first channel of place `first` goes
+// (of bits: the place's first byte), `stride` leads to the next place, in elements of the output (of bits: bytes).
+void Bconv2d::RunBlock(int64_t block, int64_t first, int64_t last, uint8_t* target, int64_t stride) const {
   const KernelSet& kernels = *kernels_;
   const int64_t width = kernels.channels, group = block / group_blocks_, inside = block % group_blocks_ * width;
   const int64_t channel = group * group_channels_out_ + inside;
@@ -368,27 +372,26 @@ void Bconv2d::RunBlock(int64_t block, int64_t first, int64_t last) {
     }
     kernels.multiply(places, count, taps, weights, sums);
     if (output_type_ == kTfLiteFloat32) {
-      auto* out = reinterpret_cast<float*>(target_) + first * channels_out_ + channel;
-      kernels.finish_float(sums, count, corrections, epilogue, out, channels_out_, valid);
+      kernels.finish_float(sums, count, corrections, epilogue, reinterpret_cast<float*>(target), stride, valid);
+      target += count * stride * static_cast<int64_t>(sizeof(float));
     } else if (output_type_ == kTfLiteInt8) {
-      auto* out = reinterpret_cast<int8_t*>(target_) + first * channels_out_ + channel;
-      kernels.finish_int8(sums, count, corrections, epilogue, out, channels_out_, valid);
+      kernels.finish_int8(sums, count, corrections, epilogue, reinterpret_cast<int8_t*>(target), stride, valid);
+      target += count * stride;
     } else {
-      const int64_t stride = PackedWords(channels_out_) * 4;
-      uint8_t* out = target_ + first * stride;
       if (!straddles_) {
-        kernels.finish_bits(sums, count, corrections, epilogue, out + channel / 8, stride, valid);
+        kernels.finish_bits(sums, count, corrections, epilogue, target + channel / 8, stride, valid);
       } else {
         uint8_t found[kMaxPixels * kMaxChannels / 8];
         kernels.finish_bits(sums, count, corrections, epilogue, found, kMaxChannels / 8, valid);
         for (int m = 0; m < count; ++m) {
           for (int n = 0; n < valid; ++n) {
             const int bit = found[m * kMaxChannels / 8 + n / 8] >> (n % 8) & 1;
-            uint8_t& byte = out[m * stride + (channel + n) / 8];
+            uint8_t& byte = target[m * stride + (channel + n) / 8];
             byte = static_cast<uint8_t>(byte | bit << ((channel + n) % 8));
           }
         }
       }
+      target += count * stride;
     }
     first += count;
   }
@@ -398,10 +401,32 @@ void Bconv2d::RunItem(int64_t item) {
   const int64_t places = int64_t{rows_.output} * columns_.output, blocks = groups_ * group_blocks_;
   const int64_t chunk = item % chunks_;
   const int64_t first = places * chunk / chunks_, last = places * (chunk + 1) / chunks_;
-  if (straddles_) {
-    for (int64_t block = 0; block < blocks; ++block) RunBlock(block, first, last);
-  } else {
-    RunBlock(item / chunks_, first, last);
+  const bool bits = output_type_ == kTfLiteInt32;
+  const int64_t stride = bits ? PackedWords(channels_out_) * 4 : channels_out_;
+  const int64_t size = output_type_ == kTfLiteFloat32 ? 4 : 1, width = kernels_->channels;
+  for (int64_t block = straddles_ ? 0 : item / chunks_; block < (straddles_ ? blocks : item / chunks_ + 1); ++block) {
+    const int64_t channel = block / group_blocks_ * group_channels_out_ + block % group_blocks_ * width;
+    RunBlock(block, first, last, target_ + (first * stride + (bits ? 0 : channel)) * size, stride);
+  }
+}
+
+TileSource* Bconv2d::tiles() {
+  // Tiles are aligned to 32 channels, blocks to those of their group.
+  const bool aligned = groups_ == 1 || group_channels_out_ % kTileChannels == 0;
+  return output_type_ == kTfLiteFloat32 && aligned ? this : nullptr;
+}
+
+void Bconv2d::BeginImage(const void* image) {
+  if (copies_) PadImage(static_cast<const uint32_t*>(image));
+  source_ = copies_ ? padded_.data() : static_cast<const uint32_t*>(image);
+}
+
+void Bconv2d::Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const {
+  const int64_t step = kernels_->channels;
+  for (int64_t done = 0; done < width; done += step) {
+    const int64_t group = (channel + done) / group_channels_out_, inside = (channel + done) % group_channels_out_;
+    const int64_t block = group * group_blocks_ + inside / step;
+    RunBlock(block, first, first + count, reinterpret_cast<uint8_t*>(out + done), stride);
   }
 }
 
@@ -421,8 +446,7 @@ void Bconv2d::Run(const void* input, void* output, ThreadPool* pool) {
   }
   for (int32_t n = 0; n < batch_; ++n) {
     const uint32_t* image = static_cast<const uint32_t*>(input) + n * image_words;
-    if (copies_) PadImage(image);
-    source_ = copies_ ? padded_.data() : image;
+    BeginImage(image);
     target_ = static_cast<uint8_t*>(output) + n * image_bytes;
     pool->Run(
         blocks * chunks_, [](void* self, int64_t item, int) { static_cast<Bconv2d*>(self)->RunItem(item); }, this);

@@ -3,9 +3,10 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <vector>
 
+#include "graph.h"
 #include "kernels.h"
-#include "operator.h"
 #include "tflite_abi.h"
 #include "threads.h"
 
@@ -14,18 +15,23 @@
 namespace bdd {
 namespace {
 
-constexpr int kMaxInputs = 8;
 constexpr const char* kNames[] = {"LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d"};
 
 struct Delegate {
   TfLiteDelegate base;  // its address is what the runtime knows
   const KernelSet* kernels;
+  bool fuse;
   ThreadPool pool;
 
-  Delegate(const KernelSet* set, int threads) : base(), kernels(set), pool(threads) {}
+  Delegate(const KernelSet* set, int threads, bool fused) : base(), kernels(set), fuse(fused), pool(threads) {}
 };
 
-const char* ClaimedName(const TfLiteRegistration* registration) {
+TfLiteStatus Refuse(TfLiteContext* context, int node, const char* name, const Message& why) {
+  context->ReportError(context, "bdd_tf: node %d (%s): %s", node, name, why.text());
+  return kTfLiteError;
+}
+
+const char* BinaryName(const TfLiteRegistration* registration) {
   if (registration->builtin_code != kTfLiteBuiltinCustom || registration->custom_name == nullptr) return nullptr;
   for (const char* name : kNames) {
     if (std::strcmp(registration->custom_name, name) == 0) return name;
@@ -33,227 +39,256 @@ const char* ClaimedName(const TfLiteRegistration* registration) {
   return nullptr;
 }
 
-TfLiteStatus Refuse(TfLiteContext* context, int node, const char* name, const Message& why) {
-  context->ReportError(context, "bdd_tf: node %d (%s): %s", node, name, why.text());
-  return kTfLiteError;
+// An activation of TFLite as bounds. False for those that are none.
+bool Bounds(int activation, NodeSpec* spec) {
+  constexpr float kNoBound = 3.402823466e38f;
+  spec->has_bounds = activation != 0;
+  spec->low = activation == 2 ? -1.0f : 0.0f;
+  spec->high = activation == 2 ? 1.0f : activation == 3 ? 6.0f : kNoBound;
+  return activation >= 0 && activation <= 3;
 }
 
-// One operator of a partition, and where its values are.
-struct Step {
-  int node = -1;
-  const char* name = "";
-  std::unique_ptr<Operator> op;
-  int inputs[kMaxInputs];
-  int input_count = 0;
-  int64_t input_bytes = 0;  // that the first input must have
-  int output = -1;
-  // Of the output, where no other node reads it:
-  bool internal = false;
-  Shape shape;
-  Buffer<uint8_t> memory;
-  int source = -1;  // step that makes the first input, or -1
-};
-
-// The nodes that one delegate node replaces, in order.
-class Partition {
- public:
-  static Partition* Make(TfLiteContext* context, const TfLiteDelegateParams* params);
-  TfLiteStatus Prepare(TfLiteContext* context);
-  TfLiteStatus Invoke(TfLiteContext* context);
-
- private:
-  bool AddStep(TfLiteContext* context, int node_index, const TfLiteDelegateParams* params, Message* why, Step* step);
-  bool Read(TfLiteContext* context, int index, bool shape, Value* value, Message* why) const;
-  bool PrepareStep(TfLiteContext* context, Step* step, Message* why);
-
-  Delegate* delegate_ = nullptr;
-  std::unique_ptr<Step[]> steps_;
-  int count_ = 0;
-};
-
-bool Contains(const TfLiteIntArray* array, int value) {
-  for (int i = 0; i < array->size; ++i) {
-    if (array->data[i] == value) return true;
-  }
-  return false;
-}
-
-Partition* Partition::Make(TfLiteContext* context, const TfLiteDelegateParams* params) {
-  std::unique_ptr<Partition> made(new (std::nothrow) Partition);
-  if (made == nullptr) return nullptr;
-  made->delegate_ = static_cast<Delegate*>(params->delegate->data);
-  const TfLiteIntArray* nodes = params->nodes_to_replace;
-  made->steps_.reset(new (std::nothrow) Step[static_cast<size_t>(nodes->size)]);
-  if (made->steps_ == nullptr) return nullptr;
-  for (int i = 0; i < nodes->size; ++i) {
-    Message why;
-    Step* step = &made->steps_[static_cast<size_t>(i)];
-    if (!made->AddStep(context, nodes->data[i], params, &why, step)) {
-      Refuse(context, nodes->data[i], step->name, why);
+// What a built-in node is to us. False where we cannot run it; what depends on sizes is checked while preparing, which
+// must then succeed: hence the look at the sizes in the file.
+bool DescribeBuiltin(const TfLiteContext* context, const TfLiteNode* node, int code, NodeSpec* spec) {
+  const auto tensor = [&](const TfLiteIntArray* list, int i) -> const TfLiteTensor* {
+    if (list == nullptr || i >= list->size || list->data[i] < 0 ||
+        static_cast<size_t>(list->data[i]) >= context->tensors_size) {
       return nullptr;
     }
-    ++made->count_;
+    return &context->tensors[list->data[i]];
+  };
+  const auto is_map = [](const TfLiteTensor* t) {
+    return t != nullptr && t->type == kTfLiteFloat32 && t->dims != nullptr && t->dims->size == 4;
+  };
+  const auto constant = [](const TfLiteTensor* t) {
+    return t != nullptr && t->allocation_type == kTfLiteMmapRo && t->data != nullptr && t->dims != nullptr;
+  };
+  const TfLiteTensor* input = tensor(node->inputs, 0);
+  const TfLiteTensor* second = tensor(node->inputs, 1);
+  const TfLiteTensor* output = tensor(node->outputs, 0);
+  if (output == nullptr || output->type != kTfLiteFloat32) return false;
+  const void* parameters = node->builtin_data;
+  switch (code) {
+    case kTfLiteBuiltinAdd:
+    case kTfLiteBuiltinSub:
+    case kTfLiteBuiltinMul:
+      if (parameters == nullptr || !Bounds(static_cast<const TfLiteActivationParams*>(parameters)->activation, spec)) return false;
+      spec->name = code == kTfLiteBuiltinAdd ? "ADD" : code == kTfLiteBuiltinSub ? "SUB" : "MUL";
+      spec->arithmetic = code == kTfLiteBuiltinAdd   ? Arithmetic::kAdd
+                         : code == kTfLiteBuiltinSub ? Arithmetic::kSubtract
+                                                     : Arithmetic::kMultiply;
+      spec->wanted = Kind::kCombine;
+      break;
+    case kTfLiteBuiltinMaximum:
+    case kTfLiteBuiltinMinimum:
+      spec->name = code == kTfLiteBuiltinMaximum ? "MAXIMUM" : "MINIMUM";
+      spec->arithmetic = code == kTfLiteBuiltinMaximum ? Arithmetic::kMaximum : Arithmetic::kMinimum;
+      spec->wanted = Kind::kCombine;
+      break;
+    case kTfLiteBuiltinPrelu:
+      spec->name = "PRELU";
+      spec->wanted = Kind::kPrelu;
+      return is_map(input) && constant(second) && second->type == kTfLiteFloat32 && second->dims->size >= 1 &&
+             second->bytes == sizeof(float) * static_cast<size_t>(input->dims->data[3]);
+    case kTfLiteBuiltinLogistic:
+      spec->name = "LOGISTIC";
+      spec->wanted = Kind::kLogistic;
+      return is_map(input);
+    case kTfLiteBuiltinMean: {
+      if (parameters == nullptr || !is_map(input) || !constant(second) || second->type != kTfLiteInt32 ||
+          second->bytes != 2 * sizeof(int32_t)) {
+        return false;
+      }
+      int32_t axes[2] = {};
+      std::memcpy(axes, second->data, sizeof axes);
+      spec->name = "MEAN";
+      spec->wanted = Kind::kMean;
+      spec->keep_dims = static_cast<const TfLiteReducerParams*>(parameters)->keep_dims;
+      return (axes[0] == 1 && axes[1] == 2) || (axes[0] == 2 && axes[1] == 1);
+    }
+    case kTfLiteBuiltinAveragePool2d: {
+      const auto* pool = static_cast<const TfLitePoolParams*>(parameters);
+      spec->name = "AVERAGE_POOL_2D";
+      spec->wanted = Kind::kMeanOfFour;
+      return pool != nullptr && is_map(input) && Bounds(pool->activation, spec) && pool->filter_height == 2 &&
+             pool->filter_width == 2 && pool->stride_height == 2 && pool->stride_width == 2 &&
+             input->dims->data[1] % 2 == 0 && input->dims->data[2] % 2 == 0;
+    }
+    case kTfLiteBuiltinConcatenation: {
+      const auto* join = static_cast<const TfLiteConcatenationParams*>(parameters);
+      spec->name = "CONCATENATION";
+      spec->wanted = Kind::kConcatenate;
+      if (join == nullptr || join->activation != 0 || (join->axis != 3 && join->axis != -1)) return false;
+      for (int i = 0; i < node->inputs->size; ++i) {
+        if (!is_map(tensor(node->inputs, i)) || constant(tensor(node->inputs, i))) return false;
+      }
+      return true;
+    }
+    case kTfLiteBuiltinConv2d: {
+      const auto* convolution = static_cast<const TfLiteConvParams*>(parameters);
+      const TfLiteTensor* bias = tensor(node->inputs, 2);
+      spec->name = "CONV_2D";
+      spec->wanted = Kind::kDense;
+      return convolution != nullptr && Bounds(convolution->activation, spec) && is_map(input) && is_map(second) &&
+             constant(second) && constant(bias) && bias->type == kTfLiteFloat32 && input->dims->data[1] == 1 &&
+             input->dims->data[2] == 1 && second->dims->data[1] == 1 && second->dims->data[2] == 1 &&
+             second->dims->data[3] == input->dims->data[3];
+    }
+    default:
+      return false;
   }
-  return made.release();
+  // Sums and products: of two maps, or of a map and something that repeats.
+  if (!is_map(output) || input == nullptr || second == nullptr) return false;
+  for (const TfLiteTensor* operand : {input, second}) {
+    if (operand->type != kTfLiteFloat32 || operand->dims == nullptr) return false;
+    const TfLiteIntArray* dims = operand->dims;
+    const bool whole = dims->size == 4 && std::memcmp(dims->data, output->dims->data, sizeof(int) * 4) == 0;
+    const bool vector = dims->size == 4 && dims->data[0] == output->dims->data[0] && dims->data[1] == 1 &&
+                        dims->data[2] == 1 && dims->data[3] == output->dims->data[3];
+    const auto count = static_cast<size_t>(output->dims->data[3]) * sizeof(float);
+    const bool channels = constant(operand) && dims->size >= 1 && dims->data[dims->size - 1] == output->dims->data[3] &&
+                          operand->bytes == count;
+    const bool scalar = constant(operand) && operand->bytes == sizeof(float);
+    if (!whole && !vector && !channels && !scalar) return false;
+  }
+  return true;
 }
 
-bool Partition::AddStep(TfLiteContext* context, int node_index, const TfLiteDelegateParams* params, Message* why,
-                        Step* step) {
+// A node as the graph wants it; false where it is none of ours, or (with `why` set) a broken one.
+bool Describe(TfLiteContext* context, int index, bool fuse, NodeSpec* spec, Message* why) {
   TfLiteNode* node = nullptr;
   TfLiteRegistration* registration = nullptr;
-  if (context->GetNodeAndRegistration(context, node_index, &node, &registration) != kTfLiteOk) {
+  spec->index = index;
+  if (context->GetNodeAndRegistration(context, index, &node, &registration) != kTfLiteOk) {
     return why->Set("the runtime does not show it");
   }
-  const char* name = ClaimedName(registration);
-  if (name == nullptr) return why->Set("not one of ours");
-  step->node = node_index;
-  step->name = name;
-  if (node->inputs == nullptr || node->outputs == nullptr || node->inputs->size > kMaxInputs ||
-      node->inputs->size < 1 || node->outputs->size != 1) {
-    return why->Set("a number of inputs or outputs that it cannot have");
+  const char* binary = BinaryName(registration);
+  const bool fits = node->inputs != nullptr && node->outputs != nullptr && node->inputs->size >= 1 &&
+                    node->inputs->size <= NodeSpec::kMaxInputs && node->outputs->size == 1;
+  if (binary != nullptr) {
+    spec->name = binary;
+    if (!fits) return why->Set("a number of inputs or outputs that it cannot have");
+    const int size = node->custom_initial_data_size;
+    spec->op = MakeOperator(binary, static_cast<const uint8_t*>(node->custom_initial_data),
+                            size > 0 ? static_cast<size_t>(size) : 0, why);
+    if (spec->op == nullptr) return false;
+    if (fuse && std::strcmp(binary, "LceBconv2d") == 0) spec->wanted = Kind::kBconv;
+    if (fuse && std::strcmp(binary, "LceQuantize") == 0) spec->wanted = Kind::kQuantize;
+  } else if (!fuse || !fits || !DescribeBuiltin(context, node, registration->builtin_code, spec)) {
+    return false;
   }
-  const int size = node->custom_initial_data_size;
-  step->op = MakeOperator(name, static_cast<const uint8_t*>(node->custom_initial_data),
-                          size > 0 ? static_cast<size_t>(size) : 0, why);
-  if (step->op == nullptr) return false;
-  step->input_count = node->inputs->size;
-  for (int i = 0; i < step->input_count; ++i) step->inputs[i] = node->inputs->data[i];
-  step->output = node->outputs->data[0];
-  step->internal = !Contains(params->output_tensors, step->output);
-  for (int i = 0; i < count_; ++i) {
-    const Step& before = steps_[static_cast<size_t>(i)];
-    if (before.output == step->output) return why->Set("tensor %d is made twice", step->output);
-    if (before.output == step->inputs[0]) step->source = i;
-  }
+  spec->input_count = node->inputs->size;
+  for (int i = 0; i < spec->input_count; ++i) spec->inputs[i] = node->inputs->data[i];
+  spec->output = node->outputs->data[0];
   return true;
 }
 
-// A tensor's type and, if asked for, its shape, and its content where that is constant.
-bool Partition::Read(TfLiteContext* context, int index, bool shape, Value* value, Message* why) const {
-  if (index < 0 || static_cast<size_t>(index) >= context->tensors_size) return why->Set("there is no tensor %d", index);
-  const TfLiteTensor& tensor = context->tensors[index];
-  value->type = tensor.type;
-  value->scale = tensor.params.scale;
-  value->zero_point = tensor.params.zero_point;
-  if (!shape) return true;
-  if (tensor.dims == nullptr || tensor.dims->size < 0 || tensor.dims->size > Shape::kMaxRank) {
-    return why->Set("tensor %d has no shape, or too many axes", index);
-  }
-  value->shape.rank = tensor.dims->size;
-  for (int i = 0; i < tensor.dims->size; ++i) value->shape.dims[i] = tensor.dims->data[i];
-  if (tensor.allocation_type == kTfLiteMmapRo || tensor.allocation_type == kTfLitePersistentRo) {
-    value->constant = tensor.data;
-    value->bytes = static_cast<int64_t>(tensor.bytes < size_t{kMaxBytes} ? tensor.bytes : size_t{kMaxBytes});
-  }
-  return true;
-}
-
-bool Partition::PrepareStep(TfLiteContext* context, Step* step, Message* why) {
-  Value values[kMaxInputs], output;
-  const Value* inputs[kMaxInputs] = {};
-  for (int i = 0; i < step->input_count; ++i) {
-    const int index = step->inputs[i];
-    if (index == -1) continue;  // an optional input that is not there
-    const Step* source = i == 0 && step->source >= 0 ? &steps_[static_cast<size_t>(step->source)] : nullptr;
-    if (!Read(context, index, source == nullptr, &values[i], why)) return false;
-    if (source != nullptr) values[i].shape = source->shape;
-    inputs[i] = &values[i];
-  }
-  if (!Read(context, step->output, true, &output, why)) return false;
-  if (output.constant != nullptr) return why->Set("tensor %d, its output, is a constant", step->output);
-  if (!step->op->Prepare(inputs, step->input_count, *delegate_->kernels, &output, why)) return false;
-  step->shape = output.shape;
-  step->input_bytes = Times(values[0].shape.Elements(), SizeOf(values[0].type));
-  if (step->internal) {
-    return step->memory.Reset(Times(output.shape.Elements(), SizeOf(output.type))) || why->Set("no memory");
-  }
-  const auto rank = static_cast<size_t>(output.shape.rank);
-  auto* dims = static_cast<TfLiteIntArray*>(std::malloc(sizeof(int) * (rank + 1)));
-  if (dims == nullptr) return why->Set("no memory");
-  dims->size = output.shape.rank;
-  std::memcpy(dims->data, output.shape.dims, sizeof(int) * rank);
-  // The runtime takes the array.
-  return context->ResizeTensor(context, &context->tensors[step->output], dims) == kTfLiteOk ||
-         why->Set("the runtime refuses the output's size");
-}
-
-TfLiteStatus Partition::Prepare(TfLiteContext* context) {
-  for (int i = 0; i < count_; ++i) {
-    Message why;
-    Step* step = &steps_[static_cast<size_t>(i)];
-    if (!PrepareStep(context, step, &why)) return Refuse(context, step->node, step->name, why);
-  }
-  return kTfLiteOk;
-}
-
-TfLiteStatus Partition::Invoke(TfLiteContext* context) {
-  for (int i = 0; i < count_; ++i) {
-    Step& step = steps_[static_cast<size_t>(i)];
-    const void* input = nullptr;
-    if (step.source >= 0 && steps_[static_cast<size_t>(step.source)].internal) {
-      input = steps_[static_cast<size_t>(step.source)].memory.data();
-    } else {
-      // A constant may hold less than its shape says.
-      const TfLiteTensor& tensor = context->tensors[step.inputs[0]];
-      input = tensor.bytes >= static_cast<size_t>(step.input_bytes) ? tensor.data : nullptr;
-    }
-    void* output = step.memory.data();
-    if (!step.internal) {
-      const TfLiteTensor& tensor = context->tensors[step.output];
-      const int64_t needed = Times(step.shape.Elements(), SizeOf(tensor.type));
-      output = tensor.bytes >= static_cast<size_t>(needed) ? tensor.data : nullptr;
-    }
-    if (input == nullptr || output == nullptr) {
-      Message why;
-      why.Set("its %s has no memory, or less than its shape needs", input == nullptr ? "input" : "output");
-      return Refuse(context, step.node, step.name, why);
-    }
-    step.op->Run(input, output, &delegate_->pool);
-  }
-  return kTfLiteOk;
-}
+// The nodes that one delegate node replaces.
+struct Partition {
+  Graph graph;
+  Partition(const KernelSet* kernels, ThreadPool* pool) : graph(kernels, pool) {}
+};
 
 void* InitPartition(TfLiteContext* context, const char* buffer, size_t) {
-  return Partition::Make(context, reinterpret_cast<const TfLiteDelegateParams*>(buffer));
+  const auto* params = reinterpret_cast<const TfLiteDelegateParams*>(buffer);
+  auto* delegate = static_cast<Delegate*>(params->delegate->data);
+  std::unique_ptr<Partition> made(new (std::nothrow) Partition(delegate->kernels, &delegate->pool));
+  if (made == nullptr) return nullptr;
+  for (int i = 0; i < params->nodes_to_replace->size; ++i) {
+    const int index = params->nodes_to_replace->data[i];
+    NodeSpec spec;
+    Message why;
+    bool good = Describe(context, index, delegate->fuse, &spec, &why);
+    const char* name = spec.name;
+    if (good) {
+      bool external = false;
+      for (int o = 0; o < params->output_tensors->size; ++o) external |= params->output_tensors->data[o] == spec.output;
+      good = made->graph.Add(std::move(spec), external, &why);
+    }
+    if (!good) {
+      Refuse(context, index, name, why);
+      return nullptr;
+    }
+  }
+  return made.release();
 }
 
 void FreePartition(TfLiteContext*, void* partition) { delete static_cast<Partition*>(partition); }
 
 TfLiteStatus PreparePartition(TfLiteContext* context, TfLiteNode* node) {
   auto* partition = static_cast<Partition*>(node->user_data);
-  return partition == nullptr ? kTfLiteError : partition->Prepare(context);
+  if (partition == nullptr) return kTfLiteError;
+  Message why;
+  const NodeSpec* culprit = nullptr;
+  if (partition->graph.Prepare(context, &culprit, &why)) return kTfLiteOk;
+  return Refuse(context, culprit->index, culprit->name, why);
 }
 
 TfLiteStatus InvokePartition(TfLiteContext* context, TfLiteNode* node) {
   auto* partition = static_cast<Partition*>(node->user_data);
-  return partition == nullptr ? kTfLiteError : partition->Invoke(context);
+  if (partition == nullptr) return kTfLiteError;
+  Message why;
+  const NodeSpec* culprit = nullptr;
+  if (partition->graph.Run(context, &culprit, &why)) return kTfLiteOk;
+  return Refuse(context, culprit->index, culprit->name, why);
 }
 
-TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* delegate) {
+// Binary operators, and what hangs together with them: nodes behind one of ours, and nodes all of whose readers are
+// ours. Others stay with the runtime, lest a network without binary operators be cut to pieces.
+std::vector<bool> Choose(const std::vector<std::unique_ptr<NodeSpec>>& specs) {
+  const size_t count = specs.size();
+  std::vector<bool> ours(count, false);
+  for (size_t i = 0; i < count; ++i) ours[i] = specs[i] != nullptr && specs[i]->op != nullptr;
+  const auto reads = [&](size_t reader, int tensor) {
+    for (int k = 0; k < specs[reader]->input_count; ++k) {
+      if (specs[reader]->inputs[k] == tensor) return true;
+    }
+    return false;
+  };
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (size_t i = 0; i < count; ++i) {
+      if (specs[i] == nullptr || ours[i]) continue;
+      bool behind = false, in_front = false;
+      for (size_t j = 0; j < count && !behind; ++j) {
+        if (ours[j] && j < i && reads(i, specs[j]->output)) behind = true;
+        if (ours[j] && j > i && reads(j, specs[i]->output)) in_front = true;
+      }
+      // In front: sums and biases that our nodes read, and what these are made of.
+      if (behind || (in_front && specs[i]->wanted != Kind::kDense)) ours[i] = changed = true;
+    }
+  }
+  return ours;
+}
+
+TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
+  const auto* delegate = static_cast<Delegate*>(base->data);
   TfLiteIntArray* plan = nullptr;
   if (context->GetExecutionPlan(context, &plan) != kTfLiteOk) return kTfLiteError;
-  const auto size = static_cast<size_t>(plan->size);
-  std::unique_ptr<int[]> claimed(new (std::nothrow) int[size + 1]);  // as a TfLiteIntArray
-  if (claimed == nullptr) return kTfLiteError;
-  std::memcpy(claimed.get() + 1, plan->data, sizeof(int) * size);
-  int count = 0;
-  for (size_t i = 1; i <= size; ++i) {
-    TfLiteNode* node = nullptr;
-    TfLiteRegistration* registration = nullptr;
-    const int index = claimed[i];
-    if (context->GetNodeAndRegistration(context, index, &node, &registration) != kTfLiteOk) return kTfLiteError;
-    const char* name = ClaimedName(registration);
-    if (name == nullptr) continue;
-    // Options are looked at before anything is replaced: a bad model is refused as a whole.
+  // Copied: asking for a node may change it.
+  const std::vector<int> order(plan->data, plan->data + plan->size);
+  std::vector<std::unique_ptr<NodeSpec>> specs;
+  bool any = false;
+  for (const int index : order) {
+    std::unique_ptr<NodeSpec> spec(new NodeSpec);
     Message why;
-    const int length = node->custom_initial_data_size;
-    if (MakeOperator(name, static_cast<const uint8_t*>(node->custom_initial_data),
-                     length > 0 ? static_cast<size_t>(length) : 0, &why) == nullptr) {
-      return Refuse(context, index, name, why);
+    if (!Describe(context, index, delegate->fuse, spec.get(), &why)) {
+      // A bad model is refused as a whole, before anything is replaced.
+      if (why.text()[0] != '\0') return Refuse(context, index, spec->name, why);
+      spec.reset();
     }
-    claimed[static_cast<size_t>(++count)] = index;
+    any = any || (spec != nullptr && spec->op != nullptr);
+    specs.push_back(std::move(spec));
   }
-  claimed[0] = count;
+  std::vector<int> claimed(1, 0);  // as a TfLiteIntArray
+  if (any) {
+    const std::vector<bool> ours = Choose(specs);
+    for (size_t i = 0; i < order.size(); ++i) {
+      if (ours[i]) claimed.push_back(order[i]);
+    }
+  }
+  claimed[0] = static_cast<int>(claimed.size()) - 1;
   TfLiteRegistration registration = {};
   registration.init = InitPartition;
   registration.free = FreePartition;
@@ -263,7 +298,7 @@ TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* delegate) {
   registration.custom_name = "BddTfBinary";
   registration.version = 1;
   return context->ReplaceNodeSubsetsWithDelegateKernels(
-      context, registration, reinterpret_cast<const TfLiteIntArray*>(claimed.get()), delegate);
+      context, registration, reinterpret_cast<const TfLiteIntArray*>(claimed.data()), base);
 }
 
 void ReportNothing(const char*) {}
@@ -279,12 +314,14 @@ bool ParseThreads(const char* text, int* threads) {
 }  // namespace
 }  // namespace bdd
 
-// Options: num_threads (1 to 64, default 1) and kernels (a name of bdd_lce_kernels, or auto).
+// Options: num_threads (1 to 64, default 1), kernels (a name of bdd_lce_kernels, or auto) and fuse (1, the default: take
+// the operators around the binary ones as well; 0: the binary ones alone).
 BDD_EXPORT TfLiteDelegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values,
                                                          size_t count, void (*report)(const char*)) {
   if (report == nullptr) report = bdd::ReportNothing;
   int threads = 1;
   const char* kernels = "auto";
+  bool fuse = true;
   for (size_t i = 0; i < count; ++i) {
     if (std::strcmp(keys[i], "num_threads") == 0) {
       if (!bdd::ParseThreads(values[i], &threads)) {
@@ -293,8 +330,10 @@ BDD_EXPORT TfLiteDelegate* tflite_plugin_create_delegate(const char* const* keys
       }
     } else if (std::strcmp(keys[i], "kernels") == 0) {
       kernels = values[i];
+    } else if (std::strcmp(keys[i], "fuse") == 0 && (std::strcmp(values[i], "0") == 0 || std::strcmp(values[i], "1") == 0)) {
+      fuse = values[i][0] == '1';
     } else {
-      report("bdd_tf: the delegate's options are num_threads and kernels");
+      report("bdd_tf: the delegate's options are num_threads, kernels and fuse (0 or 1)");
       return nullptr;
     }
   }
@@ -303,7 +342,7 @@ BDD_EXPORT TfLiteDelegate* tflite_plugin_create_delegate(const char* const* keys
     report("bdd_tf: this machine has no such kernels");
     return nullptr;
   }
-  auto* made = new (std::nothrow) bdd::Delegate(set, threads);
+  auto* made = new (std::nothrow) bdd::Delegate(set, threads, fuse);
   if (made == nullptr) return nullptr;
   made->base.data = made;
   made->base.Prepare = bdd::PrepareDelegate;

@@ -26,6 +26,8 @@ struct Epilogue {
   const int32_t* thresholds;  // bits: 1 (that is -1) where products - dot > threshold
 };
 
+enum class Arithmetic { kAdd, kSubtract, kMultiply, kMaximum, kMinimum };
+
 struct KernelSet {
   const char* name;
   int pixels;    // of a tile, at most kMaxPixels
@@ -46,7 +48,27 @@ struct KernelSet {
 
   // Signs of 32 * words floats: bit 1 where x < 0.
   void (*pack)(const float* x, int64_t words, uint32_t* bits);
+
+  // The rest works on tiles of floats: `rows` pixels of `width` channels, kTileChannels at most; a stride, in floats,
+  // leads from one pixel to the next and is 0 where all share one.
+
+  // out = a (operation) b.
+  void (*combine)(Arithmetic operation, float* out, int64_t out_stride, const float* a, int64_t a_stride, const float* b,
+                  int64_t b_stride, int rows, int width);
+  // out = a where a > 0, else slope * a.
+  void (*prelu)(float* out, int64_t out_stride, const float* a, int64_t a_stride, const float* slope, int rows, int width);
+  // sums += each pixel.
+  void (*add_up)(float* sums, const float* a, int64_t a_stride, int rows, int width);
+  // Signs of each pixel, one word at bits + row * bits_stride; channels that do not exist give 0.
+  void (*signs)(const float* a, int64_t a_stride, int rows, int width, uint32_t* bits, int64_t bits_stride);
+  // Mean of four pixels: at a, a + right, a + below and a + below + right; the next pixel's are a_stride further.
+  void (*mean_of_four)(float* out, int64_t out_stride, const float* a, int64_t a_stride, int64_t right, int64_t below,
+                       int rows, int width);
+  // out[o] = bias[o] + sum over i of weights[o][i] * x[i].
+  void (*dense)(const float* weights, const float* bias, const float* x, int64_t inputs, int64_t outputs, float* out);
 };
+
+constexpr int kTileChannels = 32;
 
 constexpr int kMaxPixels = 8;
 constexpr int kMaxChannels = 32;

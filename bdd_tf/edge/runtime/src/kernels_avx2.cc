@@ -77,7 +77,8 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 
 const KernelSet* Avx2Kernels() {
   static const KernelSet set = {"avx2", kPixels, kChannels, Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>,
-                                FinishBits<kChannels>, Pack};
+                                FinishBits<kChannels>, Pack, Combine, Prelu, AddUp,
+                                Signs<Pack>, MeanOfFour, Dense<32>};
   return &set;
 }
 

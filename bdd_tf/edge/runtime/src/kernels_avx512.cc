@@ -79,7 +79,8 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 
 const KernelSet* Avx512Kernels() {
   static const KernelSet set = {"avx512", kPixels, kChannels, Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>,
-                                FinishBits<kChannels>, Pack};
+                                FinishBits<kChannels>, Pack, Combine, Prelu, AddUp,
+                                Signs<Pack>, MeanOfFour, Dense<64>};
   return &set;
 }
 

@@ -81,7 +81,8 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 
 const KernelSet* NeonKernels() {
   static const KernelSet set = {"neon", kPixels, kChannels, Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>,
-                                FinishBits<kChannels>, Pack};
+                                FinishBits<kChannels>, Pack, Combine, Prelu, AddUp,
+                                Signs<Pack>, MeanOfFour, Dense<16>};
   return &set;
 }
 

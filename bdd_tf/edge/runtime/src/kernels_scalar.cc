@@ -36,7 +36,8 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 
 const KernelSet* ScalarKernels() {
   static const KernelSet set = {"scalar", 4, kChannels, Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>,
-                                FinishBits<kChannels>, Pack};
+                                FinishBits<kChannels>, Pack, Combine, Prelu, AddUp,
+                                Signs<Pack>, MeanOfFour, Dense<4>};
   return &set;
 }
 

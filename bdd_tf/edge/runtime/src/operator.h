@@ -60,9 +60,25 @@ struct Value {
 
 inline int64_t PackedWords(int64_t channels) { return (channels + 31) / 32; }
 
+// An operator that can give its float output piece by piece.
+class TileSource {
+ public:
+  virtual ~TileSource() = default;
+
+  // What comes before the first piece of an image.
+  virtual void BeginImage(const void* image) = 0;
+
+  // Writes the places [first, first + count) of `width` channels from `channel`, a multiple of kTileChannels, on.
+  // Several threads may ask for pieces of one image.
+  virtual void Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const = 0;
+};
+
 class Operator {
  public:
   virtual ~Operator() = default;
+
+  // Itself, prepared, as a source of tiles; null where it has to run as a whole.
+  virtual TileSource* tiles() { return nullptr; }
 
   // Checks types and shapes and makes everything ready to run. Sets output->shape; its type is given.
   virtual bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output,

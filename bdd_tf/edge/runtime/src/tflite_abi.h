@@ -82,6 +82,24 @@ struct TfLiteRegistration {
 // By value on 32-bit ARM, arguments behind it are found by its exact size.
 static_assert(sizeof(TfLiteRegistration) == (sizeof(void*) == 8 ? 88 : 48), "TfLiteRegistration");
 
+// Parameters of built-in operators, up to the last field used.
+struct TfLiteActivationParams {  // ADD, MUL, SUB
+  int activation;
+};
+struct TfLiteReducerParams {
+  bool keep_dims;
+};
+struct TfLiteConcatenationParams {
+  int axis;
+  int activation;
+};
+struct TfLiteConvParams {
+  int padding, stride_width, stride_height, activation, dilation_width, dilation_height;
+};
+struct TfLitePoolParams {
+  int padding, stride_width, stride_height, filter_width, filter_height, activation;
+};
+
 struct TfLiteDelegateParams {
   struct TfLiteDelegate* delegate;
   TfLiteIntArray* nodes_to_replace;
@@ -118,5 +136,9 @@ struct TfLiteDelegate {
 
 // Unresolved custom operators survive until a delegate claims them only where dynamic tensors are allowed.
 constexpr int64_t kTfLiteDelegateFlagsAllowDynamicTensors = 1;
+constexpr int kTfLiteBuiltinAdd = 0, kTfLiteBuiltinAveragePool2d = 1, kTfLiteBuiltinConcatenation = 2,
+              kTfLiteBuiltinConv2d = 3, kTfLiteBuiltinLogistic = 14, kTfLiteBuiltinMul = 18, kTfLiteBuiltinRelu = 19,
+              kTfLiteBuiltinRelu6 = 21, kTfLiteBuiltinMean = 40, kTfLiteBuiltinSub = 41, kTfLiteBuiltinPrelu = 54,
+              kTfLiteBuiltinMaximum = 55, kTfLiteBuiltinMinimum = 57;
 constexpr int kTfLiteBuiltinCustom = 32;
 constexpr int kTfLiteBuiltinDelegate = 51;

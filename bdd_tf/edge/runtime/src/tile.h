@@ -74,5 +74,97 @@ inline void FinishBits(const int32_t* sums, int count, const int32_t* const* cor
   }
 }
 
+// Loops over a tile; the width is a constant where it is full, which lets the compiler keep pixels in registers.
+template <typename F>
+inline void CombineRows(F f, float* out, int64_t out_stride, const float* a, int64_t a_stride, const float* b,
+                        int64_t b_stride, int rows, int width) {
+  if (width == kTileChannels) {
+    for (int r = 0; r < rows; ++r, out += out_stride, a += a_stride, b += b_stride) {
+      float values[kTileChannels];  // lest the compiler fear that out overlaps a or b
+      for (int c = 0; c < kTileChannels; ++c) values[c] = f(a[c], b[c]);
+      std::memcpy(out, values, sizeof values);
+    }
+  } else {
+    for (int r = 0; r < rows; ++r, out += out_stride, a += a_stride, b += b_stride) {
+      for (int c = 0; c < width; ++c) out[c] = f(a[c], b[c]);
+    }
+  }
+}
+
+inline void Combine(Arithmetic operation, float* out, int64_t out_stride, const float* a, int64_t a_stride,
+                    const float* b, int64_t b_stride, int rows, int width) {
+  const auto run = [&](auto f) { CombineRows(f, out, out_stride, a, a_stride, b, b_stride, rows, width); };
+  switch (operation) {
+    case Arithmetic::kAdd: return run([](float x, float y) { return x + y; });
+    case Arithmetic::kSubtract: return run([](float x, float y) { return x - y; });
+    case Arithmetic::kMultiply: return run([](float x, float y) { return x * y; });
+    case Arithmetic::kMaximum: return run([](float x, float y) { return x > y ? x : y; });
+    case Arithmetic::kMinimum: return run([](float x, float y) { return x < y ? x : y; });
+  }
+}
+
+inline void Prelu(float* out, int64_t out_stride, const float* a, int64_t a_stride, const float* slope, int rows,
+                  int width) {
+  CombineRows([](float x, float s) { return x > 0.0f ? x : s * x; }, out, out_stride, a, a_stride, slope, 0, rows, width);
+}
+
+inline void AddUp(float* sums, const float* a, int64_t a_stride, int rows, int width) {
+  if (width == kTileChannels) {
+    float values[kTileChannels];
+    std::memcpy(values, sums, sizeof values);
+    for (int r = 0; r < rows; ++r, a += a_stride) {
+      for (int c = 0; c < kTileChannels; ++c) values[c] += a[c];
+    }
+    std::memcpy(sums, values, sizeof values);
+  } else {
+    for (int r = 0; r < rows; ++r, a += a_stride) {
+      for (int c = 0; c < width; ++c) sums[c] += a[c];
+    }
+  }
+}
+
+template <void (*kPack)(const float* x, int64_t words, uint32_t* bits)>
+inline void Signs(const float* a, int64_t a_stride, int rows, int width, uint32_t* bits, int64_t bits_stride) {
+  for (int r = 0; r < rows; ++r, a += a_stride, bits += bits_stride) {
+    if (width == kTileChannels) {
+      kPack(a, 1, bits);
+    } else {
+      uint32_t word = 0;
+      for (int c = 0; c < width; ++c) word |= static_cast<uint32_t>(a[c] < 0.0f) << c;
+      *bits = word;
+    }
+  }
+}
+
+inline void MeanOfFour(float* out, int64_t out_stride, const float* a, int64_t a_stride, int64_t right, int64_t below,
+                       int rows, int width) {
+  for (int r = 0; r < rows; ++r, out += out_stride, a += a_stride) {
+    const float *b = a + right, *c = a + below, *d = a + below + right;
+    float values[kTileChannels];
+    if (width == kTileChannels) {
+      for (int i = 0; i < kTileChannels; ++i) values[i] = (a[i] + b[i] + c[i] + d[i]) * 0.25f;
+      std::memcpy(out, values, sizeof values);
+    } else {
+      for (int i = 0; i < width; ++i) out[i] = (a[i] + b[i] + c[i] + d[i]) * 0.25f;
+    }
+  }
+}
+
+// kLanes sums side by side, in a fixed order: the same result on every call and machine with that many lanes.
+template <int kLanes>
+inline void Dense(const float* weights, const float* bias, const float* x, int64_t inputs, int64_t outputs, float* out) {
+  for (int64_t o = 0; o < outputs; ++o, weights += inputs) {
+    float lanes[kLanes] = {};
+    int64_t i = 0;
+    for (; i + kLanes <= inputs; i += kLanes) {
+      for (int l = 0; l < kLanes; ++l) lanes[l] += weights[i + l] * x[i + l];
+    }
+    float sum = 0.0f;
+    for (; i < inputs; ++i) sum += weights[i] * x[i];
+    for (int l = 0; l < kLanes; ++l) sum += lanes[l];
+    out[o] = sum + bias[o];
+  }
+}
+
 }  // namespace
 }  // namespace bdd
