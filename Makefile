@@ -28,13 +28,10 @@ $(READY): requirements.txt pyproject.toml
 
 setup: $(READY) ## make .venv with every dependency
 
-# Any C++ compiler does for this machine; where there is none, and for other machines, pip brings zig.
 runtime: $(READY) ## compile the delegate that runs binary operators on stock LiteRT
-	@test -n "$$CXX" || command -v c++ g++ clang++ > /dev/null || $(PY) -m pip install -q -e '.[build]'
 	@$(PY) -m bdd_tf.edge.runtime.build > /dev/null
 
 wheels: $(READY) ## wheels for x86-64, aarch64 and armv7 in dist/, each with its library
-	$(PY) -m pip install -q -e '.[build]'
 	$(PY) -m bdd_tf.edge.runtime.wheels
 
 demo: runtime ## everything on made-up data in a few minutes: data, training, .tflite, detection
@@ -51,14 +48,14 @@ test-sanitize: $(READY) ## the delegate's operators and mutated models under ASa
 	@$(PY) tests/runtime/sanitize.py --cases $(or $(CASES),200000) $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
 
 test-arm: $(READY) ## the wheels on emulated 64-bit and 32-bit ARM, results equal to x86 (Debian: apt)
-	$(PY) -m pip install -q -e '.[build]'
 	@$(PY) tests/arm/emulate.py $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
 
 coverage: runtime ## run the tests, with line coverage
 	$(PY) -m pytest --cov --cov-report=term
 
-lint: $(READY) ## ruff: lint and format check
+lint: $(READY) ## ruff and clang-format: lint and format check
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	$(VENV)/bin/clang-format --dry-run --Werror bdd_tf/edge/runtime/src/*.cc bdd_tf/edge/runtime/src/*.h tests/runtime/*.cc
 
 train: $(READY) ## train: DATASET=cifake [DATA_DIR= BACKBONE= CHANNELS= RESOLUTION= EPOCHS= BATCH= INIT= FREEZE=1 RUN=]
 	$(BDD) train --dataset $(DATASET) $(call option,DATA_DIR,data-dir) $(call option,BACKBONE,backbone) \

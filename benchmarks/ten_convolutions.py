@@ -17,6 +17,7 @@ from bdd_tf.legacy_keras import tf
 
 
 def network(binary: bool) -> tf.keras.Model:
+    """The ten convolutions, side by side as two chains."""
     inputs, outputs = [], []
     for side, width in ((14, 256), (7, 512)):
         x = entry = tf.keras.Input((side, side, width), batch_size=1)
@@ -32,6 +33,7 @@ def network(binary: bool) -> tf.keras.Model:
 
 
 def main() -> int:
+    """Measure and print the table; returns the exit code."""
     import larq_compute_engine as lce
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from fused_nets import NETS
 from operator_cases import all_cases
 from tflite_builder import schema
+
+from bdd_tf.edge.runtime import interpreter_module, lce_delegate
 
 MAGIC = 0x42444446
 SIZES = {0: 4, 2: 4, 6: 1, 9: 1}  # schema types: float32, int32, bool, int8
@@ -30,6 +33,26 @@ def blob(data):
     return struct.pack("<I", len(data)) + data
 
 
+#: Fields of built-in operators' parameters in TFLite's structs, in their order.
+PARAMETERS = {
+    "Add": ["fusedActivationFunction"], "Sub": ["fusedActivationFunction"], "Mul": ["fusedActivationFunction"],
+    "Reducer": ["keepDims"], "Concatenation": ["axis", "fusedActivationFunction"],
+    "Conv2D": ["padding", "strideW", "strideH", "fusedActivationFunction", "dilationWFactor", "dilationHFactor"],
+    "Pool2D": ["padding", "strideW", "strideH", "filterWidth", "filterHeight", "fusedActivationFunction"],
+}  # fmt: skip
+
+
+def parameters(op):
+    """What the runtime would make of a built-in operator's options: integers."""
+    if op.builtinOptions is None:
+        return []
+    kind = type(op.builtinOptions).__name__.removesuffix("OptionsT")
+    values = [int(getattr(op.builtinOptions, name)) for name in PARAMETERS[kind]]
+    if kind in ("Conv2D", "Pool2D"):
+        values[0] += 1  # TfLitePadding begins with "unknown"
+    return values
+
+
 def cases_of(content, single):
     """(tensors, nodes, inputs, outputs) of a file, or of each of its binary operators."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
@@ -47,7 +70,7 @@ def cases_of(content, single):
             (q.scale[0], int(q.zeroPoint[0])) if q and q.scale is not None and len(q.scale) else (0.0, 0)
         )
         tensors.append((TYPES[t.type], numbers(t.shape), float(scale), zero, data))
-    nodes = [op for op in graph.operators if names[op.opcodeIndex].startswith("Lce")]
+    nodes = [op for op in graph.operators if not single or names[op.opcodeIndex].startswith("Lce")]
     groups = [[op] for op in nodes] if single else [nodes]
     for group in groups:
         used = sorted({i for op in group for i in [*op.inputs, *op.outputs] if i >= 0})
@@ -55,7 +78,8 @@ def cases_of(content, single):
             continue
         place = {old: new for new, old in enumerate(used)} | {-1: -1}
         listed = [
-            (names[op.opcodeIndex], bytes(op.customOptions) if op.customOptions is not None else b"",
+            (names[op.opcodeIndex], model.operatorCodes[op.opcodeIndex].builtinCode, parameters(op),
+             bytes(op.customOptions) if op.customOptions is not None else b"",
              [place[i] for i in op.inputs], [place[i] for i in op.outputs])
             for op in group
         ]  # fmt: skip
@@ -70,11 +94,29 @@ def encode(case, fed=b"", expected=b"", tolerance=0):
     for kind, shape, scale, zero, data in tensors:
         out += struct.pack("<i", kind) + shape + struct.pack("<fi", scale, zero) + blob(data)
     out += struct.pack("<I", len(nodes))
-    for name, options, ins, outs in nodes:
-        out += blob(name.encode()) + blob(options) + numbers(ins) + numbers(outs)
+    for name, code, values, options, ins, outs in nodes:
+        out += blob(name.encode()) + struct.pack("<i", code) + numbers(values) + blob(options)
+        out += numbers(ins) + numbers(outs)
     return (
         out + numbers(inputs) + numbers(outputs) + blob(fed) + blob(expected) + struct.pack("<i", tolerance)
     )
+
+
+#: Nets all of whose nodes are ours: the host has no other operators.
+WHOLE = [n for n in NETS if n.split()[0] in ("plain", "strided", "doubled", "one", "constants", "long")]
+
+
+def unfused(content):
+    """The first output of a model, its binary operators on ours and the rest on the runtime; and the input."""
+    interpreter = interpreter_module().Interpreter(
+        model_content=content, experimental_delegates=[lce_delegate(fuse=False)]
+    )
+    interpreter.allocate_tensors()
+    entry = interpreter.get_input_details()[0]
+    x = np.random.default_rng(3).normal(size=entry["shape"]).astype(np.float32)
+    interpreter.set_tensor(entry["index"], x)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), x
 
 
 def write(path, files=()):
@@ -83,6 +125,10 @@ def write(path, files=()):
     for c in all_cases():
         for case in cases_of(c.model, single=False):
             encoded.append(encode(case, c.fed[:1].tobytes(), c.expected[:1].tobytes(), c.per_step))
+    for name in WHOLE:
+        expected, fed = unfused(NETS[name])
+        (case,) = cases_of(NETS[name], single=False)
+        encoded.append(encode(case, fed.tobytes(), expected.tobytes()))
     for file in files:
         encoded += [encode(case) for case in cases_of(Path(file).read_bytes(), single=True)]
     Path(path).write_bytes(struct.pack("<II", MAGIC, len(encoded)) + b"".join(encoded))
@@ -90,5 +136,4 @@ def write(path, files=()):
 
 
 if __name__ == "__main__":
-    assert np.little_endian
     print(write(sys.argv[1], sys.argv[2:]), "cases")

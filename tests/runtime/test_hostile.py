@@ -117,7 +117,7 @@ def test_wrong_arguments_of_the_delegate_are_explained():
         lce_delegate(0)
     with pytest.raises(UsageError, match=r"unknown kernel set 'sse'; possible: auto, .*scalar"):
         lce_delegate(kernels="sse")
-    with pytest.raises(ValueError, match="options are num_threads and kernels"):
+    with pytest.raises(ValueError, match="options are num_threads, kernels and fuse"):
         interpreter_module().load_delegate(str(library_path()), {"speed": "more"})
 
 

@@ -50,6 +50,23 @@ class Builder:
         op.customOptions = np.frombuffer(bytes(raw), np.uint8) if raw else None
         self.operators.append(op)
 
+    def builtin(self, name, inputs, output, **options):
+        """A built-in operator, e.g. builtin("ADD", [a, b], c, activation=1)."""
+        op = schema.OperatorT()
+        op.opcodeIndex = self.codes.setdefault(name, len(self.codes))
+        op.inputs, op.outputs = list(inputs), [output]
+        kind = {"ADD": "Add", "SUB": "Sub", "MUL": "Mul", "MEAN": "Reducer", "CONV_2D": "Conv2D", "AVERAGE_POOL_2D": "Pool2D",
+                "CONCATENATION": "Concatenation"}.get(name)  # fmt: skip
+        if kind:
+            op.builtinOptionsType = getattr(schema.BuiltinOptions, f"{kind}Options")
+            op.builtinOptions = getattr(schema, f"{kind}OptionsT")()
+            for key, value in options.items():
+                field = "fusedActivationFunction" if key == "activation" else key
+                assert hasattr(op.builtinOptions, field), field
+                setattr(op.builtinOptions, field, value)
+        self.operators.append(op)
+        return output
+
     def build(self):
         graph = schema.SubGraphT()
         graph.tensors, graph.operators = self.tensors, self.operators
@@ -59,8 +76,10 @@ class Builder:
         model.operatorCodes = []
         for name in self.codes:
             code = schema.OperatorCodeT()
-            code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
-            code.customCode, code.version = name.encode(), 1
+            number = getattr(schema.BuiltinOperator, name, schema.BuiltinOperator.CUSTOM)
+            code.builtinCode = code.deprecatedBuiltinCode = number
+            code.customCode = name.encode() if number == schema.BuiltinOperator.CUSTOM else None
+            code.version = 2 if name == "MEAN" else 1
             model.operatorCodes.append(code)
         out = flatbuffers.Builder(1024)
         out.Finish(model.Pack(out), b"TFL3")

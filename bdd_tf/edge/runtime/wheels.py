@@ -46,7 +46,7 @@ def build_wheel(target: str, folder: Path) -> Path:
         str(folder),
         ".",
     ]
-    env = {**os.environ, "BDD_TARGET": target, "BDD_ZIG": "1"}
+    env = {k: v for k, v in os.environ.items() if k != "CXX"} | {"BDD_TARGET": target}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     made = list(folder.glob(f"bdd_tf-*-{tag}.whl"))
     if done.returncode != 0 or len(made) != 1:

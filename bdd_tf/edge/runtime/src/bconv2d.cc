@@ -253,7 +253,8 @@ bool Bconv2d::PlanBorders(Message* why) {
     return count;
   };
   Buffer<int32_t> row_examples, column_examples;
-  if (Times(rows_.output, rows_.size) < 0 || Times(columns_.output, columns_.size) < 0) return why->Set("a map that large");
+  if (Times(rows_.output, rows_.size) < 0 || Times(columns_.output, columns_.size) < 0)
+    return why->Set("a map that large");
   const int32_t row_classes = classify(rows_, &row_class_, &row_examples);
   column_classes_ = classify(columns_, &column_class_, &column_examples);
   const int64_t width = kernels_->channels, padded = groups_ * group_blocks_ * width;
@@ -296,12 +297,12 @@ bool Bconv2d::Prepare(const Value* const* inputs, int count, const KernelSet& ke
   }
   if (!CheckFilter(filter, why) || !CheckOutputTransform(inputs, *output, why)) return false;
   if (input.shape.dims[3] != words_) {
-    return why->Set("the input has %d words of channels where %d channels need %lld", input.shape.dims[3],
-                    channels_in_, static_cast<long long>(words_));
+    return why->Set("the input has %d words of channels where %d channels need %lld", input.shape.dims[3], channels_in_,
+                    static_cast<long long>(words_));
   }
   if (!rows_.Fit(input.shape.dims[1], same_) || !columns_.Fit(input.shape.dims[2], same_)) {
-    return why->Set("a filter of %d x %d does not fit a map of %d x %d", rows_.size, columns_.size,
-                    input.shape.dims[1], input.shape.dims[2]);
+    return why->Set("a filter of %d x %d does not fit a map of %d x %d", rows_.size, columns_.size, input.shape.dims[1],
+                    input.shape.dims[2]);
   }
   batch_ = input.shape.dims[0];
   output_type_ = output->type;

@@ -73,7 +73,8 @@ bool DescribeBuiltin(const TfLiteContext* context, const TfLiteNode* node, int c
     case kTfLiteBuiltinAdd:
     case kTfLiteBuiltinSub:
     case kTfLiteBuiltinMul:
-      if (parameters == nullptr || !Bounds(static_cast<const TfLiteActivationParams*>(parameters)->activation, spec)) return false;
+      if (parameters == nullptr || !Bounds(static_cast<const TfLiteActivationParams*>(parameters)->activation, spec))
+        return false;
       spec->name = code == kTfLiteBuiltinAdd ? "ADD" : code == kTfLiteBuiltinSub ? "SUB" : "MUL";
       spec->arithmetic = code == kTfLiteBuiltinAdd   ? Arithmetic::kAdd
                          : code == kTfLiteBuiltinSub ? Arithmetic::kSubtract
@@ -104,7 +105,7 @@ bool DescribeBuiltin(const TfLiteContext* context, const TfLiteNode* node, int c
       std::memcpy(axes, second->data, sizeof axes);
       spec->name = "MEAN";
       spec->wanted = Kind::kMean;
-      spec->keep_dims = static_cast<const TfLiteReducerParams*>(parameters)->keep_dims;
+      spec->keep_dims = static_cast<const TfLiteReducerParams*>(parameters)->keep_dims != 0;
       return (axes[0] == 1 && axes[1] == 2) || (axes[0] == 2 && axes[1] == 1);
     }
     case kTfLiteBuiltinAveragePool2d: {
@@ -135,8 +136,7 @@ bool DescribeBuiltin(const TfLiteContext* context, const TfLiteNode* node, int c
              input->dims->data[2] == 1 && second->dims->data[1] == 1 && second->dims->data[2] == 1 &&
              second->dims->data[3] == input->dims->data[3];
     }
-    default:
-      return false;
+    default: return false;
   }
   // Sums and products: of two maps, or of a map and something that repeats.
   if (!is_map(output) || input == nullptr || second == nullptr) return false;
@@ -297,8 +297,8 @@ TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
   registration.builtin_code = kTfLiteBuiltinDelegate;
   registration.custom_name = "BddTfBinary";
   registration.version = 1;
-  return context->ReplaceNodeSubsetsWithDelegateKernels(
-      context, registration, reinterpret_cast<const TfLiteIntArray*>(claimed.data()), base);
+  return context->ReplaceNodeSubsetsWithDelegateKernels(context, registration,
+                                                        reinterpret_cast<const TfLiteIntArray*>(claimed.data()), base);
 }
 
 void ReportNothing(const char*) {}
@@ -314,8 +314,8 @@ bool ParseThreads(const char* text, int* threads) {
 }  // namespace
 }  // namespace bdd
 
-// Options: num_threads (1 to 64, default 1), kernels (a name of bdd_lce_kernels, or auto) and fuse (1, the default: take
-// the operators around the binary ones as well; 0: the binary ones alone).
+// Options: num_threads (1 to 64, default 1), kernels (a name of bdd_lce_kernels, or auto) and fuse (1, the default:
+// take the operators around the binary ones as well; 0: the binary ones alone).
 BDD_EXPORT TfLiteDelegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values,
                                                          size_t count, void (*report)(const char*)) {
   if (report == nullptr) report = bdd::ReportNothing;
@@ -330,7 +330,8 @@ BDD_EXPORT TfLiteDelegate* tflite_plugin_create_delegate(const char* const* keys
       }
     } else if (std::strcmp(keys[i], "kernels") == 0) {
       kernels = values[i];
-    } else if (std::strcmp(keys[i], "fuse") == 0 && (std::strcmp(values[i], "0") == 0 || std::strcmp(values[i], "1") == 0)) {
+    } else if (std::strcmp(keys[i], "fuse") == 0 &&
+               (std::strcmp(values[i], "0") == 0 || std::strcmp(values[i], "1") == 0)) {
       fuse = values[i][0] == '1';
     } else {
       report("bdd_tf: the delegate's options are num_threads, kernels and fuse (0 or 1)");

@@ -28,6 +28,29 @@ struct Epilogue {
 
 enum class Arithmetic { kAdd, kSubtract, kMultiply, kMaximum, kMinimum };
 
+// What happens to a value on its way through a tile.
+struct ChainStep {
+  enum Operation {
+    kAdd,
+    kSubtract,
+    kSubtractFrom,  // b - value
+    kMultiply,
+    kMaximum,
+    kMinimum,
+    kPrelu,     // value where positive, else b * value
+    kBound,     // to [low, high]
+    kLogistic,  // 1 / (1 + exp(-value))
+    kAddUp,     // out += the pixels of all rows, one number a channel
+    kSigns,     // bits: 1 where value < 0; channels that do not exist give 0
+    kStore,     // to out
+  } operation;
+  const float* b;
+  float* out;
+  uint32_t* bits;
+  int64_t stride;  // of b, out or bits from one pixel to the next, 0 where all share one
+  float low, high;
+};
+
 struct KernelSet {
   const char* name;
   int pixels;    // of a tile, at most kMaxPixels
@@ -52,18 +75,12 @@ struct KernelSet {
   // The rest works on tiles of floats: `rows` pixels of `width` channels, kTileChannels at most; a stride, in floats,
   // leads from one pixel to the next and is 0 where all share one.
 
-  // out = a (operation) b.
-  void (*combine)(Arithmetic operation, float* out, int64_t out_stride, const float* a, int64_t a_stride, const float* b,
-                  int64_t b_stride, int rows, int width);
-  // out = a where a > 0, else slope * a.
-  void (*prelu)(float* out, int64_t out_stride, const float* a, int64_t a_stride, const float* slope, int rows, int width);
-  // sums += each pixel.
-  void (*add_up)(float* sums, const float* a, int64_t a_stride, int rows, int width);
-  // Signs of each pixel, one word at bits + row * bits_stride; channels that do not exist give 0.
-  void (*signs)(const float* a, int64_t a_stride, int rows, int width, uint32_t* bits, int64_t bits_stride);
+  // Loads a tile and takes it through all steps, a few pixels at a time, in registers.
+  void (*chain)(const ChainStep* steps, int count, const float* a, int64_t a_stride, int rows, int width);
   // Mean of four pixels: at a, a + right, a + below and a + below + right; the next pixel's are a_stride further.
+  // With slopes, each passes through PReLU first.
   void (*mean_of_four)(float* out, int64_t out_stride, const float* a, int64_t a_stride, int64_t right, int64_t below,
-                       int rows, int width);
+                       const float* slopes, int rows, int width);
   // out[o] = bias[o] + sum over i of weights[o][i] * x[i].
   void (*dense)(const float* weights, const float* bias, const float* x, int64_t inputs, int64_t outputs, float* out);
 };

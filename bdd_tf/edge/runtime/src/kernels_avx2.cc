@@ -1,6 +1,8 @@
 // AVX2: 8 channels a register, popcounts by table look-up, summed in bytes as long as they cannot overflow.
 #include <immintrin.h>
 
+#define BDD_LANES 8
+#define BDD_ROWS 2
 #include "tile.h"
 
 namespace bdd {
@@ -46,9 +48,8 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
     });
   }
   Unroll<kCount>([&](auto m) {
-    Unroll<2>([&](auto v) {
-      _mm256_store_si256(reinterpret_cast<__m256i*>(sums + m * kChannels + 8 * v), totals[m][v]);
-    });
+    Unroll<2>(
+        [&](auto v) { _mm256_store_si256(reinterpret_cast<__m256i*>(sums + m * kChannels + 8 * v), totals[m][v]); });
   });
 }
 
@@ -76,9 +77,9 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* Avx2Kernels() {
-  static const KernelSet set = {"avx2", kPixels, kChannels, Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>,
-                                FinishBits<kChannels>, Pack, Combine, Prelu, AddUp,
-                                Signs<Pack>, MeanOfFour, Dense<32>};
+  static const KernelSet set = {
+      "avx2", kPixels,     kChannels,  Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>, FinishBits<kChannels>,
+      Pack,   Chain<Pack>, MeanOfFour, Dense};
   return &set;
 }
 

@@ -1,4 +1,6 @@
 // AVX-512 with VPOPCNTDQ: 16 channels a register, one input word broadcast against them.
+#define BDD_LANES 16
+#define BDD_ROWS 8
 #include "tile.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -23,9 +25,7 @@ constexpr int kCarry = 0x3A;  // a ? ~b : c, see below
 template <int kCount>
 void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_t* weights, int32_t* sums) {
   __m512i ones[kCount][2], twos[kCount][2];
-  Unroll<kCount>([&](auto m) {
-    ones[m][0] = ones[m][1] = twos[m][0] = twos[m][1] = _mm512_setzero_si512();
-  });
+  Unroll<kCount>([&](auto m) { ones[m][0] = ones[m][1] = twos[m][0] = twos[m][1] = _mm512_setzero_si512(); });
   const int32_t* offsets = taps.offsets;
   int64_t k = 0;
   for (; k + 2 <= taps.words; k += 2, weights += 2 * kChannels) {
@@ -78,9 +78,9 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* Avx512Kernels() {
-  static const KernelSet set = {"avx512", kPixels, kChannels, Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>,
-                                FinishBits<kChannels>, Pack, Combine, Prelu, AddUp,
-                                Signs<Pack>, MeanOfFour, Dense<64>};
+  static const KernelSet set = {
+      "avx512", kPixels,     kChannels,  Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>, FinishBits<kChannels>,
+      Pack,     Chain<Pack>, MeanOfFour, Dense};
   return &set;
 }
 

@@ -1,6 +1,8 @@
 // NEON, 64 and 32 bits: 4 channels a register; CNT counts bytes, which are summed as long as they cannot overflow.
 #include <arm_neon.h>
 
+#define BDD_LANES 4
+#define BDD_ROWS 2
 #include "tile.h"
 
 namespace bdd {
@@ -35,9 +37,8 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
       Unroll<kRegisters>([&](auto v) { w[v] = vld1q_u32(weights + 4 * v); });
       Unroll<kCount>([&](auto m) {
         const uint32x4_t x = vld1q_dup_u32(places[m] + offset);
-        Unroll<kRegisters>([&](auto v) {
-          bytes[m][v] = vaddq_u8(bytes[m][v], vcntq_u8(vreinterpretq_u8_u32(veorq_u32(x, w[v]))));
-        });
+        Unroll<kRegisters>(
+            [&](auto v) { bytes[m][v] = vaddq_u8(bytes[m][v], vcntq_u8(vreinterpretq_u8_u32(veorq_u32(x, w[v])))); });
       });
     }
     each([&](auto m, auto v) {
@@ -45,9 +46,7 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
       bytes[m][v] = vdupq_n_u8(0);
     });
   }
-  each([&](auto m, auto v) {
-    vst1q_s32(sums + m * kChannels + 4 * v, vreinterpretq_s32_u32(totals[m][v]));
-  });
+  each([&](auto m, auto v) { vst1q_s32(sums + m * kChannels + 4 * v, vreinterpretq_s32_u32(totals[m][v])); });
 }
 
 void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums) {
@@ -80,9 +79,9 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* NeonKernels() {
-  static const KernelSet set = {"neon", kPixels, kChannels, Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>,
-                                FinishBits<kChannels>, Pack, Combine, Prelu, AddUp,
-                                Signs<Pack>, MeanOfFour, Dense<16>};
+  static const KernelSet set = {
+      "neon", kPixels,     kChannels,  Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>, FinishBits<kChannels>,
+      Pack,   Chain<Pack>, MeanOfFour, Dense};
   return &set;
 }
 

@@ -1,4 +1,6 @@
 // Plain C++: runs everywhere, and is what the others are compared with.
+#define BDD_LANES 4
+#define BDD_ROWS 1
 #include "tile.h"
 
 namespace bdd {
@@ -35,9 +37,9 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* ScalarKernels() {
-  static const KernelSet set = {"scalar", 4, kChannels, Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>,
-                                FinishBits<kChannels>, Pack, Combine, Prelu, AddUp,
-                                Signs<Pack>, MeanOfFour, Dense<4>};
+  static const KernelSet set = {
+      "scalar", 4,           kChannels,  Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>, FinishBits<kChannels>,
+      Pack,     Chain<Pack>, MeanOfFour, Dense};
   return &set;
 }
 

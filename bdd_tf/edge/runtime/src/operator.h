@@ -44,16 +44,14 @@ struct Shape {
   int64_t Elements() const { return Product(0, rank); }
 };
 
-inline int64_t SizeOf(TfLiteType type) {
-  return type == kTfLiteFloat32 || type == kTfLiteInt32 ? 4 : 1;
-}
+inline int64_t SizeOf(TfLiteType type) { return type == kTfLiteFloat32 || type == kTfLiteInt32 ? 4 : 1; }
 
 // A tensor as operators see it.
 struct Value {
   TfLiteType type = kTfLiteFloat32;
   Shape shape;
-  float scale = 0.0f;          // of int8 values
-  int32_t zero_point = 0;      //
+  float scale = 0.0f;              // of int8 values
+  int32_t zero_point = 0;          //
   const void* constant = nullptr;  // the content where the model fixes it
   int64_t bytes = 0;               // of the constant
 };

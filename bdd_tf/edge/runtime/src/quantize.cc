@@ -20,8 +20,7 @@ bool CheckInput(const Value* const* inputs, int count, Message* why) {
 
 class Quantize final : public Operator {
  public:
-  bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output,
-               Message* why) override {
+  bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output, Message* why) override {
     if (!CheckInput(inputs, count, why)) return false;
     type_ = inputs[0]->type;
     if (type_ != kTfLiteFloat32 && type_ != kTfLiteInt8 && type_ != kTfLiteBool) {
@@ -42,8 +41,7 @@ class Quantize final : public Operator {
     source_ = static_cast<const uint8_t*>(input);
     target_ = static_cast<uint32_t*>(output);
     items_ = pool->threads() == 1 || rows_ * columns_ < (1 << 14) ? 1 : 4 * pool->threads();
-    pool->Run(
-        items_, [](void* self, int64_t item, int) { static_cast<Quantize*>(self)->RunItem(item); }, this);
+    pool->Run(items_, [](void* self, int64_t item, int) { static_cast<Quantize*>(self)->RunItem(item); }, this);
   }
 
  private:
@@ -101,8 +99,8 @@ class Dequantize final : public Operator {
       return why->Set("the output's type is %d, not float32, int8 or bool", static_cast<int>(type_));
     }
     // How many of the last word's bits are meant, only the output knows.
-    if (output->shape.rank != shape.rank) return why->Set("input and output have %d and %d axes", shape.rank,
-                                                          output->shape.rank);
+    if (output->shape.rank != shape.rank)
+      return why->Set("input and output have %d and %d axes", shape.rank, output->shape.rank);
     columns_ = output->shape.dims[shape.rank - 1];
     if (columns_ < 1 || PackedWords(columns_) != shape.dims[shape.rank - 1]) {
       return why->Set("%d words do not hold %lld channels", shape.dims[shape.rank - 1],

@@ -87,7 +87,7 @@ struct TfLiteActivationParams {  // ADD, MUL, SUB
   int activation;
 };
 struct TfLiteReducerParams {
-  bool keep_dims;
+  uint8_t keep_dims;  // a bool of theirs
 };
 struct TfLiteConcatenationParams {
   int axis;

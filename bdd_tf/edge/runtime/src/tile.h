@@ -24,20 +24,30 @@ __attribute__((always_inline)) inline void Unroll(const F& f) {
 
 constexpr int32_t kNoCorrection[kMaxChannels] = {};
 
+template <int kChannels, typename F>
+inline void FinishFloatRow(const int32_t* sums, const Epilogue& e, float* out, int valid, F dot_of) {
+  float values[kChannels];
+  for (int n = 0; n < kChannels; ++n) values[n] = static_cast<float>(dot_of(sums[n], n)) * e.multiplier[n] + e.bias[n];
+  std::memcpy(out, values, static_cast<size_t>(valid) * sizeof(float));
+}
+
 template <int kChannels>
 inline void FinishFloat(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
                         float* out, int64_t stride, int valid) {
+  const bool bounded = e.low > -e.products || e.high < e.products;
+  const int32_t products = e.products, low = e.low, high = e.high;
   for (int m = 0; m < count; ++m, sums += kChannels, out += stride) {
-    const int32_t* correction = corrections[m] != nullptr ? corrections[m] : kNoCorrection;
-    alignas(64) float values[kChannels];
-    float* target = valid == kChannels ? out : values;
-    for (int n = 0; n < kChannels; ++n) {
-      int32_t dot = e.products - 2 * sums[n] - correction[n];
-      dot = dot < e.low ? e.low : dot;
-      dot = dot > e.high ? e.high : dot;
-      target[n] = static_cast<float>(dot) * e.multiplier[n] + e.bias[n];
+    const int32_t* correction = corrections[m];
+    if (correction == nullptr && !bounded && valid == kChannels) {  // nearly always
+      FinishFloatRow<kChannels>(sums, e, out, kChannels, [&](int32_t sum, int) { return products - 2 * sum; });
+      continue;
     }
-    if (valid != kChannels) std::memcpy(out, values, static_cast<size_t>(valid) * sizeof(float));
+    if (correction == nullptr) correction = kNoCorrection;
+    FinishFloatRow<kChannels>(sums, e, out, valid, [&](int32_t sum, int n) {
+      int32_t dot = products - 2 * sum - correction[n];
+      dot = dot < low ? low : dot;
+      return dot > high ? high : dot;
+    });
   }
 }
 
@@ -74,94 +84,171 @@ inline void FinishBits(const int32_t* sums, int count, const int32_t* const* cor
   }
 }
 
-// Loops over a tile; the width is a constant where it is full, which lets the compiler keep pixels in registers.
-template <typename F>
-inline void CombineRows(F f, float* out, int64_t out_stride, const float* a, int64_t a_stride, const float* b,
-                        int64_t b_stride, int rows, int width) {
+// A register of kLanes floats, in the compiler's own terms: the same source for every instruction set.
+// BDD_LANES and BDD_ROWS come from the file that includes this one: floats of a register, pixels worked on at a time.
+#define BDD_INLINE __attribute__((always_inline))
+typedef float Lanes __attribute__((vector_size(BDD_LANES * sizeof(float))));
+
+inline Lanes Load(const float* from) {
+  Lanes value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+inline void Store(float* to, Lanes value) { std::memcpy(to, &value, sizeof value); }
+
+inline float Logistic(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+
+using PackFunction = void (*)(const float* x, int64_t words, uint32_t* bits);
+
+// All steps for kRows pixels of kVectors registers each, the first of which is pixel `row`.
+template <int kRows, int kVectors, PackFunction kPack>
+inline void ChainRows(const ChainStep* steps, int count, const float* a, int64_t a_stride, int64_t row) {
+  Lanes v[kRows][kVectors];
+  const auto each = [](const auto& f) BDD_INLINE {
+    Unroll<kRows>([&](auto r) BDD_INLINE { Unroll<kVectors>([&](auto k) BDD_INLINE { f(r, k); }); });
+  };
+  each([&](auto r, auto k) BDD_INLINE { v[r][k] = Load(a + (row + r) * a_stride + k * BDD_LANES); });
+  for (const ChainStep* step = steps; step != steps + count; ++step) {
+    const int64_t stride = step->stride;
+    const auto combine = [&](const auto& f) BDD_INLINE {
+      const float* b = step->b + row * stride;
+      if (stride == 0) {
+        Unroll<kVectors>([&](auto k) BDD_INLINE {
+          const Lanes shared = Load(b + k * BDD_LANES);
+          Unroll<kRows>([&](auto r) BDD_INLINE { v[r][k] = f(v[r][k], shared); });
+        });
+      } else {
+        each([&](auto r, auto k) BDD_INLINE { v[r][k] = f(v[r][k], Load(b + r * stride + k * BDD_LANES)); });
+      }
+    };
+    switch (step->operation) {
+      case ChainStep::kAdd: combine([](Lanes x, Lanes y) BDD_INLINE { return x + y; }); break;
+      case ChainStep::kSubtract: combine([](Lanes x, Lanes y) BDD_INLINE { return x - y; }); break;
+      case ChainStep::kSubtractFrom: combine([](Lanes x, Lanes y) BDD_INLINE { return y - x; }); break;
+      case ChainStep::kMultiply: combine([](Lanes x, Lanes y) BDD_INLINE { return x * y; }); break;
+      case ChainStep::kMaximum: combine([](Lanes x, Lanes y) BDD_INLINE { return x > y ? x : y; }); break;
+      case ChainStep::kMinimum: combine([](Lanes x, Lanes y) BDD_INLINE { return x < y ? x : y; }); break;
+      case ChainStep::kPrelu: combine([](Lanes x, Lanes y) BDD_INLINE { return x > 0.0f ? x : y * x; }); break;
+      case ChainStep::kBound: {
+        const Lanes low = step->low - Lanes{}, high = step->high - Lanes{};
+        each([&](auto r, auto k) BDD_INLINE {
+          const Lanes x = v[r][k] < low ? low : v[r][k];
+          v[r][k] = x > high ? high : x;
+        });
+        break;
+      }
+      case ChainStep::kLogistic:
+        each([&](auto r, auto k) BDD_INLINE {
+          float numbers[BDD_LANES];
+          Store(numbers, v[r][k]);
+          for (float& x : numbers) x = Logistic(x);
+          v[r][k] = Load(numbers);
+        });
+        break;
+      case ChainStep::kAddUp:
+        Unroll<kVectors>([&](auto k) BDD_INLINE {
+          Lanes sum = Load(step->out + k * BDD_LANES);
+          Unroll<kRows>([&](auto r) BDD_INLINE { sum += v[r][k]; });
+          Store(step->out + k * BDD_LANES, sum);
+        });
+        break;
+      case ChainStep::kSigns:
+        Unroll<kRows>([&](auto r) BDD_INLINE {
+          float numbers[kTileChannels] = {};
+          Unroll<kVectors>([&](auto k) BDD_INLINE { Store(numbers + k * BDD_LANES, v[r][k]); });
+          kPack(numbers, 1, step->bits + (row + r) * stride);
+        });
+        break;
+      case ChainStep::kStore:
+        each([&](auto r, auto k) BDD_INLINE { Store(step->out + (row + r) * stride + k * BDD_LANES, v[r][k]); });
+        break;
+    }
+  }
+}
+
+// The same for the last channels of a map whose width is no multiple of kTileChannels.
+inline void ChainPart(const ChainStep* steps, int count, const float* a, int64_t a_stride, int64_t row, int width) {
+  float v[kTileChannels];
+  std::memcpy(v, a + row * a_stride, static_cast<size_t>(width) * sizeof(float));
+  for (const ChainStep* step = steps; step != steps + count; ++step) {
+    const float* b = step->b + row * step->stride;
+    float* out = step->out + row * step->stride;
+    uint32_t word = 0;
+    for (int c = 0; c < width; ++c) {
+      const float x = v[c];
+      switch (step->operation) {
+        case ChainStep::kAdd: v[c] = x + b[c]; break;
+        case ChainStep::kSubtract: v[c] = x - b[c]; break;
+        case ChainStep::kSubtractFrom: v[c] = b[c] - x; break;
+        case ChainStep::kMultiply: v[c] = x * b[c]; break;
+        case ChainStep::kMaximum: v[c] = x > b[c] ? x : b[c]; break;
+        case ChainStep::kMinimum: v[c] = x < b[c] ? x : b[c]; break;
+        case ChainStep::kPrelu: v[c] = x > 0.0f ? x : b[c] * x; break;
+        case ChainStep::kBound: v[c] = x < step->low ? step->low : x > step->high ? step->high : x; break;
+        case ChainStep::kLogistic: v[c] = Logistic(x); break;
+        case ChainStep::kAddUp: step->out[c] += x; break;
+        case ChainStep::kSigns: word |= static_cast<uint32_t>(x < 0.0f) << c; break;
+        case ChainStep::kStore: out[c] = x; break;
+      }
+    }
+    if (step->operation == ChainStep::kSigns) step->bits[row * step->stride] = word;
+  }
+}
+
+template <PackFunction kPack>
+inline void Chain(const ChainStep* steps, int count, const float* a, int64_t a_stride, int rows, int width) {
+  constexpr int kWhole = kTileChannels / BDD_LANES;
+  int64_t row = 0;
   if (width == kTileChannels) {
-    for (int r = 0; r < rows; ++r, out += out_stride, a += a_stride, b += b_stride) {
-      float values[kTileChannels];  // lest the compiler fear that out overlaps a or b
-      for (int c = 0; c < kTileChannels; ++c) values[c] = f(a[c], b[c]);
-      std::memcpy(out, values, sizeof values);
-    }
+    for (; row + BDD_ROWS <= rows; row += BDD_ROWS) ChainRows<BDD_ROWS, kWhole, kPack>(steps, count, a, a_stride, row);
+    for (; row < rows; ++row) ChainRows<1, kWhole, kPack>(steps, count, a, a_stride, row);
+  } else if (width == kTileChannels / 2) {
+    for (; row + BDD_ROWS <= rows; row += BDD_ROWS)
+      ChainRows<BDD_ROWS, kWhole / 2, kPack>(steps, count, a, a_stride, row);
+    for (; row < rows; ++row) ChainRows<1, kWhole / 2, kPack>(steps, count, a, a_stride, row);
   } else {
-    for (int r = 0; r < rows; ++r, out += out_stride, a += a_stride, b += b_stride) {
-      for (int c = 0; c < width; ++c) out[c] = f(a[c], b[c]);
-    }
+    for (; row < rows; ++row) ChainPart(steps, count, a, a_stride, row, width);
   }
 }
 
-inline void Combine(Arithmetic operation, float* out, int64_t out_stride, const float* a, int64_t a_stride,
-                    const float* b, int64_t b_stride, int rows, int width) {
-  const auto run = [&](auto f) { CombineRows(f, out, out_stride, a, a_stride, b, b_stride, rows, width); };
-  switch (operation) {
-    case Arithmetic::kAdd: return run([](float x, float y) { return x + y; });
-    case Arithmetic::kSubtract: return run([](float x, float y) { return x - y; });
-    case Arithmetic::kMultiply: return run([](float x, float y) { return x * y; });
-    case Arithmetic::kMaximum: return run([](float x, float y) { return x > y ? x : y; });
-    case Arithmetic::kMinimum: return run([](float x, float y) { return x < y ? x : y; });
-  }
-}
-
-inline void Prelu(float* out, int64_t out_stride, const float* a, int64_t a_stride, const float* slope, int rows,
-                  int width) {
-  CombineRows([](float x, float s) { return x > 0.0f ? x : s * x; }, out, out_stride, a, a_stride, slope, 0, rows, width);
-}
-
-inline void AddUp(float* sums, const float* a, int64_t a_stride, int rows, int width) {
-  if (width == kTileChannels) {
-    float values[kTileChannels];
-    std::memcpy(values, sums, sizeof values);
-    for (int r = 0; r < rows; ++r, a += a_stride) {
-      for (int c = 0; c < kTileChannels; ++c) values[c] += a[c];
-    }
-    std::memcpy(sums, values, sizeof values);
-  } else {
-    for (int r = 0; r < rows; ++r, a += a_stride) {
-      for (int c = 0; c < width; ++c) sums[c] += a[c];
-    }
-  }
-}
-
-template <void (*kPack)(const float* x, int64_t words, uint32_t* bits)>
-inline void Signs(const float* a, int64_t a_stride, int rows, int width, uint32_t* bits, int64_t bits_stride) {
-  for (int r = 0; r < rows; ++r, a += a_stride, bits += bits_stride) {
-    if (width == kTileChannels) {
-      kPack(a, 1, bits);
-    } else {
-      uint32_t word = 0;
-      for (int c = 0; c < width; ++c) word |= static_cast<uint32_t>(a[c] < 0.0f) << c;
-      *bits = word;
-    }
-  }
+template <typename T>
+inline T PreluOf(T x, T slope) {
+  return x > 0.0f ? x : slope * x;
 }
 
 inline void MeanOfFour(float* out, int64_t out_stride, const float* a, int64_t a_stride, int64_t right, int64_t below,
-                       int rows, int width) {
+                       const float* slopes, int rows, int width) {
+  float ones[kTileChannels];
+  for (float& one : ones) one = 1.0f;
+  const float* slope = slopes != nullptr ? slopes : ones;  // a slope of 1 changes nothing
   for (int r = 0; r < rows; ++r, out += out_stride, a += a_stride) {
-    const float *b = a + right, *c = a + below, *d = a + below + right;
-    float values[kTileChannels];
-    if (width == kTileChannels) {
-      for (int i = 0; i < kTileChannels; ++i) values[i] = (a[i] + b[i] + c[i] + d[i]) * 0.25f;
-      std::memcpy(out, values, sizeof values);
-    } else {
-      for (int i = 0; i < width; ++i) out[i] = (a[i] + b[i] + c[i] + d[i]) * 0.25f;
+    int c = 0;
+    for (; c + BDD_LANES <= width; c += BDD_LANES) {
+      const Lanes s = Load(slope + c);
+      const auto pixel = [&](int64_t offset) BDD_INLINE { return PreluOf(Load(a + c + offset), s); };
+      Store(out + c, (pixel(0) + pixel(right) + pixel(below) + pixel(below + right)) * 0.25f);
+    }
+    for (; c < width; ++c) {
+      const auto pixel = [&](int64_t offset) { return PreluOf(a[c + offset], slope[c]); };
+      out[c] = (pixel(0) + pixel(right) + pixel(below) + pixel(below + right)) * 0.25f;
     }
   }
 }
 
-// kLanes sums side by side, in a fixed order: the same result on every call and machine with that many lanes.
-template <int kLanes>
-inline void Dense(const float* weights, const float* bias, const float* x, int64_t inputs, int64_t outputs, float* out) {
+// Four registers of sums side by side, in a fixed order: the same result on every call.
+inline void Dense(const float* weights, const float* bias, const float* x, int64_t inputs, int64_t outputs,
+                  float* out) {
   for (int64_t o = 0; o < outputs; ++o, weights += inputs) {
-    float lanes[kLanes] = {};
+    Lanes sums[4] = {};
     int64_t i = 0;
-    for (; i + kLanes <= inputs; i += kLanes) {
-      for (int l = 0; l < kLanes; ++l) lanes[l] += weights[i + l] * x[i + l];
+    for (; i + 4 * BDD_LANES <= inputs; i += 4 * BDD_LANES) {
+      Unroll<4>([&](auto k) { sums[k] += Load(weights + i + k * BDD_LANES) * Load(x + i + k * BDD_LANES); });
     }
+    for (; i + BDD_LANES <= inputs; i += BDD_LANES) sums[0] += Load(weights + i) * Load(x + i);
     float sum = 0.0f;
     for (; i < inputs; ++i) sum += weights[i] * x[i];
-    for (int l = 0; l < kLanes; ++l) sum += lanes[l];
+    const Lanes together = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    for (int l = 0; l < BDD_LANES; ++l) sum += together[l];
     out[o] = sum + bias[o];
   }
 }

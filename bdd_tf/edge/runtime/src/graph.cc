@@ -1,0 +1,878 @@
+#include "graph.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace bdd {
+namespace {
+
+constexpr int kTilePixels = 64;
+constexpr int kChunkPixels = 256;  // of an item of work; fixed, so that sums do not depend on the number of threads
+constexpr int kMaxChain = 48, kLongestOp = 3;  // steps; of one operation: itself, its bounds, its store
+constexpr int64_t kTileFloats = int64_t{kTilePixels} * kTileChannels;
+
+bool IsVector(const Shape& shape) { return shape.rank == 4 && shape.dims[1] == 1 && shape.dims[2] == 1; }
+
+bool SameShape(const Shape& a, const Shape& b) {
+  return a.rank == b.rank && std::equal(a.dims, a.dims + a.rank, b.dims);
+}
+
+bool Bounded(const Shape& shape) {
+  for (int i = 0; i < shape.rank; ++i) {
+    if (shape.dims[i] < 1) return false;
+  }
+  return Times(shape.Elements(), 4) >= 0;
+}
+
+}  // namespace
+
+struct Graph::Tensor {
+  int index = -1;
+  Value value;
+  int producer = -1;        // node
+  bool external = false;    // an input of the graph, or an output the runtime reads
+  bool stored = false;      // in our memory
+  int first = 0, last = 0;  // levels between which it is needed
+  int whole = -1;           // tensor in whose memory it lies, a part of its channels
+  int64_t part = 0;         // first of these channels
+  int64_t stride = 0;       // floats (of bits: words) from one pixel to the next
+  int64_t offset = 0;       // in memory_
+  uint8_t* data = nullptr;  // while running
+};
+
+struct Graph::Node {
+  NodeSpec spec;
+  std::vector<int> inputs;  // tensors of ours, -1 for none
+  int output = -1;
+  int level = 0;
+  bool joined = false;          // a concatenation whose parts are written in place
+  const Node* prelu = nullptr;  // of a pool: the activation in front, done while pooling
+  bool absorbed = false;        // such an activation
+};
+
+// Where a tile's operation finds its numbers.
+struct Graph::Operand {
+  enum Where { kNone, kTile, kSlot, kMap, kShared, kVector } where = kNone;
+  int slot = 0;                     // kTile: the tensor, made in this group; kSlot: the tile it lies in
+  const Tensor* tensor = nullptr;   // kMap, kVector: of a tensor
+  const float* constant = nullptr;  // kVector, kShared: of the model; a map that all images share
+};
+
+struct Graph::TileOp {
+  const Node* node = nullptr;
+  Operand a, b;
+  int value = -1;                  // tensor that it makes, -1 for sinks
+  int slot = -1;                   // tile where the result goes, if it is needed again
+  const Tensor* result = nullptr;  // map in memory where the result goes
+  Buffer<float> partial;           // of a mean: [chunks][channels]
+  TileSource* source = nullptr;
+  bool flows = false;       // takes the value that the operation before it leaves in registers,
+  bool flows_in_b = false;  // as its second operand
+};
+
+struct Graph::Step {
+  const Node* whole = nullptr;  // an operator, concatenation or dense layer; null for a group
+  int level = 0;
+  int images = 0;
+  int64_t height = 0, width = 0, channels = 0;
+  int64_t chunks = 0, blocks = 0;
+  std::vector<std::unique_ptr<TileOp>> ops;
+  int image = 0;  // being worked on
+};
+
+Graph::Graph(const KernelSet* kernels, ThreadPool* pool) : kernels_(*kernels), pool_(*pool) {}
+Graph::~Graph() = default;
+
+int Graph::TensorOf(int index) {
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (tensors_[i]->index == index) return static_cast<int>(i);
+  }
+  tensors_.emplace_back(new Tensor);
+  tensors_.back()->index = index;
+  return static_cast<int>(tensors_.size()) - 1;
+}
+
+bool Graph::Add(NodeSpec spec, bool external, Message* why) {
+  std::unique_ptr<Node> node(new Node);
+  for (int i = 0; i < spec.input_count; ++i) {
+    node->inputs.push_back(spec.inputs[i] == -1 ? -1 : TensorOf(spec.inputs[i]));
+  }
+  node->output = TensorOf(spec.output);
+  Tensor& output = *tensors_[static_cast<size_t>(node->output)];
+  if (output.producer >= 0) return why->Set("tensor %d is made twice", spec.output);
+  for (const int input : node->inputs) {
+    if (input == node->output) return why->Set("tensor %d is made of itself", spec.output);
+  }
+  output.producer = static_cast<int>(nodes_.size());
+  output.external = external;
+  node->spec = std::move(spec);
+  nodes_.push_back(std::move(node));
+  return true;
+}
+
+// --- Preparation ---------------------------------------------------------------------------------------------------
+
+bool Graph::ReadTensor(TfLiteContext* context, Tensor* tensor, Message* why) const {
+  if (tensor->index < 0 || static_cast<size_t>(tensor->index) >= context->tensors_size) {
+    return why->Set("there is no tensor %d", tensor->index);
+  }
+  const TfLiteTensor& from = context->tensors[tensor->index];
+  Value& value = tensor->value;
+  value = Value();
+  value.type = from.type;
+  value.scale = from.params.scale;
+  value.zero_point = from.params.zero_point;
+  if (from.dims == nullptr || from.dims->size < 0 || from.dims->size > Shape::kMaxRank) {
+    return why->Set("tensor %d has no shape, or too many axes", tensor->index);
+  }
+  value.shape.rank = from.dims->size;
+  for (int i = 0; i < from.dims->size; ++i) value.shape.dims[i] = from.dims->data[i];
+  if (from.allocation_type == kTfLiteMmapRo || from.allocation_type == kTfLitePersistentRo) {
+    value.constant = from.data;
+    value.bytes = static_cast<int64_t>(from.bytes < size_t{kMaxBytes} ? from.bytes : size_t{kMaxBytes});
+  }
+  return true;
+}
+
+// The shape of a node's output, checked against its inputs. Constants of Lce* operators are taken over here.
+bool Graph::Infer(TfLiteContext* context, Node* node, Message* why) {
+  for (const int input : node->inputs) {
+    if (input < 0) continue;
+    Tensor& tensor = *tensors_[static_cast<size_t>(input)];
+    if (tensor.producer < 0 && !ReadTensor(context, &tensor, why)) return false;
+    if (tensor.producer < 0) tensor.external = true;
+  }
+  Tensor& output = *tensors_[static_cast<size_t>(node->output)];
+  if (!ReadTensor(context, &output, why)) return false;
+  if (output.value.constant != nullptr) return why->Set("tensor %d, its output, is a constant", output.index);
+  if (node->spec.op == nullptr) return InferFloats(node, why);
+  const Value* inputs[NodeSpec::kMaxInputs] = {};
+  for (size_t i = 0; i < node->inputs.size(); ++i) {
+    if (node->inputs[i] >= 0) inputs[i] = &tensors_[static_cast<size_t>(node->inputs[i])]->value;
+  }
+  if (!node->spec.op->Prepare(inputs, node->spec.input_count, kernels_, &output.value, why)) return false;
+  // Operators that cannot give tiles run as a whole.
+  const Kind kind = node->spec.kind;
+  if (kind == Kind::kBconv && node->spec.op->tiles() == nullptr) node->spec.kind = Kind::kOperator;
+  if (kind == Kind::kQuantize && (inputs[0]->type != kTfLiteFloat32 || inputs[0]->shape.rank != 4)) {
+    node->spec.kind = Kind::kOperator;
+  }
+  return true;
+}
+
+bool Graph::InferFloats(Node* node, Message* why) {
+  const auto value = [&](size_t i) -> const Value& { return tensors_[static_cast<size_t>(node->inputs[i])]->value; };
+  Value& output = tensors_[static_cast<size_t>(node->output)]->value;
+  const auto needs = [&](size_t count) {
+    if (node->inputs.size() < count) return false;
+    for (size_t i = 0; i < count; ++i) {
+      if (node->inputs[i] < 0) return false;
+    }
+    return true;
+  };
+  const Kind kind = node->spec.kind;
+  const size_t count = kind == Kind::kCombine || kind == Kind::kPrelu || kind == Kind::kMean ? 2
+                       : kind == Kind::kDense                                                ? 3
+                       : kind == Kind::kConcatenate                                          ? node->inputs.size()
+                                                                                             : 1;
+  if (!needs(count) || count == 0) return why->Set("not the inputs it takes");
+  for (size_t i = 0; i < count; ++i) {
+    if (kind == Kind::kMean && i == 1) continue;
+    if (value(i).type != kTfLiteFloat32) return why->Set("input %d is not float32", static_cast<int>(i));
+    if (!Bounded(value(i).shape)) return why->Set("input %d has an impossible size", static_cast<int>(i));
+  }
+  if (output.type != kTfLiteFloat32) return why->Set("the output is not float32");
+  const Shape& first = value(0).shape;
+  Shape shape = first;
+  switch (kind) {
+    case Kind::kCombine: {
+      // The larger operand gives the shape; the other one may repeat along pixels or images.
+      const Shape& second = value(1).shape;
+      const bool swapped = first.rank != 4 || (second.rank == 4 && second.Elements() > first.Elements());
+      shape = swapped ? second : first;
+      const Shape& other = swapped ? first : second;
+      const int64_t channels = shape.dims[3];
+      if (shape.rank != 4) return why->Set("neither input is a map");
+      const bool constant = value(swapped ? 0 : 1).constant != nullptr;
+      const bool one_image = other.rank == 4 && other.dims[0] == 1 && other.dims[1] == shape.dims[1] &&
+                             other.dims[2] == shape.dims[2] && other.dims[3] == channels;
+      const bool per_channel = other.Elements() == channels && other.rank > 0 && other.dims[other.rank - 1] == channels;
+      const bool per_image = IsVector(other) && other.dims[0] == shape.dims[0] && other.dims[3] == channels;
+      if (!SameShape(shape, other) && !per_image &&
+          !(constant && (one_image || per_channel || other.Elements() == 1))) {
+        return why->Set("its inputs' sizes do not go together");
+      }
+      break;
+    }
+    case Kind::kPrelu:
+      if (first.rank != 4 || value(1).constant == nullptr || value(1).shape.Elements() != first.dims[3]) {
+        return why->Set("the slopes are not a constant per channel");
+      }
+      break;
+    case Kind::kLogistic:
+      if (first.rank != 4) return why->Set("the input is no map");
+      break;
+    case Kind::kMean: {
+      const Value& axes = value(1);
+      int32_t found[2] = {};
+      if (first.rank != 4 || axes.type != kTfLiteInt32 || axes.constant == nullptr || axes.shape.Elements() != 2 ||
+          axes.bytes < 8) {
+        return why->Set("it is not taken over two constant axes");
+      }
+      std::memcpy(found, axes.constant, sizeof found);
+      for (int32_t& axis : found) axis = axis < 0 && axis >= -4 ? axis + 4 : axis;
+      if (found[0] + found[1] != 3 || found[0] * found[1] != 2)
+        return why->Set("it is not taken over height and width");
+      if (node->spec.keep_dims) {
+        shape.dims[1] = shape.dims[2] = 1;
+      } else {
+        shape.rank = 2;
+        shape.dims[1] = first.dims[3];
+      }
+      break;
+    }
+    case Kind::kMeanOfFour:
+      if (first.rank != 4 || first.dims[1] % 2 != 0 || first.dims[2] % 2 != 0)
+        return why->Set("the map has an odd size");
+      shape.dims[1] /= 2;
+      shape.dims[2] /= 2;
+      break;
+    case Kind::kConcatenate: {
+      int64_t channels = 0;
+      for (size_t i = 0; i < count; ++i) {
+        const Shape& part = value(i).shape;
+        if (part.rank != 4 || !std::equal(part.dims, part.dims + 3, first.dims))
+          return why->Set("its inputs differ in size");
+        channels += part.dims[3];
+      }
+      if (channels > INT32_MAX) return why->Set("too many channels");
+      shape.dims[3] = static_cast<int32_t>(channels);
+      break;
+    }
+    case Kind::kDense: {
+      const Shape &weights = value(1).shape, &bias = value(2).shape;
+      if (!IsVector(first) || weights.rank != 4 || weights.dims[1] != 1 || weights.dims[2] != 1 ||
+          weights.dims[3] != first.dims[3] || bias.Elements() != weights.dims[0] || value(1).constant == nullptr ||
+          value(2).constant == nullptr || value(1).bytes < weights.Elements() * 4 ||
+          value(2).bytes < bias.Elements() * 4) {
+        return why->Set("it is not a constant 1 x 1 filter on a map of 1 x 1");
+      }
+      shape.dims[3] = weights.dims[0];
+      break;
+    }
+    default: break;
+  }
+  if (!Bounded(shape)) return why->Set("the output would be too large");
+  output.shape = shape;
+  return true;
+}
+
+// What a node really reads: a pool with an activation in front reads the latter's input.
+const std::vector<int>& Graph::Sources(const Node& node) {
+  return node.prelu != nullptr ? node.prelu->inputs : node.inputs;
+}
+
+// An activation that only a pool reads needs no map of its own: the pool applies it to each pixel it loads.
+void Graph::AbsorbActivations() {
+  for (const auto& node : nodes_) {
+    node->prelu = nullptr;
+    node->absorbed = false;
+  }
+  for (const auto& node : nodes_) {
+    if (node->spec.kind != Kind::kMeanOfFour) continue;
+    const int input = node->inputs[0];
+    const Tensor& tensor = *tensors_[static_cast<size_t>(input)];
+    if (tensor.producer < 0 || tensor.external) continue;
+    Node& producer = *nodes_[static_cast<size_t>(tensor.producer)];
+    const auto reads = [&](const auto& n) { return std::count(n->inputs.begin(), n->inputs.end(), input) > 0; };
+    const bool alone = std::count_if(nodes_.begin(), nodes_.end(), reads) == 1;
+    const Tensor& source = *tensors_[static_cast<size_t>(producer.inputs[0])];
+    if (producer.spec.kind != Kind::kPrelu || !alone || source.value.constant != nullptr) continue;
+    node->prelu = &producer;
+    producer.absorbed = true;
+  }
+}
+
+void Graph::SetLevels() {
+  for (const auto& tensor : tensors_) tensor->first = tensor->last = 0;
+  for (const auto& made : nodes_) {
+    Node& node = *made;
+    const Kind kind = node.spec.kind;
+    const bool by_pixel = kind == Kind::kQuantize || kind == Kind::kCombine || kind == Kind::kPrelu ||
+                          kind == Kind::kLogistic || kind == Kind::kMean;
+    const Shape& domain = kind == Kind::kQuantize || kind == Kind::kMean
+                              ? tensors_[static_cast<size_t>(node.inputs[0])]->value.shape
+                              : tensors_[static_cast<size_t>(node.output)]->value.shape;
+    node.level = 0;
+    for (const int input : Sources(node)) {
+      if (input < 0 || tensors_[static_cast<size_t>(input)]->producer < 0) continue;
+      const Tensor& tensor = *tensors_[static_cast<size_t>(input)];
+      const Node& producer = *nodes_[static_cast<size_t>(tensor.producer)];
+      const Kind from = producer.spec.kind;
+      const bool tiles = from == Kind::kBconv || from == Kind::kCombine || from == Kind::kPrelu ||
+                         from == Kind::kLogistic || from == Kind::kMeanOfFour;
+      const bool together = by_pixel && tiles && SameShape(tensor.value.shape, domain);
+      node.level = std::max(node.level, producer.level + (together ? 0 : 1));
+    }
+    tensors_[static_cast<size_t>(node.output)]->first = node.level;
+  }
+  for (const auto& node : nodes_) {
+    if (node->absorbed) continue;
+    for (const int input : Sources(*node)) {
+      if (input < 0) continue;
+      Tensor& tensor = *tensors_[static_cast<size_t>(input)];
+      tensor.last = std::max(tensor.last, node->level);
+    }
+  }
+}
+
+// A concatenation costs nothing where its parts can be written to their place at once.
+bool Graph::JoinConcatenations() {
+  for (const auto& tensor : tensors_) {
+    tensor->whole = -1;
+    const Shape& shape = tensor->value.shape;
+    tensor->stride = shape.rank > 0 ? shape.dims[shape.rank - 1] : 1;
+  }
+  for (const auto& node : nodes_) {
+    node->joined = false;
+    if (node->spec.kind != Kind::kConcatenate) continue;
+    bool possible = true;
+    for (size_t i = 0; i < node->inputs.size(); ++i) {
+      const Tensor& part = *tensors_[static_cast<size_t>(node->inputs[i])];
+      const Kind from = part.producer < 0 ? Kind::kOperator : nodes_[static_cast<size_t>(part.producer)]->spec.kind;
+      const bool tiles = from == Kind::kBconv || from == Kind::kCombine || from == Kind::kPrelu ||
+                         from == Kind::kLogistic || from == Kind::kMeanOfFour;
+      const bool twice = std::count(node->inputs.begin(), node->inputs.end(), node->inputs[i]) > 1;
+      // Other readers would have to know about the stride; only tiles do.
+      for (const auto& reader : nodes_) {
+        const bool reads = std::count(reader->inputs.begin(), reader->inputs.end(), node->inputs[i]) > 0;
+        const Kind kind = reader->spec.kind;
+        if (reads && reader != node && (kind == Kind::kOperator || kind == Kind::kConcatenate || kind == Kind::kDense))
+          possible = false;
+      }
+      possible = possible && tiles && !twice && !part.external && part.whole < 0;
+    }
+    if (!possible) continue;
+    node->joined = true;
+    int64_t channel = 0;
+    Tensor& whole = *tensors_[static_cast<size_t>(node->output)];
+    for (const int input : node->inputs) {
+      Tensor& part = *tensors_[static_cast<size_t>(input)];
+      part.whole = node->output;
+      part.part = channel;
+      channel += part.stride;
+      whole.first = std::min(whole.first, part.first);
+      whole.last = std::max(whole.last, part.last);
+    }
+    for (const int input : node->inputs) tensors_[static_cast<size_t>(input)]->stride = channel;
+  }
+  return true;
+}
+
+// A constant as aligned floats, each value `repeat` times; the model's own memory where that serves.
+bool Graph::Floats(const Tensor& tensor, int64_t count, int64_t repeat, const float** values, Message* why) {
+  const Value& value = tensor.value;
+  if (value.constant == nullptr || value.bytes < 4 * count) return why->Set("tensor %d holds too little", tensor.index);
+  if (repeat == 1 && reinterpret_cast<uintptr_t>(value.constant) % alignof(float) == 0) {
+    *values = static_cast<const float*>(value.constant);
+    return true;
+  }
+  constants_.emplace_back(new Buffer<float>);
+  Buffer<float>& copy = *constants_.back();
+  if (!copy.Reset(Times(count, repeat))) return why->Set("no memory");
+  for (int64_t i = 0; i < count; ++i) {
+    float number = 0;
+    std::memcpy(&number, static_cast<const uint8_t*>(value.constant) + 4 * i, 4);
+    for (int64_t r = 0; r < repeat; ++r) copy[i * repeat + r] = number;
+  }
+  *values = copy.data();
+  return true;
+}
+
+bool Graph::MakeOperand(const Node& node, int input, const Step& step, Operand* operand, Message* why) {
+  const int number = node.inputs[static_cast<size_t>(input)];
+  const Tensor& tensor = *tensors_[static_cast<size_t>(number)];
+  const Shape& shape = tensor.value.shape;
+  const int64_t elements = shape.Elements(), pixels = step.height * step.width;
+  if (tensor.value.constant != nullptr) {
+    const bool whole_map = elements == pixels * step.channels && pixels > 1;
+    const bool scalar = elements == 1 && step.channels != 1;
+    // A constant batch of maps is rare; only one image's map is taken.
+    if (elements > pixels * step.channels) return why->Set("a constant of a batch's size");
+    operand->where = whole_map ? Operand::kShared : Operand::kVector;
+    return Floats(tensor, elements, scalar ? step.channels : 1, &operand->constant, why);
+  }
+  for (const auto& op : step.ops) {
+    if (op->value == number) {
+      operand->where = Operand::kTile;
+      operand->slot = number;
+      return true;
+    }
+  }
+  operand->tensor = &tensor;
+  const bool map = shape.rank == 4 && shape.dims[1] == step.height && shape.dims[2] == step.width;
+  operand->where = map ? Operand::kMap : Operand::kVector;
+  return true;
+}
+
+bool Graph::AddToGroup(Step* step, Node* node, Message* why) {
+  std::unique_ptr<TileOp> op(new TileOp);
+  op->node = node;
+  const Kind kind = node->spec.kind;
+  if (kind == Kind::kBconv) {
+    op->source = node->spec.op->tiles();
+  } else if (kind == Kind::kMeanOfFour) {
+    op->a.where = Operand::kMap;
+    op->a.tensor = tensors_[static_cast<size_t>(Sources(*node)[0])].get();
+    if (op->a.tensor->value.constant != nullptr) return why->Set("its input is a constant");
+    if (node->prelu != nullptr) {
+      const Tensor& slopes = *tensors_[static_cast<size_t>(node->prelu->inputs[1])];
+      op->b.where = Operand::kVector;
+      if (!Floats(slopes, slopes.value.shape.Elements(), 1, &op->b.constant, why)) return false;
+    }
+  } else if (!MakeOperand(*node, 0, *step, &op->a, why)) {
+    return false;
+  }
+  if ((kind == Kind::kCombine || kind == Kind::kPrelu) && !MakeOperand(*node, 1, *step, &op->b, why)) return false;
+  if (kind == Kind::kMean) {
+    if (!op->partial.Reset(Times(step->chunks, step->channels))) return why->Set("no memory for sums");
+  }
+  Tensor& output = *tensors_[static_cast<size_t>(node->output)];
+  const bool sink = kind == Kind::kMean || kind == Kind::kQuantize;
+  if (!sink) op->value = node->output;
+  if (sink || output.external || output.last > node->level || output.whole >= 0) {
+    output.stored = !output.external;
+    op->result = &output;
+  }
+  auto place = step->ops.end();
+  if (sink) {
+    // Right behind what makes its input and that one's other sinks, while the value is at hand.
+    for (auto at = step->ops.begin(); at != step->ops.end(); ++at) {
+      if ((*at)->value == node->inputs[0]) place = at + 1;
+    }
+    while (place != step->ops.end() && (*place)->value < 0) ++place;
+  }
+  step->ops.insert(place, std::move(op));
+  return true;
+}
+
+// Which operations hand their value on in registers, and which have to leave it in a tile.
+void Graph::PlanChains(Step* step) {
+  int slots = 0;
+  const auto maker = [&](const Operand& operand) -> TileOp* {
+    for (const auto& op : step->ops) {
+      if (operand.where == Operand::kTile && op->value == operand.slot) return op.get();
+    }
+    return nullptr;
+  };
+  int current = -1, length = 0;
+  for (const auto& op : step->ops) {
+    const bool starts = op->source != nullptr || op->node->spec.kind == Kind::kMeanOfFour;
+    const auto is_current = [&](const Operand& o) {
+      return current >= 0 && o.where == Operand::kTile && o.slot == current;
+    };
+    const bool combines = op->node->spec.kind == Kind::kCombine;
+    // Chains have a limit; there a value is put down and taken up again.
+    const bool room = length + kLongestOp <= kMaxChain;
+    op->flows = room && !starts && is_current(op->a) && !(combines && is_current(op->b));
+    op->flows_in_b = room && !starts && !op->flows && combines && is_current(op->b) && !is_current(op->a);
+    length = op->flows || op->flows_in_b ? length + kLongestOp : kLongestOp;
+    // Sinks leave the value as it is; sources write a tile, from which the next one loads.
+    if (op->value >= 0) current = starts ? -1 : op->value;
+  }
+  for (const auto& op : step->ops) {
+    const bool starts = op->source != nullptr || op->node->spec.kind == Kind::kMeanOfFour;
+    if (starts && op->result == nullptr && op->slot < 0) op->slot = slots++;
+    for (Operand* operand : {&op->a, &op->b}) {
+      const bool in_register = operand == &op->a ? op->flows : op->flows_in_b;
+      if (operand->where != Operand::kTile || in_register || starts) continue;
+      TileOp* from = maker(*operand);
+      if (from->result == nullptr && from->slot < 0) from->slot = slots++;
+    }
+  }
+  // From now on operands name tiles, or maps, instead of the tensors that lie there.
+  for (const auto& op : step->ops) {
+    for (Operand* operand : {&op->a, &op->b}) {
+      const bool in_register = operand == &op->a ? op->flows : op->flows_in_b;
+      if (operand->where != Operand::kTile || in_register) continue;
+      const TileOp* from = maker(*operand);
+      if (from == nullptr) continue;
+      if (from->result != nullptr) {
+        operand->where = Operand::kMap;
+        operand->tensor = from->result;
+      } else {
+        operand->where = Operand::kSlot;
+        operand->slot = from->slot;
+      }
+    }
+  }
+  scratch_floats_ = std::max(scratch_floats_, std::max(slots, 1) * kTileFloats);
+}
+
+bool Graph::MakeSteps(const NodeSpec** culprit, Message* why) {
+  steps_.clear();
+  constants_.clear();
+  scratch_floats_ = kTileFloats;
+  for (const auto& made : nodes_) {
+    Node* node = made.get();
+    *culprit = &node->spec;
+    const Kind kind = node->spec.kind;
+    if ((kind == Kind::kConcatenate && node->joined) || node->absorbed) continue;
+    const Tensor& output = *tensors_[static_cast<size_t>(node->output)];
+    if (kind == Kind::kOperator || kind == Kind::kConcatenate || kind == Kind::kDense) {
+      steps_.emplace_back(new Step);
+      steps_.back()->whole = node;
+      steps_.back()->level = node->level;
+      tensors_[static_cast<size_t>(node->output)]->stored = !output.external;
+      if (kind == Kind::kDense) {
+        const float* unused = nullptr;  // aligned copies are made once, in order: weights, then bias
+        const Tensor &weights = *tensors_[static_cast<size_t>(node->inputs[1])],
+                     &bias = *tensors_[static_cast<size_t>(node->inputs[2])];
+        if (!Floats(weights, weights.value.shape.Elements(), 1, &unused, why)) return false;
+        steps_.back()->ops.emplace_back(new TileOp);
+        steps_.back()->ops.back()->a.constant = unused;
+        if (!Floats(bias, bias.value.shape.Elements(), 1, &unused, why)) return false;
+        steps_.back()->ops.back()->b.constant = unused;
+      }
+      continue;
+    }
+    const bool sink = kind == Kind::kQuantize || kind == Kind::kMean;
+    const Shape& domain = sink ? tensors_[static_cast<size_t>(node->inputs[0])]->value.shape : output.value.shape;
+    Step* group = nullptr;
+    for (const auto& step : steps_) {
+      if (step->whole == nullptr && step->level == node->level && step->images == domain.dims[0] &&
+          step->height == domain.dims[1] && step->width == domain.dims[2] && step->channels == domain.dims[3]) {
+        group = step.get();
+      }
+    }
+    if (group == nullptr) {
+      steps_.emplace_back(new Step);
+      group = steps_.back().get();
+      group->level = node->level;
+      group->images = domain.dims[0];
+      group->height = domain.dims[1];
+      group->width = domain.dims[2];
+      group->channels = domain.dims[3];
+      group->chunks = (group->height * group->width + kChunkPixels - 1) / kChunkPixels;
+      group->blocks = (group->channels + kTileChannels - 1) / kTileChannels;
+    }
+    if (!AddToGroup(group, node, why)) return false;
+  }
+  for (const auto& step : steps_) {
+    if (step->whole == nullptr) PlanChains(step.get());
+  }
+  std::stable_sort(steps_.begin(), steps_.end(), [](const auto& a, const auto& b) { return a->level < b->level; });
+  return true;
+}
+
+// Values share memory where their levels do not meet: first fit, the largest first.
+bool Graph::PlaceInMemory(Message* why) {
+  std::vector<Tensor*> stored;
+  const auto bytes = [](const Tensor& t) {
+    return (Times(t.value.shape.Elements(), SizeOf(t.value.type)) + 63) / 64 * 64;
+  };
+  for (const auto& tensor : tensors_) {
+    if (tensor->stored && tensor->whole >= 0)
+      tensors_[static_cast<size_t>(tensor->whole)]->stored |= !tensors_[static_cast<size_t>(tensor->whole)]->external;
+  }
+  for (const auto& tensor : tensors_) {
+    if (tensor->stored && tensor->whole < 0) stored.push_back(tensor.get());
+  }
+  std::stable_sort(stored.begin(), stored.end(),
+                   [&](const Tensor* a, const Tensor* b) { return bytes(*a) > bytes(*b); });
+  int64_t total = 0;
+  std::vector<Tensor*> placed;
+  for (Tensor* tensor : stored) {
+    std::vector<const Tensor*> others;  // that live at the same time, by place
+    for (const Tensor* other : placed) {
+      if (other->first <= tensor->last && tensor->first <= other->last) others.push_back(other);
+    }
+    std::sort(others.begin(), others.end(), [](const Tensor* a, const Tensor* b) { return a->offset < b->offset; });
+    int64_t at = 0;
+    for (const Tensor* other : others) {
+      if (at + bytes(*tensor) <= other->offset) break;
+      at = std::max(at, other->offset + bytes(*other));
+    }
+    tensor->offset = at;
+    total = std::max(total, at + bytes(*tensor));
+    placed.push_back(tensor);
+  }
+  // A pool of places may never be touched by a smaller model later: Reset keeps what suffices.
+  if (total > kMaxBytes || !memory_.Reset(total) || !scratch_.Reset(Times(scratch_floats_, pool_.threads()))) {
+    return why->Set("no memory for %lld bytes of maps", static_cast<long long>(total));
+  }
+  return true;
+}
+
+bool Graph::Prepare(TfLiteContext* context, const NodeSpec** node, Message* why) {
+  for (const auto& made : nodes_) {
+    *node = &made->spec;
+    made->spec.kind = made->spec.wanted;  // what ran as a whole for one size may give tiles for another
+    tensors_[static_cast<size_t>(made->output)]->stored = false;
+    if (!Infer(context, made.get(), why)) return false;
+  }
+  AbsorbActivations();
+  SetLevels();
+  JoinConcatenations();
+  if (!MakeSteps(node, why) || !PlaceInMemory(why)) return false;
+  for (const auto& made : nodes_) {
+    const Tensor& output = *tensors_[static_cast<size_t>(made->output)];
+    if (!output.external) continue;
+    *node = &made->spec;
+    const auto rank = static_cast<size_t>(output.value.shape.rank);
+    auto* dims = static_cast<TfLiteIntArray*>(std::malloc(sizeof(int) * (rank + 1)));
+    if (dims == nullptr) return why->Set("no memory");
+    dims->size = output.value.shape.rank;
+    std::memcpy(dims->data, output.value.shape.dims, sizeof(int) * rank);
+    // The runtime takes the array.
+    if (context->ResizeTensor(context, &context->tensors[output.index], dims) != kTfLiteOk) {
+      return why->Set("the runtime refuses the output's size");
+    }
+  }
+  return true;
+}
+
+// --- Running -------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// Numbers of a tile: the first pixel's, and the way to the next.
+struct Rows {
+  float* at;
+  int64_t stride;
+};
+
+ChainStep Make(ChainStep::Operation operation, const float* b, float* out, int64_t stride, float low = 0,
+               float high = 0) {
+  return {operation, b, out, nullptr, stride, low, high};
+}
+
+ChainStep::Operation OperationOf(Arithmetic arithmetic, bool reversed) {
+  switch (arithmetic) {
+    case Arithmetic::kAdd: return ChainStep::kAdd;
+    case Arithmetic::kSubtract: return reversed ? ChainStep::kSubtractFrom : ChainStep::kSubtract;
+    case Arithmetic::kMultiply: return ChainStep::kMultiply;
+    case Arithmetic::kMaximum: return ChainStep::kMaximum;
+    default: return ChainStep::kMinimum;
+  }
+}
+
+}  // namespace
+
+void Graph::RunItem(const Step& step, int64_t item, int worker) {
+  const int64_t block = item / step.chunks, chunk = item % step.chunks;
+  const int64_t channel = block * kTileChannels, pixels = step.height * step.width;
+  const int width = static_cast<int>(std::min<int64_t>(kTileChannels, step.channels - channel));
+  const int64_t end = std::min<int64_t>(pixels, (chunk + 1) * kChunkPixels);
+  float* scratch = scratch_.data() + worker * scratch_floats_;
+
+  const auto map = [&](const Tensor& tensor, int64_t first) {
+    float* data = reinterpret_cast<float*>(tensor.data);
+    return Rows{data + (step.image * pixels + first) * tensor.stride + channel, tensor.stride};
+  };
+  const auto tile = [&](int slot) { return Rows{scratch + slot * kTileFloats, kTileChannels}; };
+  const auto rows = [&](const Operand& operand, int64_t first) {
+    switch (operand.where) {
+      case Operand::kSlot: return tile(operand.slot);
+      case Operand::kMap: return map(*operand.tensor, first);
+      case Operand::kShared:
+        return Rows{const_cast<float*>(operand.constant) + first * step.channels + channel, step.channels};
+      default:
+        if (operand.constant != nullptr) return Rows{const_cast<float*>(operand.constant) + channel, 0};
+        return Rows{reinterpret_cast<float*>(operand.tensor->data) + step.image * operand.tensor->stride + channel, 0};
+    }
+  };
+
+  ChainStep chain[kMaxChain];
+  const int64_t begin = chunk * kChunkPixels, tiles = (end - begin + kTilePixels - 1) / kTilePixels;
+  // Tiles of about the same size, and of whole tiles of the kernels: a last one of few pixels would be dear.
+  const int64_t even = ((end - begin + tiles - 1) / tiles + kernels_.pixels - 1) / kernels_.pixels * kernels_.pixels;
+  for (int64_t first = begin; first < end; first += even) {
+    const int count = static_cast<int>(std::min<int64_t>(even, end - first));
+    int length = 0;
+    Rows start = {};
+    const auto flush = [&] {
+      if (length > 0) kernels_.chain(chain, length, start.at, start.stride, count, width);
+      length = 0;
+    };
+    for (const auto& made : step.ops) {
+      TileOp& op = *made;
+      const NodeSpec& spec = op.node->spec;
+      if (op.source != nullptr || spec.kind == Kind::kMeanOfFour) {
+        flush();
+        const Rows out = op.result != nullptr ? map(*op.result, first) : tile(op.slot);
+        if (op.source != nullptr) {
+          op.source->Tile(channel, width, first, count, out.at, out.stride);
+        } else {
+          PoolTile(step, op, first, count, width, channel, out.at, out.stride);
+        }
+        if (spec.has_bounds) {
+          chain[length++] = Make(ChainStep::kBound, nullptr, nullptr, 0, spec.low, spec.high);
+          chain[length++] = Make(ChainStep::kStore, nullptr, out.at, out.stride);
+          start = out;
+          flush();
+        }
+        continue;
+      }
+      if (!op.flows && !op.flows_in_b) {
+        flush();
+        start = rows(op.a, first);
+      }
+      switch (spec.kind) {
+        case Kind::kMean:
+          chain[length++] = Make(ChainStep::kAddUp, nullptr, op.partial.data() + chunk * step.channels + channel, 0);
+          break;
+        case Kind::kQuantize: {
+          const int64_t words = op.result->stride;
+          chain[length] = Make(ChainStep::kSigns, nullptr, nullptr, words);
+          chain[length++].bits =
+              reinterpret_cast<uint32_t*>(op.result->data) + (step.image * pixels + first) * words + block;
+          break;
+        }
+        case Kind::kPrelu: chain[length++] = Make(ChainStep::kPrelu, rows(op.b, first).at, nullptr, 0); break;
+        case Kind::kLogistic: chain[length++] = Make(ChainStep::kLogistic, nullptr, nullptr, 0); break;
+        default: {
+          const Rows other = rows(op.flows_in_b ? op.a : op.b, first);
+          chain[length++] = Make(OperationOf(spec.arithmetic, op.flows_in_b), other.at, nullptr, other.stride);
+        }
+      }
+      if (op.value < 0) continue;
+      if (spec.has_bounds) chain[length++] = Make(ChainStep::kBound, nullptr, nullptr, 0, spec.low, spec.high);
+      if (op.result != nullptr || op.slot >= 0) {
+        const Rows out = op.result != nullptr ? map(*op.result, first) : tile(op.slot);
+        chain[length++] = Make(ChainStep::kStore, nullptr, out.at, out.stride);
+      }
+    }
+    flush();
+  }
+}
+
+// A piece of the pooled map; rows of the map it reads are twice as long.
+void Graph::PoolTile(const Step& step, const TileOp& op, int64_t first, int count, int width, int64_t channel,
+                     float* out, int64_t stride) {
+  const Tensor& from = *op.a.tensor;
+  const int64_t side = 2 * step.width;
+  for (int done = 0; done < count;) {
+    const int64_t y = (first + done) / step.width, x = (first + done) % step.width;
+    const int part = static_cast<int>(std::min<int64_t>(count - done, step.width - x));
+    const float* a = reinterpret_cast<const float*>(from.data) +
+                     ((step.image * 2 * step.height + 2 * y) * side + 2 * x) * from.stride + channel;
+    const float* slopes = op.b.constant != nullptr ? op.b.constant + channel : nullptr;
+    kernels_.mean_of_four(out + done * stride, stride, a, 2 * from.stride, from.stride, side * from.stride, slopes,
+                          part, width);
+    done += part;
+  }
+}
+
+void Graph::RunGroup(Step* step) {
+  struct Call {
+    Graph* graph;
+    const Step* step;
+  } call = {this, step};
+  const int64_t pixels = step->height * step->width;
+  for (int n = 0; n < step->images; ++n) {
+    step->image = n;
+    for (const auto& op : step->ops) {
+      if (op->source != nullptr) {
+        const Tensor& bits = *tensors_[static_cast<size_t>(op->node->inputs[0])];
+        const int64_t image = bits.value.shape.Product(1, 4);
+        op->source->BeginImage(bits.data + n * image * 4);
+      }
+      if (op->node->spec.kind == Kind::kMean) op->partial.Reset(op->partial.size());
+    }
+    pool_.Run(
+        step->blocks * step->chunks,
+        [](void* argument, int64_t item, int worker) {
+          const Call& c = *static_cast<Call*>(argument);
+          c.graph->RunItem(*c.step, item, worker);
+        },
+        &call);
+    for (const auto& op : step->ops) {
+      if (op->node->spec.kind != Kind::kMean) continue;
+      float* mean = reinterpret_cast<float*>(op->result->data) + n * step->channels;
+      for (int64_t c = 0; c < step->channels; ++c) {
+        float sum = 0.0f;
+        for (int64_t chunk = 0; chunk < step->chunks; ++chunk) sum += op->partial[chunk * step->channels + c];
+        mean[c] = sum / static_cast<float>(pixels);
+      }
+    }
+  }
+}
+
+void Graph::RunDense(const Step& step) {
+  const Node& node = *step.whole;
+  const Tensor &input = *tensors_[static_cast<size_t>(node.inputs[0])],
+               &output = *tensors_[static_cast<size_t>(node.output)];
+  const int64_t inputs = input.value.shape.dims[3], outputs = output.value.shape.dims[3];
+  const TileOp& constants = *step.ops[0];
+  for (int64_t n = 0; n < input.value.shape.dims[0]; ++n) {
+    float* out = reinterpret_cast<float*>(output.data) + n * outputs;
+    const float* x = reinterpret_cast<const float*>(input.data) + n * inputs;
+    kernels_.dense(constants.a.constant, constants.b.constant, x, inputs, outputs, out);
+    if (!node.spec.has_bounds) continue;
+    for (int64_t o = 0; o < outputs; ++o) out[o] = std::min(std::max(out[o], node.spec.low), node.spec.high);
+  }
+}
+
+void Graph::RunConcatenation(const Node& node) {
+  const Tensor& whole = *tensors_[static_cast<size_t>(node.output)];
+  const int64_t pixels = whole.value.shape.Product(0, 3);
+  int64_t channel = 0;
+  for (const int input : node.inputs) {
+    const Tensor& part = *tensors_[static_cast<size_t>(input)];
+    const int64_t width = part.value.shape.dims[3];
+    const auto* from = part.value.constant != nullptr ? static_cast<const uint8_t*>(part.value.constant) : part.data;
+    for (int64_t p = 0; p < pixels; ++p) {
+      std::memcpy(whole.data + 4 * (p * whole.stride + channel), from + 4 * p * part.stride,
+                  static_cast<size_t>(4 * width));
+    }
+    channel += width;
+  }
+}
+
+bool Graph::Run(TfLiteContext* context, const NodeSpec** node, Message* why) {
+  for (const auto& tensor : tensors_) {
+    Tensor& t = *tensor;
+    if (t.external) {
+      const TfLiteTensor& theirs = context->tensors[t.index];
+      const int64_t needed = Times(t.value.shape.Elements(), SizeOf(t.value.type));
+      // A constant may hold less than its shape says; those are looked at while preparing.
+      const bool enough = t.value.constant != nullptr || (needed >= 0 && theirs.bytes >= static_cast<size_t>(needed));
+      t.data = enough ? static_cast<uint8_t*>(theirs.data) : nullptr;
+      if (t.data == nullptr) {
+        *node = &nodes_[0]->spec;
+        for (const auto& made : nodes_) {
+          if (made->spec.output == t.index || (made->spec.input_count > 0 && made->spec.inputs[0] == t.index))
+            *node = &made->spec;
+        }
+        return why->Set("tensor %d has no memory, or less than its shape needs", t.index);
+      }
+    } else if (t.whole < 0) {
+      t.data = t.stored ? memory_.data() + t.offset : nullptr;
+    }
+  }
+  for (const auto& tensor : tensors_) {
+    if (tensor->whole >= 0) tensor->data = tensors_[static_cast<size_t>(tensor->whole)]->data + 4 * tensor->part;
+  }
+  for (const auto& step : steps_) {
+    if (step->whole == nullptr) {
+      RunGroup(step.get());
+      continue;
+    }
+    const Node& whole = *step->whole;
+    *node = &whole.spec;
+    const Tensor &input = *tensors_[static_cast<size_t>(whole.inputs[0])],
+                 &output = *tensors_[static_cast<size_t>(whole.output)];
+    if (whole.spec.kind == Kind::kConcatenate) {
+      RunConcatenation(whole);
+    } else if (whole.spec.kind == Kind::kDense) {
+      RunDense(*step);
+    } else {
+      whole.spec.op->Run(input.data, output.data, &pool_);
+    }
+  }
+  return true;
+}
+
+}  // namespace bdd

@@ -1,0 +1,177 @@
+"""Networks around binary convolutions whose nodes a delegate can run together."""
+
+import numpy as np
+from operator_cases import Bconv, pack, signs, window
+from tflite_builder import Builder
+
+NONE, RELU, RELU_N1_TO_1, RELU6 = range(4)
+
+
+class Net:
+    """Writes networks around binary convolutions; weights are random, tensors carry their shape."""
+
+    def __init__(self, shape, seed=0):
+        self.m, self.rng, self.shapes = Builder(), np.random.default_rng(seed), {}
+        self.input = self.tensor(shape)
+        self.m.inputs = [self.input]
+
+    def tensor(self, shape, dtype="float32"):
+        number = self.m.tensor(shape, dtype)
+        self.shapes[number] = tuple(shape)
+        return number
+
+    def numbers(self, *shape, low=-1.0, high=1.0):
+        return self.m.constant(self.rng.uniform(low, high, shape).astype(np.float32))
+
+    def op(self, name, inputs, shape, **options):
+        return self.m.builtin(name, inputs, self.tensor(shape), **options)
+
+    def two(self, name, a, b, activation=NONE):
+        shape = self.shapes.get(a) or self.shapes[b]
+        if a in self.shapes and b in self.shapes:
+            shape = max(self.shapes[a], self.shapes[b], key=np.prod)
+        options = {"activation": activation} if name in ("ADD", "SUB", "MUL") else {}
+        return self.op(name, [a, b], shape, **options)
+
+    def by_channel(self, name, x, **options):
+        return self.two(name, x, self.numbers(self.shapes[x][-1]), **options)
+
+    def prelu(self, x):
+        return self.op("PRELU", [x, self.numbers(1, 1, self.shapes[x][-1])], self.shapes[x])
+
+    def mean(self, x, keep=True):
+        n, _, _, c = self.shapes[x]
+        axes = self.m.constant(np.array([1, 2], np.int32))
+        return self.op("MEAN", [x, axes], (n, 1, 1, c) if keep else (n, c), keepDims=keep)
+
+    def dense(self, x, filters, activation=NONE):
+        n, h, w, c = self.shapes[x]
+        inputs = [x, self.numbers(filters, 1, 1, c), self.numbers(filters)]
+        return self.op("CONV_2D", inputs, (n, h, w, filters), strideH=1, strideW=1, dilationHFactor=1,
+                       dilationWFactor=1, activation=activation)  # fmt: skip
+
+    def pool(self, x):
+        n, h, w, c = self.shapes[x]
+        return self.op("AVERAGE_POOL_2D", [x], (n, h // 2, w // 2, c), filterHeight=2, filterWidth=2, strideH=2,
+                       strideW=2, padding=1)  # fmt: skip
+
+    def concat(self, *parts):
+        shape = list(self.shapes[parts[0]])
+        shape[3] = sum(self.shapes[p][3] for p in parts)
+        return self.op("CONCATENATION", parts, shape, axis=3)
+
+    def quantize(self, x):
+        n, h, w, c = self.shapes[x]
+        bits = self.tensor((n, h, w, -(-c // 32)), "int32")
+        self.m.operator("LceQuantize", [x], [bits])
+        self.shapes[bits] = (n, h, w, c)
+        return bits
+
+    def bconv(self, bits, filters, kernel=3, stride=1, pad_values=0):
+        n, h, w, c = self.shapes[bits]
+        b = Bconv(height=h, width=w, channels=c, filters=filters, kernel=(kernel, kernel), strides=(stride, stride),
+                  pad_values=pad_values)  # fmt: skip
+        weights = self.m.constant(pack(signs(self.rng.normal(size=(filters, kernel, kernel, c)))))
+        size = [window(length, kernel, stride, 1, 0)[0] for length in (h, w)]
+        out = self.tensor((n, *size, filters))
+        scale = self.numbers(filters, low=-0.2, high=0.2)
+        self.m.operator("LceBconv2d", [bits, weights, scale, self.numbers(filters), -1], [out], b.options)
+        return out
+
+    def gate(self, x, y):
+        width = self.shapes[y][-1]
+        mixed = self.two("ADD", self.by_channel("MUL", self.mean(x)), self.by_channel("MUL", self.mean(y)))
+        return self.op(
+            "LOGISTIC", [self.dense(self.dense(mixed, max(width // 8, 1), RELU), width)], (1, 1, 1, width)
+        )
+
+    def unit(self, x, kernel=3, stride=1, attention=False):
+        residual = self.prelu(x) if attention else x
+        y = self.prelu(
+            self.bconv(self.quantize(self.by_channel("ADD", x)), self.shapes[x][-1], kernel, stride)
+        )
+        if stride == 2:
+            residual = self.pool(residual)
+        y = self.two("MUL", y, self.gate(x, y))
+        if attention:
+            y = self.two("MUL", y, residual)
+        return self.two("ADD", self.by_channel("ADD", self.by_channel("MUL", y)), residual)
+
+    def build(self, *outputs):
+        self.m.outputs = list(outputs)
+        return self.m.build()
+
+
+def plain(width, side=6):
+    net = Net((1, side, side, width))
+    return net.build(net.unit(net.input))
+
+
+def strided(width):
+    net = Net((1, 8, 6, width))
+    return net.build(net.unit(net.input, stride=2, attention=True))
+
+
+def doubled(width):
+    net = Net((1, 5, 7, width))
+    return net.build(net.concat(net.unit(net.input, 1), net.unit(net.input, 1)))
+
+
+def several_readers():
+    """A value that another node of the runtime reads as well, a part of a concatenation read alone, and a sum of two."""
+    net = Net((1, 5, 5, 64))
+    y = net.bconv(net.quantize(net.input), 64)
+    z = net.by_channel("ADD", net.by_channel("MUL", y, activation=RELU6))
+    joined = net.concat(y, z)
+    total = net.two("SUB", net.two("MAXIMUM", y, z), net.two("MINIMUM", z, y))
+    return net.build(y, joined, total, net.two("ADD", z, z))
+
+
+def constants():
+    """Operands of every kind, on either side."""
+    net = Net((1, 4, 4, 40))
+    y = net.bconv(net.quantize(net.input), 40, pad_values=1)
+    y = net.two("SUB", net.numbers(40), y)
+    y = net.two("ADD", y, net.numbers(1), activation=RELU)
+    y = net.two("MUL", net.numbers(1, 1, 1, 40), y, activation=RELU_N1_TO_1)
+    y = net.two("SUB", y, net.mean(net.input))
+    return net.build(y, net.mean(y, keep=False))
+
+
+def uneven():
+    """A pool of an odd map and a product along another axis stay with the runtime."""
+    net = Net((1, 7, 5, 32))
+    y = net.bconv(net.quantize(net.input), 32, stride=2)
+    n, h, w, c = net.shapes[y]
+    wide = net.op("MUL", [y, net.numbers(1, h, w, c)], (n, h, w, c))
+    return net.build(net.pool(wide), wide)
+
+
+def long_chain():
+    net = Net((1, 9, 9, 32))
+    y = net.bconv(net.quantize(net.input), 32)
+    for i in range(40):
+        y = net.by_channel(("ADD", "MUL", "SUB")[i % 3], y, activation=RELU6 if i % 7 == 0 else NONE)
+    return net.build(y)
+
+
+def several_levels():
+    """A whole small network; sign flips are kept away by large steps between numbers."""
+    net = Net((1, 8, 8, 32))
+    y = net.bconv(net.quantize(net.input), 64)
+    bits = net.quantize(y)
+    return net.build(net.bconv(bits, 64, 1), net.bconv(bits, 48), bits)
+
+
+NETS = {
+    **{f"plain {w}": plain(w) for w in (1, 8, 16, 32, 40, 64, 96)},
+    "one pixel": plain(32, side=1),
+    "large": plain(64, side=37),
+    **{f"strided {w}": strided(w) for w in (16, 32, 64, 72)},
+    **{f"doubled {w}": doubled(w) for w in (16, 32, 33)},
+    "several readers": several_readers(),
+    "constants": constants(),
+    "uneven": uneven(),
+    "long chain": long_chain(),
+    "several levels": several_levels(),
+}
