@@ -14,7 +14,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize lint train evaluate convert detect benchmark data report coverage clean
+.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize test-runtimes lint train evaluate convert detect benchmark data report coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ test-torch: runtime ## install torch and compare imported weights with PyTorch i
 
 test-sanitize: $(READY) ## the delegate's operators and mutated models under ASan and UBSan [CASES=]
 	@$(PY) tests/runtime/sanitize.py --cases $(or $(CASES),200000) $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
+
+test-runtimes: runtime ## operators and larq-zoo's nets on four TFLite runtimes, against Keras (10 minutes)
+	$(PY) tests/runtime/nets.py
 
 test-arm: $(READY) ## the wheels on emulated 64-bit and 32-bit ARM, results equal to x86 (Debian: apt)
 	@$(PY) tests/arm/emulate.py $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
