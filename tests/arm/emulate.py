@@ -1,4 +1,4 @@
-"""`make test-arm`: our wheels on emulated ARM, from nothing: operators and a whole detector, equal to x86.
+"""`make test-arm`: our wheels, here and on emulated ARM, from nothing: operators and a whole detector, equal to x86.
 
 Everything is fetched into build/arm without touching the system: qemu-user, Debian's Python for arm64 and armhf, and
 the runtimes' wheels. Where apt or Debian is missing, it says so and ends with 77 (skipped).
@@ -7,10 +7,12 @@ the runtimes' wheels. Where apt or Debian is missing, it says so and ends with 7
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,9 +190,45 @@ class Emulator:
 
 
 def own_wheel(name: str) -> Path:
+    """Our wheel for that machine; its library must need nothing beyond glibc 2.17."""
+    from bdd_tf.edge.runtime import LIBRARY
     from bdd_tf.edge.runtime.wheels import build_wheel
 
-    return build_wheel(name, HOME / "dist")
+    wheel = build_wheel(name, HOME / "dist")
+    with zipfile.ZipFile(wheel) as archive:
+        inside = [entry for entry in archive.namelist() if entry.endswith(LIBRARY)]
+        assert len(inside) == 1, inside
+        library = Path(archive.extract(inside[0], HOME / f"unpacked-{name}"))
+    needed = re.findall(r"NEEDED.*\[(.+)\]", run(["readelf", "-d", library]))
+    versions = [
+        tuple(map(int, v.split("."))) for v in re.findall(r"GLIBC_([\d.]+)", run(["readelf", "-V", library]))
+    ]
+    foreign = [n for n in needed if not re.match(r"(lib(c|m|dl|pthread|rt)\.so|ld-linux)", n)]
+    assert not foreign, f"the library for {name} needs {foreign}"
+    assert max(versions) <= (2, 17), f"the library for {name} needs glibc {max(versions)}"
+    print(f"{wheel.name}: needs glibc {'.'.join(map(str, max(versions)))}, nothing else", flush=True)
+    return wheel
+
+
+class Native:
+    """This machine, in an empty environment: pip and our wheel alone."""
+
+    def __init__(self, name: str):
+        self.folder = HOME / name
+        if not (self.folder / "bin" / "python").exists():
+            run([sys.executable, "-m", "venv", self.folder])
+
+    def python(self, *words) -> str:
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        return run([self.folder / "bin" / "python", *words], env=env, cwd=self.folder)
+
+    def install(self, wheel: Path) -> None:
+        self.python("-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", wheel)
+        self.python("-m", "pip", "install", "-q", wheel)
+        names = json.loads(
+            self.python("-m", "pip", "list", "--format", "json", "--disable-pip-version-check")
+        )
+        assert not {"tensorflow", "larq", "larq-compute-engine"} & {n["name"] for n in names}
 
 
 def photos() -> list[Path]:
@@ -211,23 +249,25 @@ def probabilities(text: str) -> np.ndarray:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("machines", nargs="*", default=list(MACHINES), help=f"of {', '.join(MACHINES)}")
+    names = ["x86_64", *MACHINES]
+    parser.add_argument("machines", nargs="*", default=names, help=f"of {', '.join(names)}")
     args = parser.parse_args()
     if sys.platform != "linux" or not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         skip("it takes qemu and ARM's Python from Debian, and there is no apt here.")
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "runtime")]
     from case_runner import save
+    from fused_nets import fused_cases
     from operator_cases import all_cases
 
     HOME.mkdir(parents=True, exist_ok=True)
-    save(all_cases(), HOME / "cases.npz")
+    save([*all_cases(), *fused_cases()], HOME / "cases.npz")
     pictures = photos()
     detect = ["detect", *map(str, pictures), "--json", "--model", str(MODEL)]
     expected = probabilities(run([sys.executable, "-m", "bdd_tf.cli", *detect]))
     assert np.ptp(expected) > 0.1, "pictures on which everything agrees prove nothing"
     for name in args.machines:
         began = time.monotonic()
-        emulator = Emulator(name)
+        emulator = Emulator(name) if name in MACHINES else Native(name)
         emulator.install(own_wheel(name))
         print(
             emulator.python("-c", "import platform, sys; print(platform.machine(), sys.version)").strip(),

@@ -7,6 +7,9 @@ from tflite_builder import Builder
 NONE, RELU, RELU_N1_TO_1, RELU6 = range(4)
 
 
+_SHAPES = {}
+
+
 class Net:
     """Writes networks around binary convolutions; weights are random, tensors carry their shape."""
 
@@ -99,7 +102,9 @@ class Net:
 
     def build(self, *outputs):
         self.m.outputs = list(outputs)
-        return self.m.build()
+        content = self.m.build()
+        _SHAPES[content] = self.shapes[self.input]
+        return content
 
 
 def plain(width, side=6):
@@ -175,3 +180,33 @@ NETS = {
     "long chain": long_chain(),
     "several levels": several_levels(),
 }
+
+#: Shape of each net's input.
+INPUTS = {name: _SHAPES[content] for name, content in NETS.items()}
+
+
+def run(content, x, **options):
+    """All outputs of a model on the installed runtime; options are those of the delegate."""
+    from bdd_tf.edge.runtime import interpreter_module, lce_delegate
+
+    interpreter = interpreter_module().Interpreter(
+        model_content=content, experimental_delegates=[lce_delegate(**options)]
+    )
+    entry = interpreter.get_input_details()[0]
+    if len(x) != entry["shape"][0]:
+        interpreter.resize_tensor_input(entry["index"], x.shape)
+    interpreter.allocate_tensors()
+    for _ in range(2):  # what a first run leaves behind must not matter
+        interpreter.set_tensor(entry["index"], x)
+        interpreter.invoke()
+    return [interpreter.get_tensor(o["index"]) for o in interpreter.get_output_details()]
+
+
+def fused_cases():
+    """The nets as cases: their first output, as plain kernels and the runtime's own operators give it here."""
+    from case_runner import Case
+
+    for name, content in NETS.items():
+        rng = np.random.default_rng(4)
+        x = rng.normal(size=(4, *INPUTS[name][1:])).astype(np.float32)
+        yield Case(f"fused {name}", content, x, run(content, x, fuse=False, kernels="scalar")[0])

@@ -2,23 +2,9 @@
 
 import numpy as np
 import pytest
-from fused_nets import NETS
+from fused_nets import INPUTS, NETS, run
 
-from bdd_tf.edge.runtime import available_kernels, interpreter_module, lce_delegate
-
-
-def outputs(content, x, **options):
-    interpreter = interpreter_module().Interpreter(
-        model_content=content, experimental_delegates=[lce_delegate(**options)]
-    )
-    entry = interpreter.get_input_details()[0]
-    if len(x) != 1:
-        interpreter.resize_tensor_input(entry["index"], x.shape)
-    interpreter.allocate_tensors()
-    for _ in range(2):
-        interpreter.set_tensor(entry["index"], x)
-        interpreter.invoke()
-    return [interpreter.get_tensor(o["index"]) for o in interpreter.get_output_details()]
+from bdd_tf.edge.runtime import available_kernels
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -26,13 +12,9 @@ def outputs(content, x, **options):
 @pytest.mark.parametrize("kernels", available_kernels())
 @pytest.mark.parametrize("name", NETS)
 def test_fused_equals_unfused(name, kernels, threads, batch):
-    interpreter = interpreter_module().Interpreter(
-        model_content=NETS[name], experimental_delegates=[lce_delegate()]
-    )
-    shape = interpreter.get_input_details()[0]["shape"]
-    x = np.random.default_rng(1).normal(size=(batch, *shape[1:])).astype(np.float32)
-    expected = outputs(NETS[name], x, fuse=False, kernels="scalar")
-    found = outputs(NETS[name], x, num_threads=threads, kernels=kernels)
+    x = np.random.default_rng(1).normal(size=(batch, *INPUTS[name][1:])).astype(np.float32)
+    expected = run(NETS[name], x, fuse=False, kernels="scalar")
+    found = run(NETS[name], x, num_threads=threads, kernels=kernels)
     for a, b in zip(found, expected, strict=True):
         assert a.shape == b.shape
         if a.dtype == np.float32:
@@ -44,5 +26,5 @@ def test_fused_equals_unfused(name, kernels, threads, batch):
 @pytest.mark.parametrize("threads", [2, 3])
 def test_results_do_not_depend_on_the_number_of_threads(threads):
     x = np.random.default_rng(2).normal(size=(1, 37, 37, 64)).astype(np.float32)
-    one, more = (outputs(NETS["large"], x, num_threads=t)[0] for t in (1, threads))
+    one, more = (run(NETS["large"], x, num_threads=t)[0] for t in (1, threads))
     np.testing.assert_array_equal(one, more)
