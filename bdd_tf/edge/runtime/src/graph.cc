@@ -8,7 +8,9 @@ namespace bdd {
 namespace {
 
 constexpr int kTilePixels = 64;
-constexpr int kChunkPixels = 256;  // of an item of work; fixed, so that sums do not depend on the number of threads
+constexpr int kChunkPixels = 256;      // of an item of work; fixed, so that sums do not depend on the number of threads
+constexpr int64_t kSmall = 1 << 13;    // numbers, or weights, below which one thread does it all
+constexpr int64_t kDenseOutputs = 16;  // of an item of work
 constexpr int kMaxChain = 48, kLongestOp = 3;  // steps; of one operation: itself, its bounds, its store
 constexpr int64_t kTileFloats = int64_t{kTilePixels} * kTileChannels;
 
@@ -781,13 +783,16 @@ void Graph::RunGroup(Step* step) {
       }
       if (op->node->spec.kind == Kind::kMean) op->partial.Reset(op->partial.size());
     }
-    pool_.Run(
-        step->blocks * step->chunks,
-        [](void* argument, int64_t item, int worker) {
-          const Call& c = *static_cast<Call*>(argument);
-          c.graph->RunItem(*c.step, item, worker);
-        },
-        &call);
+    const auto run = [](void* argument, int64_t item, int worker) {
+      const Call& c = *static_cast<Call*>(argument);
+      c.graph->RunItem(*c.step, item, worker);
+    };
+    const int64_t items = step->blocks * step->chunks;
+    if (pixels * step->channels < kSmall) {  // waking others would take longer
+      for (int64_t item = 0; item < items; ++item) run(&call, item, 0);
+    } else {
+      pool_.Run(items, run, &call);
+    }
     for (const auto& op : step->ops) {
       if (op->node->spec.kind != Kind::kMean) continue;
       float* mean = reinterpret_cast<float*>(op->result->data) + n * step->channels;
@@ -806,12 +811,30 @@ void Graph::RunDense(const Step& step) {
                &output = *tensors_[static_cast<size_t>(node.output)];
   const int64_t inputs = input.value.shape.dims[3], outputs = output.value.shape.dims[3];
   const TileOp& constants = *step.ops[0];
+  struct Call {
+    const Graph* graph;
+    const float *weights, *bias, *x;
+    int64_t inputs, outputs;
+    float* out;
+  } call = {this, constants.a.constant, constants.b.constant, nullptr, inputs, outputs, nullptr};
+  const auto run = [](void* argument, int64_t item, int) {
+    const Call& c = *static_cast<Call*>(argument);
+    const int64_t first = item * kDenseOutputs, count = std::min(kDenseOutputs, c.outputs - first);
+    c.graph->kernels_.dense(c.weights + first * c.inputs, c.bias + first, c.x, c.inputs, count, c.out + first);
+  };
+  const int64_t items = (outputs + kDenseOutputs - 1) / kDenseOutputs;
   for (int64_t n = 0; n < input.value.shape.dims[0]; ++n) {
-    float* out = reinterpret_cast<float*>(output.data) + n * outputs;
-    const float* x = reinterpret_cast<const float*>(input.data) + n * inputs;
-    kernels_.dense(constants.a.constant, constants.b.constant, x, inputs, outputs, out);
+    call.out = reinterpret_cast<float*>(output.data) + n * outputs;
+    call.x = reinterpret_cast<const float*>(input.data) + n * inputs;
+    if (inputs * outputs < kSmall) {
+      for (int64_t item = 0; item < items; ++item) run(&call, item, 0);
+    } else {
+      pool_.Run(items, run, &call);
+    }
     if (!node.spec.has_bounds) continue;
-    for (int64_t o = 0; o < outputs; ++o) out[o] = std::min(std::max(out[o], node.spec.low), node.spec.high);
+    for (int64_t o = 0; o < outputs; ++o) {
+      call.out[o] = std::min(std::max(call.out[o], node.spec.low), node.spec.high);
+    }
   }
 }
 

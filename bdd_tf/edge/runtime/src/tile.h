@@ -235,22 +235,34 @@ inline void MeanOfFour(float* out, int64_t out_stride, const float* a, int64_t a
   }
 }
 
-// Four registers of sums side by side, in a fixed order: the same result on every call.
-inline void Dense(const float* weights, const float* bias, const float* x, int64_t inputs, int64_t outputs,
-                  float* out) {
-  for (int64_t o = 0; o < outputs; ++o, weights += inputs) {
-    Lanes sums[4] = {};
-    int64_t i = 0;
-    for (; i + 4 * BDD_LANES <= inputs; i += 4 * BDD_LANES) {
-      Unroll<4>([&](auto k) { sums[k] += Load(weights + i + k * BDD_LANES) * Load(x + i + k * BDD_LANES); });
-    }
-    for (; i + BDD_LANES <= inputs; i += BDD_LANES) sums[0] += Load(weights + i) * Load(x + i);
+// Four outputs at a time, each summed in a fixed order: the same result on every call. Four streams of weights, because
+// one alone waits for memory.
+template <int kOutputs>
+inline void DenseRows(const float* weights, const float* bias, const float* x, int64_t inputs, float* out) {
+  Lanes sums[kOutputs][2] = {};
+  int64_t i = 0;
+  for (; i + 2 * BDD_LANES <= inputs; i += 2 * BDD_LANES) {
+    const Lanes first = Load(x + i), second = Load(x + i + BDD_LANES);
+    Unroll<kOutputs>([&](auto o) BDD_INLINE {
+      const float* row = weights + o * inputs + i;
+      sums[o][0] += Load(row) * first;
+      sums[o][1] += Load(row + BDD_LANES) * second;
+    });
+  }
+  for (int o = 0; o < kOutputs; ++o) {
     float sum = 0.0f;
-    for (; i < inputs; ++i) sum += weights[i] * x[i];
-    const Lanes together = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    for (int64_t k = i; k < inputs; ++k) sum += weights[o * inputs + k] * x[k];
+    const Lanes together = sums[o][0] + sums[o][1];
     for (int l = 0; l < BDD_LANES; ++l) sum += together[l];
     out[o] = sum + bias[o];
   }
+}
+
+inline void Dense(const float* weights, const float* bias, const float* x, int64_t inputs, int64_t outputs,
+                  float* out) {
+  int64_t o = 0;
+  for (; o + 4 <= outputs; o += 4) DenseRows<4>(weights + o * inputs, bias + o, x, inputs, out + o);
+  for (; o < outputs; ++o) DenseRows<1>(weights + o * inputs, bias + o, x, inputs, out + o);
 }
 
 }  // namespace
