@@ -300,16 +300,16 @@ def write(results: list[Result], folder: Path, title: str) -> list[Path]:
     writer.writeheader()
     writer.writerows(records)
     write_atomically(paths[1], text.getvalue().encode())
-    bars = [
-        (
-            f"{r.name} ({r.kernels or 'xnnpack'}, {r.engine}, {r.threads} thread{'s' * (r.threads > 1)})",
-            r.median_ms,
-            r.p90_ms,
-        )
-        for r in results
-        if r.median_ms is not None
-    ]
-    latency_bars(paths[2], bars, title=title)
+    ran = [r for r in results if r.median_ms is not None]
+    bars = []
+    for r in ran:
+        how = r.kernels or ("xnnpack" if r.engine == "litert" else "float32")
+        threads = f"{r.threads} thread{'s' * (r.threads > 1)}"
+        bars.append((f"{r.name} ({r.engine}, {how}, {threads})", r.median_ms, r.p90_ms))
+    own = sum((r.name, r.engine) == (results[0].name, results[0].engine) for r in ran)
+    if not bars:
+        return paths[:2]
+    latency_bars(paths[2], bars, own=own, title=title)
     return paths
 
 

@@ -479,7 +479,8 @@ def latency_bars(path: str | Path, bars: Sequence[tuple[str, float, float]], *, 
 
     Args:
         path: The PNG to write.
-        bars: (name, median in ms, 90th percentile in ms); the first one, what was benchmarked, stands out.
+        bars: (name, median in ms, 90th percentile in ms).
+        own: So many of them, from the first on, are what was benchmarked, and stand out.
         title: Above the figure.
 
     Returns:
@@ -500,6 +501,7 @@ def latency_bars(path: str | Path, bars: Sequence[tuple[str, float, float]], *, 
         axes.set_yticks(places, [bar[0] for bar in bars], fontsize=8)
         axes.set_xscale("log")
         axes.set_xlim(medians.min() / 2, late.max() * 2.2)
+        axes.set_ylim(-0.6, len(bars) - 0.4)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.grid(visible=False, axis="y")
         axes.set(xlabel="median of one image, ms (whisker: 90th percentile)")
