@@ -45,7 +45,7 @@ test-torch: runtime ## install torch and compare imported weights with PyTorch i
 	$(PY) -m pytest tests/pytorch $(ARGS)
 
 test-sanitize: $(READY) ## the delegate's operators and mutated models under ASan and UBSan [CASES=]
-	@$(PY) tests/runtime/sanitize.py --cases $(or $(CASES),200000) $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
+	@$(PY) tests/runtime/sanitize.py --cases $(or $(CASES),60000) $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
 
 test-runtimes: runtime ## operators and larq-zoo's nets on four TFLite runtimes, against Keras (10 minutes)
 	$(PY) tests/runtime/nets.py
