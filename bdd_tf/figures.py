@@ -474,7 +474,9 @@ def training_history(path: str | Path, history: str | Path, *, title: str = "") 
     return _draw(path, (10, 3.4), paint)
 
 
-def latency_bars(path: str | Path, bars: Sequence[tuple[str, float, float]], *, title: str = "") -> Path:
+def latency_bars(
+    path: str | Path, bars: Sequence[tuple[str, float, float]], *, own: int = 1, title: str = ""
+) -> Path:
     """Draw latencies side by side, on a logarithmic axis.
 
     Args:
@@ -491,9 +493,7 @@ def latency_bars(path: str | Path, bars: Sequence[tuple[str, float, float]], *, 
         axes = figure.subplots()
         places = np.arange(len(bars))[::-1]
         medians, late = (np.array([bar[i] for bar in bars]) for i in (1, 2))
-        colours = [
-            COLOURS[FAKE] if bar[0].split(" (")[0] == bars[0][0].split(" (")[0] else _GREY for bar in bars
-        ]
+        colours = [COLOURS[FAKE] if i < own else _GREY for i in range(len(bars))]
         errors = [np.zeros(len(bars)), np.maximum(late - medians, 0)]
         axes.barh(places, medians, color=colours, height=0.7, xerr=errors, error_kw={"lw": 1, "capsize": 2})
         for place, value, end in zip(places, medians, np.maximum(late, medians), strict=True):
