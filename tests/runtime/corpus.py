@@ -7,16 +7,16 @@ import struct
 import sys
 from pathlib import Path
 
-import numpy as np
 from fused_nets import NETS
+from fused_nets import fed as numbers_like
 from operator_cases import all_cases
 from tflite_builder import schema
 
 from bdd_tf.edge.runtime import interpreter_module, lce_delegate
 
 MAGIC = 0x42444446
-SIZES = {0: 4, 2: 4, 6: 1, 9: 1}  # schema types: float32, int32, bool, int8
-TYPES = {0: 1, 2: 2, 6: 6, 9: 9}  # to TfLiteType
+SIZES = {0: 4, 2: 4, 3: 1, 6: 1, 9: 1}  # schema types: float32, int32, uint8, bool, int8
+TYPES = {0: 1, 2: 2, 3: 3, 6: 6, 9: 9}  # to TfLiteType
 LARGEST = 1 << 16  # bytes of constants: larger cases would make the fuzzer slow
 
 
@@ -103,7 +103,9 @@ def encode(case, fed=b"", expected=b"", tolerance=0):
 
 
 #: Nets all of whose nodes are ours: the host has no other operators.
-WHOLE = [n for n in NETS if n.split()[0] in ("plain", "strided", "doubled", "one", "constants", "long")]
+WHOLE = [
+    n for n in NETS if n.split()[0] in ("plain", "strided", "doubled", "one", "constants", "long", "image")
+]
 
 
 def unfused(content):
@@ -113,7 +115,7 @@ def unfused(content):
     )
     interpreter.allocate_tensors()
     entry = interpreter.get_input_details()[0]
-    x = np.random.default_rng(3).normal(size=entry["shape"]).astype(np.float32)
+    x = numbers_like(entry["shape"], entry["dtype"], 3)
     interpreter.set_tensor(entry["index"], x)
     interpreter.invoke()
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), x

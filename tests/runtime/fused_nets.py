@@ -13,9 +13,9 @@ _SHAPES = {}
 class Net:
     """Writes networks around binary convolutions; weights are random, tensors carry their shape."""
 
-    def __init__(self, shape, seed=0):
+    def __init__(self, shape, seed=0, dtype="float32"):
         self.m, self.rng, self.shapes = Builder(), np.random.default_rng(seed), {}
-        self.input = self.tensor(shape)
+        self.dtype, self.input = dtype, self.tensor(shape, dtype)
         self.m.inputs = [self.input]
 
     def tensor(self, shape, dtype="float32"):
@@ -52,6 +52,16 @@ class Net:
         inputs = [x, self.numbers(filters, 1, 1, c), self.numbers(filters)]
         return self.op("CONV_2D", inputs, (n, h, w, filters), strideH=1, strideW=1, dilationHFactor=1,
                        dilationWFactor=1, activation=activation)  # fmt: skip
+
+    def convolution(self, x, filters, kernel, stride=1, dilation=1, same=True, activation=NONE):
+        n, h, w, c = self.shapes[x]
+        size = [window(side, kernel, stride, dilation, 0 if same else 1)[0] for side in (h, w)]
+        inputs = [x, self.numbers(filters, kernel, kernel, c, low=-0.3, high=0.3), self.numbers(filters)]
+        return self.op("CONV_2D", inputs, (n, *size, filters), strideH=stride, strideW=stride, padding=0 if same else 1,
+                       dilationHFactor=dilation, dilationWFactor=dilation, activation=activation)  # fmt: skip
+
+    def reverse(self, x, axis):
+        return self.op("REVERSE_V2", [x, self.m.constant(np.array([axis], np.int32))], self.shapes[x])
 
     def pool(self, x):
         n, h, w, c = self.shapes[x]
@@ -103,7 +113,7 @@ class Net:
     def build(self, *outputs):
         self.m.outputs = list(outputs)
         content = self.m.build()
-        _SHAPES[content] = self.shapes[self.input]
+        _SHAPES[content] = self.shapes[self.input], self.dtype
         return content
 
 
@@ -168,7 +178,38 @@ def several_levels():
     return net.build(net.bconv(bits, 64, 1), net.bconv(bits, 48), bits)
 
 
+def image(channels=3, filters=32, kernel=3, stride=2, dilation=1, same=True, turns=(1, 2), size=(12, 10)):
+    """Bytes, scaled and turned around on their way into a first convolution; then a unit."""
+    net = Net((1, *size, channels), dtype="uint8")
+    x = net.op("CAST", [net.input], net.shapes[net.input])
+    x = net.two("MUL", x, net.numbers(1, low=0.003, high=0.004))
+    x = net.two("SUB", net.numbers(channels), net.by_channel("MUL", x), activation=RELU6)
+    x = net.by_channel("SUB", x)
+    for axis in turns:
+        x = net.reverse(x, axis)
+    x = net.convolution(x, filters, kernel, stride, dilation, same, RELU_N1_TO_1 if same else NONE)
+    return net.build(net.unit(x, 1))
+
+
+def two_readers():
+    """What a convolution could do while loading, but that others read as well; floats turned around."""
+    net = Net((1, 9, 8, 4))
+    turned = net.reverse(net.input, 2)
+    first = net.unit(net.convolution(net.reverse(net.reverse(turned, 1), 1), 16, 3), 1)
+    cast = Net((1, 9, 8, 4), dtype="uint8")
+    x = cast.op("CAST", [cast.input], cast.shapes[cast.input])
+    y = cast.convolution(cast.reverse(x, 1), 20, 5, 2)
+    return net.build(first, turned), cast.build(cast.unit(y), cast.by_channel("MUL", x))
+
+
 NETS = {
+    "image": image(),
+    "image 1 channel": image(1, 40, 5, 1, size=(9, 9), turns=(1,)),
+    "image 5 channels": image(5, 17, 3, 1, 2, turns=(2,)),
+    "image valid": image(4, 64, 2, 3, same=False, turns=()),
+    "image smaller than its filter": image(3, 16, 5, 2, size=(2, 3)),
+    "two readers of floats": two_readers()[0],
+    "two readers of bytes": two_readers()[1],
     **{f"plain {w}": plain(w) for w in (1, 8, 16, 32, 40, 64, 96)},
     "one pixel": plain(32, side=1),
     "large": plain(64, side=37),
@@ -181,8 +222,22 @@ NETS = {
     "several levels": several_levels(),
 }
 
-#: Shape of each net's input.
+#: Shape and type of each net's input.
 INPUTS = {name: _SHAPES[content] for name, content in NETS.items()}
+
+
+def fed(shape, dtype, seed):
+    """Random numbers for an input."""
+    rng = np.random.default_rng(seed)
+    if dtype in ("uint8", np.uint8):
+        return rng.integers(0, 256, shape, np.uint8)
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def fed_to(name, batch, seed):
+    """Random numbers for a net's input."""
+    shape, dtype = INPUTS[name]
+    return fed((batch, *shape[1:]), dtype, seed)
 
 
 def run(content, x, **options):
@@ -207,6 +262,5 @@ def fused_cases():
     from case_runner import Case
 
     for name, content in NETS.items():
-        rng = np.random.default_rng(4)
-        x = rng.normal(size=(4, *INPUTS[name][1:])).astype(np.float32)
+        x = fed_to(name, 4, 4)
         yield Case(f"fused {name}", content, x, run(content, x, fuse=False, kernels="scalar")[0])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fused_nets import INPUTS, NETS, run
+from fused_nets import NETS, fed_to, run
 
 from bdd_tf.edge.runtime import available_kernels
 
@@ -12,7 +12,7 @@ from bdd_tf.edge.runtime import available_kernels
 @pytest.mark.parametrize("kernels", available_kernels())
 @pytest.mark.parametrize("name", NETS)
 def test_fused_equals_unfused(name, kernels, threads, batch):
-    x = np.random.default_rng(1).normal(size=(batch, *INPUTS[name][1:])).astype(np.float32)
+    x = fed_to(name, batch, 1)
     expected = run(NETS[name], x, fuse=False, kernels="scalar")
     found = run(NETS[name], x, num_threads=threads, kernels=kernels)
     for a, b in zip(found, expected, strict=True):

@@ -48,6 +48,26 @@ bool Bounds(int activation, NodeSpec* spec) {
   return activation >= 0 && activation <= 3;
 }
 
+// Whether a convolution is one of few products a pixel for many channels, and fits its map: what ours is faster at.
+bool IsSmallConvolution(const TfLiteConvParams& p, const TfLiteTensor& input, const TfLiteTensor& filter,
+                        const TfLiteTensor& bias) {
+  constexpr int kLargest = 1 << 12, kManyChannels = 16;
+  const int *map = input.dims->data, *dims = filter.dims->data;
+  for (int i = 0; i < 4; ++i) {
+    if (map[i] < 1 || map[i] > (1 << 16) || dims[i] < 1 || dims[i] > kLargest) return false;
+  }
+  for (const int number : {p.stride_width, p.stride_height, p.dilation_width, p.dilation_height}) {
+    if (number < 1 || number > kLargest) return false;
+  }
+  const int64_t products = int64_t{dims[1]} * dims[2] * dims[3];
+  Window rows = {dims[1], p.stride_height, p.dilation_height}, columns = {dims[2], p.stride_width, p.dilation_width};
+  return map[1] * map[2] > 1 && products <= kMaxConvolutionProducts && dims[0] >= kManyChannels && dims[3] == map[3] &&
+         bias.dims->size == 1 && bias.dims->data[0] == dims[0] &&
+         bias.bytes == sizeof(float) * static_cast<size_t>(dims[0]) &&
+         filter.bytes == sizeof(float) * static_cast<size_t>(products * dims[0]) && rows.Fit(map[1], p.padding == 1) &&
+         columns.Fit(map[2], p.padding == 1);
+}
+
 // What a built-in node is to us. False where we cannot run it; what depends on sizes is checked while preparing, which
 // must then succeed: hence the look at the sizes in the file.
 bool DescribeBuiltin(const TfLiteContext* context, const TfLiteNode* node, int code, NodeSpec* spec) {
@@ -67,7 +87,7 @@ bool DescribeBuiltin(const TfLiteContext* context, const TfLiteNode* node, int c
   const TfLiteTensor* input = tensor(node->inputs, 0);
   const TfLiteTensor* second = tensor(node->inputs, 1);
   const TfLiteTensor* output = tensor(node->outputs, 0);
-  if (output == nullptr || output->type != kTfLiteFloat32) return false;
+  if (input == nullptr || output == nullptr || output->type != kTfLiteFloat32) return false;
   const void* parameters = node->builtin_data;
   switch (code) {
     case kTfLiteBuiltinAdd:
@@ -130,11 +150,38 @@ bool DescribeBuiltin(const TfLiteContext* context, const TfLiteNode* node, int c
       const auto* convolution = static_cast<const TfLiteConvParams*>(parameters);
       const TfLiteTensor* bias = tensor(node->inputs, 2);
       spec->name = "CONV_2D";
+      if (convolution != nullptr && convolution->padding >= 1 && convolution->padding <= 2 && is_map(input) &&
+          !constant(input) && is_map(second) && constant(second) && constant(bias) && bias->type == kTfLiteFloat32 &&
+          Bounds(convolution->activation, spec) && IsSmallConvolution(*convolution, *input, *second, *bias)) {
+        std::unique_ptr<Convolution> made =
+            MakeConvolution({convolution->padding == 1, convolution->stride_height, convolution->stride_width,
+                             convolution->dilation_height, convolution->dilation_width});
+        spec->convolution = made.get();
+        spec->op = std::move(made);
+        spec->wanted = Kind::kConvolution;
+        return spec->op != nullptr;
+      }
       spec->wanted = Kind::kDense;
       return convolution != nullptr && Bounds(convolution->activation, spec) && is_map(input) && is_map(second) &&
              constant(second) && constant(bias) && bias->type == kTfLiteFloat32 && input->dims->data[1] == 1 &&
              input->dims->data[2] == 1 && second->dims->data[1] == 1 && second->dims->data[2] == 1 &&
              second->dims->data[3] == input->dims->data[3];
+    }
+    case kTfLiteBuiltinCast:
+      spec->name = "CAST";
+      spec->wanted = Kind::kCast;
+      return is_map(output) && input->type == kTfLiteUInt8 && input->dims != nullptr && input->dims->size == 4 &&
+             !constant(input);
+    case kTfLiteBuiltinReverseV2: {
+      int32_t axis = 0;
+      spec->name = "REVERSE_V2";
+      spec->wanted = Kind::kReverse;
+      if (!is_map(input) || constant(input) || !constant(second) || second->type != kTfLiteInt32 ||
+          second->bytes != sizeof axis) {
+        return false;
+      }
+      std::memcpy(&axis, second->data, sizeof axis);
+      return axis == 1 || axis == 2;
     }
     default: return false;
   }
@@ -151,6 +198,7 @@ bool DescribeBuiltin(const TfLiteContext* context, const TfLiteNode* node, int c
                           operand->bytes == count;
     const bool scalar = constant(operand) && operand->bytes == sizeof(float);
     if (!whole && !vector && !channels && !scalar) return false;
+    if (channels || scalar) spec->varies = operand == input ? 1 : 0;
   }
   return true;
 }
@@ -183,6 +231,19 @@ bool Describe(TfLiteContext* context, int index, bool fuse, NodeSpec* spec, Mess
   spec->output = node->outputs->data[0];
   return true;
 }
+
+// Adds a node to the readers of each tensor that it reads.
+void CountReaders(TfLiteContext* context, int index, std::vector<int>* readers) {
+  TfLiteNode* node = nullptr;
+  TfLiteRegistration* registration = nullptr;
+  if (context->GetNodeAndRegistration(context, index, &node, &registration) != kTfLiteOk) return;
+  for (int i = 0; node->inputs != nullptr && i < node->inputs->size; ++i) {
+    const int tensor = node->inputs->data[i];
+    if (tensor >= 0 && static_cast<size_t>(tensor) < readers->size()) ++(*readers)[static_cast<size_t>(tensor)];
+  }
+}
+
+bool IsBinary(const NodeSpec& spec) { return spec.op != nullptr && spec.convolution == nullptr; }
 
 // The nodes that one delegate node replaces.
 struct Partition {
@@ -236,10 +297,13 @@ TfLiteStatus InvokePartition(TfLiteContext* context, TfLiteNode* node) {
 
 // Binary operators, and what hangs together with them: nodes behind one of ours, and nodes all of whose readers are
 // ours. Others stay with the runtime, lest a network without binary operators be cut to pieces.
-std::vector<bool> Choose(const std::vector<std::unique_ptr<NodeSpec>>& specs) {
+std::vector<bool> Choose(const std::vector<std::unique_ptr<NodeSpec>>& specs, const std::vector<int>& readers) {
   const size_t count = specs.size();
   std::vector<bool> ours(count, false);
-  for (size_t i = 0; i < count; ++i) ours[i] = specs[i] != nullptr && specs[i]->op != nullptr;
+  for (size_t i = 0; i < count; ++i) ours[i] = specs[i] != nullptr && IsBinary(*specs[i]);
+  const auto loads = [](Kind kind) {
+    return kind == Kind::kConvolution || kind == Kind::kCast || kind == Kind::kReverse;
+  };
   const auto reads = [&](size_t reader, int tensor) {
     for (int k = 0; k < specs[reader]->input_count; ++k) {
       if (specs[reader]->inputs[k] == tensor) return true;
@@ -253,17 +317,47 @@ std::vector<bool> Choose(const std::vector<std::unique_ptr<NodeSpec>>& specs) {
       bool behind = false, in_front = false;
       for (size_t j = 0; j < count && !behind; ++j) {
         if (ours[j] && j < i && reads(i, specs[j]->output)) behind = true;
-        if (ours[j] && j > i && reads(j, specs[i]->output)) in_front = true;
+        if (ours[j] && j > i && reads(j, specs[i]->output) && !loads(specs[j]->wanted)) in_front = true;
       }
-      // In front: sums and biases that our nodes read, and what these are made of.
-      if (behind || (in_front && specs[i]->wanted != Kind::kDense)) ours[i] = changed = true;
+      const Kind wanted = specs[i]->wanted;
+      if (loads(wanted)) behind = false;
+      // In front: sums and biases that our nodes read, the first convolution, and what these are made of.
+      if (wanted == Kind::kDense || wanted == Kind::kCast || wanted == Kind::kReverse) in_front = false;
+      if (behind || in_front) ours[i] = changed = true;
     }
+  }
+  // A convolution does what lies in front of it while it loads: reversals, and all that happens to bytes.
+  for (size_t i = 0; i < count; ++i) {
+    if (!ours[i] || specs[i]->wanted != Kind::kConvolution) continue;
+    int input = specs[i]->inputs[0];
+    const auto maker = [&]() -> size_t {
+      for (size_t j = 0; j < i; ++j) {
+        if (specs[j] != nullptr && specs[j]->output == input) {
+          return !ours[j] && readers[static_cast<size_t>(input)] == 1 ? j : count;
+        }
+      }
+      return count;
+    };
+    size_t at = maker();
+    for (; at < count && specs[at]->wanted == Kind::kReverse; at = maker()) {
+      ours[at] = true;
+      input = specs[at]->inputs[0];
+    }
+    std::vector<size_t> chain;
+    for (; at < count && specs[at]->wanted == Kind::kCombine && specs[at]->varies >= 0; at = maker()) {
+      chain.push_back(at);
+      input = specs[at]->inputs[specs[at]->varies];
+    }
+    if (at == count || specs[at]->wanted != Kind::kCast) continue;
+    ours[at] = true;
+    for (const size_t j : chain) ours[j] = true;
   }
   return ours;
 }
 
 TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
   const auto* delegate = static_cast<Delegate*>(base->data);
+  std::vector<int> readers(context->tensors_size, 0);
   TfLiteIntArray* plan = nullptr;
   if (context->GetExecutionPlan(context, &plan) != kTfLiteOk) return kTfLiteError;
   // Copied: asking for a node may change it.
@@ -273,17 +367,18 @@ TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
   for (const int index : order) {
     std::unique_ptr<NodeSpec> spec(new NodeSpec);
     Message why;
+    CountReaders(context, index, &readers);
     if (!Describe(context, index, delegate->fuse, spec.get(), &why)) {
       // A bad model is refused as a whole, before anything is replaced.
       if (why.text()[0] != '\0') return Refuse(context, index, spec->name, why);
       spec.reset();
     }
-    any = any || (spec != nullptr && spec->op != nullptr);
+    any = any || (spec != nullptr && IsBinary(*spec));
     specs.push_back(std::move(spec));
   }
   std::vector<int> claimed(1, 0);  // as a TfLiteIntArray
   if (any) {
-    const std::vector<bool> ours = Choose(specs);
+    const std::vector<bool> ours = Choose(specs, readers);
     for (size_t i = 0; i < order.size(); ++i) {
       if (ours[i]) claimed.push_back(order[i]);
     }

@@ -20,6 +20,28 @@ bool SameShape(const Shape& a, const Shape& b) {
   return a.rank == b.rank && std::equal(a.dims, a.dims + a.rank, b.dims);
 }
 
+// Nodes whose results come tile by tile.
+bool MakesTiles(Kind kind) {
+  return kind == Kind::kBconv || kind == Kind::kConvolution || kind == Kind::kCombine || kind == Kind::kPrelu ||
+         kind == Kind::kLogistic || kind == Kind::kMeanOfFour;
+}
+
+// Nodes that run by themselves.
+bool RunsWhole(Kind kind) {
+  return kind == Kind::kOperator || kind == Kind::kConcatenate || kind == Kind::kDense || kind == Kind::kCast ||
+         kind == Kind::kReverse;
+}
+
+float Combine(Arithmetic arithmetic, float a, float b) {
+  switch (arithmetic) {
+    case Arithmetic::kAdd: return a + b;
+    case Arithmetic::kSubtract: return a - b;
+    case Arithmetic::kMultiply: return a * b;
+    case Arithmetic::kMaximum: return a > b ? a : b;
+    default: return a < b ? a : b;
+  }
+}
+
 bool Bounded(const Shape& shape) {
   for (int i = 0; i < shape.rank; ++i) {
     if (shape.dims[i] < 1) return false;
@@ -50,7 +72,8 @@ struct Graph::Node {
   int level = 0;
   bool joined = false;          // a concatenation whose parts are written in place
   const Node* prelu = nullptr;  // of a pool: the activation in front, done while pooling
-  bool absorbed = false;        // such an activation
+  bool absorbed = false;        // such an activation, or what a convolution does while it loads
+  std::vector<int> fed;         // of a convolution that absorbed something: what it reads instead
 };
 
 // Where a tile's operation finds its numbers.
@@ -153,6 +176,9 @@ bool Graph::Infer(TfLiteContext* context, Node* node, Message* why) {
   for (size_t i = 0; i < node->inputs.size(); ++i) {
     if (node->inputs[i] >= 0) inputs[i] = &tensors_[static_cast<size_t>(node->inputs[i])]->value;
   }
+  if (node->spec.kind == Kind::kConvolution && node->inputs[0] >= 0 && inputs[0]->constant != nullptr) {
+    return why->Set("its input is a constant");
+  }
   if (!node->spec.op->Prepare(inputs, node->spec.input_count, kernels_, &output.value, why)) return false;
   // Operators that cannot give tiles run as a whole.
   const Kind kind = node->spec.kind;
@@ -174,14 +200,18 @@ bool Graph::InferFloats(Node* node, Message* why) {
     return true;
   };
   const Kind kind = node->spec.kind;
-  const size_t count = kind == Kind::kCombine || kind == Kind::kPrelu || kind == Kind::kMean ? 2
-                       : kind == Kind::kDense                                                ? 3
-                       : kind == Kind::kConcatenate                                          ? node->inputs.size()
-                                                                                             : 1;
+  const bool with_axes = kind == Kind::kMean || kind == Kind::kReverse;
+  const size_t count = kind == Kind::kCombine || kind == Kind::kPrelu || with_axes ? 2
+                       : kind == Kind::kDense                                      ? 3
+                       : kind == Kind::kConcatenate                                ? node->inputs.size()
+                                                                                   : 1;
   if (!needs(count) || count == 0) return why->Set("not the inputs it takes");
+  const TfLiteType wanted = kind == Kind::kCast ? kTfLiteUInt8 : kTfLiteFloat32;
   for (size_t i = 0; i < count; ++i) {
-    if (kind == Kind::kMean && i == 1) continue;
-    if (value(i).type != kTfLiteFloat32) return why->Set("input %d is not float32", static_cast<int>(i));
+    if (with_axes && i == 1) continue;
+    if (value(i).type != wanted) return why->Set("input %d has not the type it takes", static_cast<int>(i));
+    if (RunsWhole(kind) && kind != Kind::kConcatenate && kind != Kind::kDense && value(i).constant != nullptr)
+      return why->Set("its input is a constant");
     if (!Bounded(value(i).shape)) return why->Set("input %d has an impossible size", static_cast<int>(i));
   }
   if (output.type != kTfLiteFloat32) return why->Set("the output is not float32");
@@ -213,8 +243,21 @@ bool Graph::InferFloats(Node* node, Message* why) {
       }
       break;
     case Kind::kLogistic:
+    case Kind::kCast:
       if (first.rank != 4) return why->Set("the input is no map");
       break;
+    case Kind::kReverse: {
+      const Value& axes = value(1);
+      int32_t axis = 0;
+      if (first.rank != 4 || axes.type != kTfLiteInt32 || axes.constant == nullptr || axes.shape.Elements() != 1 ||
+          axes.bytes < 4) {
+        return why->Set("it does not go along one constant axis of a map");
+      }
+      std::memcpy(&axis, axes.constant, sizeof axis);
+      if (axis != 1 && axis != 2) return why->Set("it goes neither along height nor along width");
+      node->spec.axis = axis;
+      break;
+    }
     case Kind::kMean: {
       const Value& axes = value(1);
       int32_t found[2] = {};
@@ -272,7 +315,77 @@ bool Graph::InferFloats(Node* node, Message* why) {
 
 // What a node really reads: a pool with an activation in front reads the latter's input.
 const std::vector<int>& Graph::Sources(const Node& node) {
-  return node.prelu != nullptr ? node.prelu->inputs : node.inputs;
+  return node.prelu != nullptr ? node.prelu->inputs : !node.fed.empty() ? node.fed : node.inputs;
+}
+
+// The node that makes a tensor, where one node alone reads it.
+Graph::Node* Graph::OnlyMaker(int number) {
+  const Tensor& tensor = *tensors_[static_cast<size_t>(number)];
+  const auto reads = [&](const auto& n) { return std::count(n->inputs.begin(), n->inputs.end(), number) > 0; };
+  const bool alone = std::count_if(nodes_.begin(), nodes_.end(), reads) == 1;
+  return alone && tensor.producer >= 0 && !tensor.external ? nodes_[static_cast<size_t>(tensor.producer)].get()
+                                                           : nullptr;
+}
+
+// What a chain of operations with constants makes of each byte, for each channel.
+bool Graph::FillTable(const Node& cast, const std::vector<Node*>& chain, Feed* feed, Message* why) {
+  const int64_t channels = tensors_[static_cast<size_t>(cast.output)]->value.shape.dims[3];
+  Buffer<float>& table = feed->table;
+  if (!table.Reset(Times(channels, 256))) return why->Set("no memory");
+  for (int64_t i = 0; i < table.size(); ++i) table[i] = static_cast<float>(i % 256);
+  for (auto at = chain.rbegin(); at != chain.rend(); ++at) {
+    const NodeSpec& spec = (*at)->spec;
+    const bool first = tensors_[static_cast<size_t>((*at)->inputs[0])]->value.constant != nullptr;
+    const Value& value = tensors_[static_cast<size_t>((*at)->inputs[first ? 0 : 1])]->value;
+    const int64_t count = value.shape.Elements();
+    if (value.bytes < 4 * count) return why->Set("a constant holds too little");
+    for (int64_t i = 0; i < table.size(); ++i) {
+      float other = 0;
+      std::memcpy(&other, static_cast<const uint8_t*>(value.constant) + 4 * (count == 1 ? 0 : i / 256), 4);
+      float& x = table[i];
+      x = first ? Combine(spec.arithmetic, other, x) : Combine(spec.arithmetic, x, other);
+      if (spec.has_bounds) x = std::min(std::max(x, spec.low), spec.high);
+    }
+  }
+  feed->bytes = true;
+  return true;
+}
+
+// A convolution copies its input anyway, to pad it: it turns it around on the way, and makes floats of bytes.
+bool Graph::AbsorbFeeds(Message* why) {
+  for (const auto& node : nodes_) {
+    node->fed.clear();
+    if (node->spec.kind != Kind::kConvolution) continue;
+    Feed* feed = node->spec.convolution->feed();
+    feed->bytes = feed->flip_rows = feed->flip_columns = false;
+    int input = node->inputs[0];
+    Node* maker = OnlyMaker(input);
+    for (; maker != nullptr && maker->spec.kind == Kind::kReverse; maker = OnlyMaker(input)) {
+      bool& flip = maker->spec.axis == 1 ? feed->flip_rows : feed->flip_columns;
+      flip = !flip;
+      maker->absorbed = true;
+      input = maker->inputs[0];
+    }
+    std::vector<Node*> chain;
+    const int32_t channels = tensors_[static_cast<size_t>(input)]->value.shape.dims[3];
+    for (int at = input; maker != nullptr && maker->spec.kind == Kind::kCombine; maker = OnlyMaker(at)) {
+      const Value& a = tensors_[static_cast<size_t>(maker->inputs[0])]->value;
+      const Value& b = tensors_[static_cast<size_t>(maker->inputs[1])]->value;
+      const Value& constant = a.constant != nullptr ? a : b;
+      const int64_t count = constant.shape.Elements();
+      if ((a.constant != nullptr) == (b.constant != nullptr) || (count != 1 && count != channels)) break;
+      chain.push_back(maker);
+      at = maker->inputs[a.constant != nullptr ? 1 : 0];
+    }
+    if (maker != nullptr && maker->spec.kind == Kind::kCast) {
+      if (!FillTable(*maker, chain, feed, why)) return false;
+      for (Node* absorbed : chain) absorbed->absorbed = true;
+      maker->absorbed = true;
+      input = maker->inputs[0];
+    }
+    if (input != node->inputs[0]) node->fed = {input};
+  }
+  return true;
 }
 
 // An activation that only a pool reads needs no map of its own: the pool applies it to each pixel it loads.
@@ -283,16 +396,13 @@ void Graph::AbsorbActivations() {
   }
   for (const auto& node : nodes_) {
     if (node->spec.kind != Kind::kMeanOfFour) continue;
-    const int input = node->inputs[0];
-    const Tensor& tensor = *tensors_[static_cast<size_t>(input)];
-    if (tensor.producer < 0 || tensor.external) continue;
-    Node& producer = *nodes_[static_cast<size_t>(tensor.producer)];
-    const auto reads = [&](const auto& n) { return std::count(n->inputs.begin(), n->inputs.end(), input) > 0; };
-    const bool alone = std::count_if(nodes_.begin(), nodes_.end(), reads) == 1;
-    const Tensor& source = *tensors_[static_cast<size_t>(producer.inputs[0])];
-    if (producer.spec.kind != Kind::kPrelu || !alone || source.value.constant != nullptr) continue;
-    node->prelu = &producer;
-    producer.absorbed = true;
+    Node* maker = OnlyMaker(node->inputs[0]);
+    if (maker == nullptr || maker->spec.kind != Kind::kPrelu ||
+        tensors_[static_cast<size_t>(maker->inputs[0])]->value.constant != nullptr) {
+      continue;
+    }
+    node->prelu = maker;
+    maker->absorbed = true;
   }
 }
 
@@ -312,9 +422,7 @@ void Graph::SetLevels() {
       const Tensor& tensor = *tensors_[static_cast<size_t>(input)];
       const Node& producer = *nodes_[static_cast<size_t>(tensor.producer)];
       const Kind from = producer.spec.kind;
-      const bool tiles = from == Kind::kBconv || from == Kind::kCombine || from == Kind::kPrelu ||
-                         from == Kind::kLogistic || from == Kind::kMeanOfFour;
-      const bool together = by_pixel && tiles && SameShape(tensor.value.shape, domain);
+      const bool together = by_pixel && MakesTiles(from) && SameShape(tensor.value.shape, domain);
       node.level = std::max(node.level, producer.level + (together ? 0 : 1));
     }
     tensors_[static_cast<size_t>(node.output)]->first = node.level;
@@ -343,15 +451,13 @@ bool Graph::JoinConcatenations() {
     for (size_t i = 0; i < node->inputs.size(); ++i) {
       const Tensor& part = *tensors_[static_cast<size_t>(node->inputs[i])];
       const Kind from = part.producer < 0 ? Kind::kOperator : nodes_[static_cast<size_t>(part.producer)]->spec.kind;
-      const bool tiles = from == Kind::kBconv || from == Kind::kCombine || from == Kind::kPrelu ||
-                         from == Kind::kLogistic || from == Kind::kMeanOfFour;
+      const bool tiles = MakesTiles(from);
       const bool twice = std::count(node->inputs.begin(), node->inputs.end(), node->inputs[i]) > 1;
       // Other readers would have to know about the stride; only tiles do.
       for (const auto& reader : nodes_) {
         const bool reads = std::count(reader->inputs.begin(), reader->inputs.end(), node->inputs[i]) > 0;
         const Kind kind = reader->spec.kind;
-        if (reads && reader != node && (kind == Kind::kOperator || kind == Kind::kConcatenate || kind == Kind::kDense))
-          possible = false;
+        if (reads && reader != node && (RunsWhole(kind) || kind == Kind::kConvolution)) possible = false;
       }
       possible = possible && tiles && !twice && !part.external && part.whole < 0;
     }
@@ -422,7 +528,7 @@ bool Graph::AddToGroup(Step* step, Node* node, Message* why) {
   std::unique_ptr<TileOp> op(new TileOp);
   op->node = node;
   const Kind kind = node->spec.kind;
-  if (kind == Kind::kBconv) {
+  if (kind == Kind::kBconv || kind == Kind::kConvolution) {
     op->source = node->spec.op->tiles();
   } else if (kind == Kind::kMeanOfFour) {
     op->a.where = Operand::kMap;
@@ -522,7 +628,7 @@ bool Graph::MakeSteps(const NodeSpec** culprit, Message* why) {
     const Kind kind = node->spec.kind;
     if ((kind == Kind::kConcatenate && node->joined) || node->absorbed) continue;
     const Tensor& output = *tensors_[static_cast<size_t>(node->output)];
-    if (kind == Kind::kOperator || kind == Kind::kConcatenate || kind == Kind::kDense) {
+    if (RunsWhole(kind)) {
       steps_.emplace_back(new Step);
       steps_.back()->whole = node;
       steps_.back()->level = node->level;
@@ -615,6 +721,7 @@ bool Graph::Prepare(TfLiteContext* context, const NodeSpec** node, Message* why)
     if (!Infer(context, made.get(), why)) return false;
   }
   AbsorbActivations();
+  if (!AbsorbFeeds(why)) return false;
   SetLevels();
   JoinConcatenations();
   if (!MakeSteps(node, why) || !PlaceInMemory(why)) return false;
@@ -777,9 +884,9 @@ void Graph::RunGroup(Step* step) {
     step->image = n;
     for (const auto& op : step->ops) {
       if (op->source != nullptr) {
-        const Tensor& bits = *tensors_[static_cast<size_t>(op->node->inputs[0])];
-        const int64_t image = bits.value.shape.Product(1, 4);
-        op->source->BeginImage(bits.data + n * image * 4);
+        const Tensor& input = *tensors_[static_cast<size_t>(Sources(*op->node)[0])];
+        const int64_t image = input.value.shape.Product(1, 4) * SizeOf(input.value.type);
+        op->source->BeginImage(input.data + n * image);
       }
       if (op->node->spec.kind == Kind::kMean) op->partial.Reset(op->partial.size());
     }
@@ -854,6 +961,28 @@ void Graph::RunConcatenation(const Node& node) {
   }
 }
 
+void Graph::RunCast(const Node& node) {
+  const Tensor& input = *tensors_[static_cast<size_t>(node.inputs[0])];
+  const Tensor& output = *tensors_[static_cast<size_t>(node.output)];
+  auto* out = reinterpret_cast<float*>(output.data);
+  const int64_t count = input.value.shape.Elements();
+  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(input.data[i]);
+}
+
+void Graph::RunReverse(const Node& node) {
+  const Tensor& input = *tensors_[static_cast<size_t>(node.inputs[0])];
+  const Tensor& output = *tensors_[static_cast<size_t>(node.output)];
+  const Shape& shape = input.value.shape;
+  const int axis = node.spec.axis;
+  const int64_t outer = shape.Product(0, axis), length = shape.dims[axis], inner = 4 * shape.Product(axis + 1, 4);
+  for (int64_t o = 0; o < outer; ++o) {
+    for (int64_t i = 0; i < length; ++i) {
+      std::memcpy(output.data + (o * length + i) * inner, input.data + (o * length + length - 1 - i) * inner,
+                  static_cast<size_t>(inner));
+    }
+  }
+}
+
 bool Graph::Run(TfLiteContext* context, const NodeSpec** node, Message* why) {
   for (const auto& tensor : tensors_) {
     Tensor& t = *tensor;
@@ -891,6 +1020,10 @@ bool Graph::Run(TfLiteContext* context, const NodeSpec** node, Message* why) {
       RunConcatenation(whole);
     } else if (whole.spec.kind == Kind::kDense) {
       RunDense(*step);
+    } else if (whole.spec.kind == Kind::kCast) {
+      RunCast(whole);
+    } else if (whole.spec.kind == Kind::kReverse) {
+      RunReverse(whole);
     } else {
       whole.spec.op->Run(input.data, output.data, &pool_);
     }

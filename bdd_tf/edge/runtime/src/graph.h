@@ -13,6 +13,7 @@
 #include <memory>
 #include <vector>
 
+#include "convolution.h"
 #include "operator.h"
 
 namespace bdd {
@@ -28,6 +29,9 @@ enum class Kind {
   kMeanOfFour,   // AVERAGE_POOL_2D, 2 x 2, stride 2
   kConcatenate,  // along channels
   kDense,        // CONV_2D of maps of 1 x 1
+  kConvolution,  // CONV_2D with a small window, a source of tiles
+  kCast,         // bytes to floats
+  kReverse,      // along height or width
 };
 
 // What is fixed about a node before shapes are known.
@@ -42,10 +46,13 @@ struct NodeSpec {
   int input_count = 0;
   int output = -1;
   Arithmetic arithmetic = Arithmetic::kAdd;
+  int varies = -1;          // of a sum or product with a constant per channel: the other input
   bool has_bounds = false;  // of a fused or separate activation
   float low = 0.0f, high = 0.0f;
   bool keep_dims = true;  // of a mean
+  int axis = 0;           // of a reversal
   std::unique_ptr<Operator> op;
+  Convolution* convolution = nullptr;  // `op`, where it is one
 };
 
 class Graph {
@@ -76,6 +83,9 @@ class Graph {
   bool Floats(const Tensor& tensor, int64_t count, int64_t repeat, const float** values, Message* why);
   static const std::vector<int>& Sources(const Node& node);
   void AbsorbActivations();
+  bool AbsorbFeeds(Message* why);
+  bool FillTable(const Node& cast, const std::vector<Node*>& chain, Feed* feed, Message* why);
+  Node* OnlyMaker(int tensor);
   void SetLevels();
   bool JoinConcatenations();
   bool MakeSteps(const NodeSpec** culprit, Message* why);
@@ -89,6 +99,8 @@ class Graph {
                 int64_t stride);
   void RunDense(const Step& step);
   void RunConcatenation(const Node& node);
+  void RunCast(const Node& node);
+  void RunReverse(const Node& node);
 
   const KernelSet& kernels_;
   ThreadPool& pool_;

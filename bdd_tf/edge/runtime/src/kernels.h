@@ -83,6 +83,10 @@ struct KernelSet {
                        const float* slopes, int rows, int width);
   // out[o] = bias[o] + sum over i of weights[o][i] * x[i].
   void (*dense)(const float* weights, const float* bias, const float* x, int64_t inputs, int64_t outputs, float* out);
+  // out[m][n] = bias[n] + sum over k of places[m][offsets[k]] * weights[k][n], for kMaxPixels pixels at most and
+  // kTileChannels channels, of which `width` are written.
+  void (*convolve)(const float* const* places, int count, const int32_t* offsets, int64_t products,
+                   const float* weights, const float* bias, float* out, int64_t stride, int width);
 };
 
 constexpr int kTileChannels = 32;

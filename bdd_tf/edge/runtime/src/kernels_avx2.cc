@@ -3,6 +3,7 @@
 
 #define BDD_LANES 8
 #define BDD_ROWS 2
+#define BDD_CONVOLVE_ROWS 2
 #include "tile.h"
 
 namespace bdd {
@@ -77,9 +78,18 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* Avx2Kernels() {
-  static const KernelSet set = {
-      "avx2", kPixels,     kChannels,  Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>, FinishBits<kChannels>,
-      Pack,   Chain<Pack>, MeanOfFour, Dense};
+  static const KernelSet set = {"avx2",
+                                kPixels,
+                                kChannels,
+                                Multiply,
+                                FinishFloat<kChannels>,
+                                FinishInt8<kChannels>,
+                                FinishBits<kChannels>,
+                                Pack,
+                                Chain<Pack>,
+                                MeanOfFour,
+                                Dense,
+                                Convolve};
   return &set;
 }
 

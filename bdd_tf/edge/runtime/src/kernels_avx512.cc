@@ -1,6 +1,7 @@
 // AVX-512 with VPOPCNTDQ: 16 channels a register, one input word broadcast against them.
 #define BDD_LANES 16
 #define BDD_ROWS 8
+#define BDD_CONVOLVE_ROWS 8
 #include "tile.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -78,9 +79,18 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* Avx512Kernels() {
-  static const KernelSet set = {
-      "avx512", kPixels,     kChannels,  Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>, FinishBits<kChannels>,
-      Pack,     Chain<Pack>, MeanOfFour, Dense};
+  static const KernelSet set = {"avx512",
+                                kPixels,
+                                kChannels,
+                                Multiply,
+                                FinishFloat<kChannels>,
+                                FinishInt8<kChannels>,
+                                FinishBits<kChannels>,
+                                Pack,
+                                Chain<Pack>,
+                                MeanOfFour,
+                                Dense,
+                                Convolve};
   return &set;
 }
 

@@ -3,6 +3,7 @@
 
 #define BDD_LANES 4
 #define BDD_ROWS 2
+#define BDD_CONVOLVE_ROWS 2
 #include "tile.h"
 
 namespace bdd {
@@ -79,9 +80,18 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* NeonKernels() {
-  static const KernelSet set = {
-      "neon", kPixels,     kChannels,  Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>, FinishBits<kChannels>,
-      Pack,   Chain<Pack>, MeanOfFour, Dense};
+  static const KernelSet set = {"neon",
+                                kPixels,
+                                kChannels,
+                                Multiply,
+                                FinishFloat<kChannels>,
+                                FinishInt8<kChannels>,
+                                FinishBits<kChannels>,
+                                Pack,
+                                Chain<Pack>,
+                                MeanOfFour,
+                                Dense,
+                                Convolve};
   return &set;
 }
 

@@ -1,6 +1,7 @@
 // Plain C++: runs everywhere, and is what the others are compared with.
 #define BDD_LANES 4
 #define BDD_ROWS 1
+#define BDD_CONVOLVE_ROWS 1
 #include "tile.h"
 
 namespace bdd {
@@ -37,9 +38,18 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* ScalarKernels() {
-  static const KernelSet set = {
-      "scalar", 4,           kChannels,  Multiply, FinishFloat<kChannels>, FinishInt8<kChannels>, FinishBits<kChannels>,
-      Pack,     Chain<Pack>, MeanOfFour, Dense};
+  static const KernelSet set = {"scalar",
+                                4,
+                                kChannels,
+                                Multiply,
+                                FinishFloat<kChannels>,
+                                FinishInt8<kChannels>,
+                                FinishBits<kChannels>,
+                                Pack,
+                                Chain<Pack>,
+                                MeanOfFour,
+                                Dense,
+                                Convolve};
   return &set;
 }
 

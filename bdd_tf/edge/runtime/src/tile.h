@@ -85,7 +85,8 @@ inline void FinishBits(const int32_t* sums, int count, const int32_t* const* cor
 }
 
 // A register of kLanes floats, in the compiler's own terms: the same source for every instruction set.
-// BDD_LANES and BDD_ROWS come from the file that includes this one: floats of a register, pixels worked on at a time.
+// BDD_LANES, BDD_ROWS and BDD_CONVOLVE_ROWS come from the file that includes this one: floats of a register, pixels
+// worked on at a time.
 #define BDD_INLINE __attribute__((always_inline))
 typedef float Lanes __attribute__((vector_size(BDD_LANES * sizeof(float))));
 
@@ -263,6 +264,40 @@ inline void Dense(const float* weights, const float* bias, const float* x, int64
   int64_t o = 0;
   for (; o + 4 <= outputs; o += 4) DenseRows<4>(weights + o * inputs, bias + o, x, inputs, out + o);
   for (; o < outputs; ++o) DenseRows<1>(weights + o * inputs, bias + o, x, inputs, out + o);
+}
+
+template <int kRows>
+inline void ConvolveRows(const float* const* places, const int32_t* offsets, int64_t products, const float* weights,
+                         const float* bias, float* out, int64_t stride, int width) {
+  constexpr int kVectors = kTileChannels / BDD_LANES;
+  Lanes sums[kRows][kVectors];
+  Unroll<kVectors>(
+      [&](auto v) BDD_INLINE { Unroll<kRows>([&](auto m) BDD_INLINE { sums[m][v] = Load(bias + v * BDD_LANES); }); });
+  for (int64_t k = 0; k < products; ++k, weights += kTileChannels) {
+    Lanes w[kVectors];
+    Unroll<kVectors>([&](auto v) BDD_INLINE { w[v] = Load(weights + v * BDD_LANES); });
+    const int64_t offset = offsets[k];
+    Unroll<kRows>([&](auto m) BDD_INLINE {
+      const float x = places[m][offset];
+      Unroll<kVectors>([&](auto v) BDD_INLINE { sums[m][v] += w[v] * x; });
+    });
+  }
+  Unroll<kRows>([&](auto m) BDD_INLINE {
+    float numbers[kTileChannels];
+    float* to = width == kTileChannels ? out + m * stride : numbers;
+    Unroll<kVectors>([&](auto v) BDD_INLINE { Store(to + v * BDD_LANES, sums[m][v]); });
+    if (to == numbers) std::memcpy(out + m * stride, numbers, static_cast<size_t>(width) * sizeof(float));
+  });
+}
+
+// As many pixels at a time as registers hold.
+inline void Convolve(const float* const* places, int count, const int32_t* offsets, int64_t products,
+                     const float* weights, const float* bias, float* out, int64_t stride, int width) {
+  int m = 0;
+  for (; m + BDD_CONVOLVE_ROWS <= count; m += BDD_CONVOLVE_ROWS) {
+    ConvolveRows<BDD_CONVOLVE_ROWS>(places + m, offsets, products, weights, bias, out + m * stride, stride, width);
+  }
+  for (; m < count; ++m) ConvolveRows<1>(places + m, offsets, products, weights, bias, out + m * stride, stride, width);
 }
 
 }  // namespace

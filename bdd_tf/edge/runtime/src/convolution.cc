@@ -1,0 +1,164 @@
+#include "convolution.h"
+
+#include <algorithm>
+#include <new>
+
+namespace bdd {
+namespace {
+
+class SmallConvolution final : public Convolution {
+ public:
+  explicit SmallConvolution(const ConvolutionOptions& options)
+      : same_(options.same),
+        rows_{1, options.stride_height, options.dilation_height},
+        columns_{1, options.stride_width, options.dilation_width} {}
+
+  Feed* feed() override { return &feed_; }
+  TileSource* tiles() override { return this; }
+  bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output, Message* why) override;
+  void Run(const void*, void*, ThreadPool*) override {}  // always asked for tiles
+  void BeginImage(const void* image) override;
+  void Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const override;
+
+ private:
+  bool PackWeights(const Value& filter, const Value& bias, Message* why);
+
+  bool same_;
+  Window rows_, columns_;
+  int64_t channels_in_ = 0, channels_out_ = 0, products_ = 0;
+  const KernelSet* kernels_ = nullptr;
+  Buffer<float> weights_, bias_;  // [blocks][products][kTileChannels], [blocks][kTileChannels]
+  Buffer<int32_t> offsets_;       // [products]
+  Buffer<float> padded_;
+  Feed feed_;
+};
+
+bool SmallConvolution::PackWeights(const Value& filter, const Value& bias, Message* why) {
+  const int64_t blocks = (channels_out_ + kTileChannels - 1) / kTileChannels;
+  if (!weights_.Reset(Times(blocks, products_ * kTileChannels)) || !bias_.Reset(Times(blocks, kTileChannels)) ||
+      !offsets_.Reset(products_)) {
+    return why->Set("no memory for the weights");
+  }
+  const auto* source = static_cast<const uint8_t*>(filter.constant);
+  for (int64_t o = 0; o < channels_out_; ++o) {
+    float* block = weights_.data() + o / kTileChannels * products_ * kTileChannels + o % kTileChannels;
+    for (int64_t k = 0; k < products_; ++k) {
+      std::memcpy(block + k * kTileChannels, source + 4 * (o * products_ + k), 4);
+    }
+    std::memcpy(bias_.data() + o, static_cast<const uint8_t*>(bias.constant) + 4 * o, 4);
+  }
+  int64_t k = 0;
+  for (int64_t y = 0; y < rows_.size; ++y) {
+    for (int64_t x = 0; x < columns_.size; ++x) {
+      for (int64_t c = 0; c < channels_in_; ++c, ++k) {
+        offsets_[k] =
+            static_cast<int32_t>((y * rows_.dilation * columns_.padded + x * columns_.dilation) * channels_in_ + c);
+      }
+    }
+  }
+  return true;
+}
+
+bool SmallConvolution::Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output,
+                               Message* why) {
+  if (count != 3 || inputs[0] == nullptr || inputs[1] == nullptr || inputs[2] == nullptr) {
+    return why->Set("not the three inputs it takes");
+  }
+  const Value &input = *inputs[0], &filter = *inputs[1], &bias = *inputs[2];
+  if (input.type != kTfLiteFloat32 || input.shape.rank != 4) return why->Set("the input is not float32 [N, H, W, C]");
+  for (const Value* value : {&input, &filter}) {
+    for (int i = 0; i < 4; ++i) {
+      if (value->shape.rank != 4 || value->shape.dims[i] < 1) return why->Set("input or filter has an impossible size");
+    }
+  }
+  const int32_t* dims = filter.shape.dims;
+  channels_in_ = input.shape.dims[3];
+  channels_out_ = dims[0];
+  products_ = Times(Times(dims[1], dims[2]), dims[3]);
+  if (dims[3] != channels_in_) {
+    return why->Set("a filter for %d channels on %d", dims[3], static_cast<int>(channels_in_));
+  }
+  if (products_ < 1 || products_ > kMaxConvolutionProducts) return why->Set("a window that large");
+  if (filter.type != kTfLiteFloat32 || filter.constant == nullptr || filter.bytes < 4 * filter.shape.Elements() ||
+      bias.type != kTfLiteFloat32 || bias.constant == nullptr || bias.shape.Elements() != channels_out_ ||
+      bias.bytes < 4 * channels_out_) {
+    return why->Set("filter and bias are not constants of their size");
+  }
+  rows_.size = dims[1];
+  columns_.size = dims[2];
+  if (!rows_.Fit(input.shape.dims[1], same_) || !columns_.Fit(input.shape.dims[2], same_)) {
+    return why->Set("a filter of %d x %d does not fit a map of %d x %d", dims[1], dims[2], input.shape.dims[1],
+                    input.shape.dims[2]);
+  }
+  output->shape = input.shape;
+  output->shape.dims[1] = rows_.output;
+  output->shape.dims[2] = columns_.output;
+  output->shape.dims[3] = dims[0];
+  const int64_t image = Times(Times(rows_.padded, columns_.padded), channels_in_);
+  if (Times(input.shape.Elements(), 4) < 0 || Times(output->shape.Elements(), 4) < 0 || Times(image, 4) < 0 ||
+      !padded_.Reset(image)) {
+    return why->Set("maps that large");
+  }
+  kernels_ = &kernels;
+  return PackWeights(filter, bias, why);
+}
+
+void SmallConvolution::BeginImage(const void* image) {
+  const int64_t channels = channels_in_, height = rows_.input, width = columns_.input;
+  for (int64_t y = 0; y < height; ++y) {
+    const int64_t from = (feed_.flip_rows ? height - 1 - y : y) * width * channels;
+    float* to = padded_.data() + ((y + rows_.before) * columns_.padded + columns_.before) * channels;
+    const int64_t step = feed_.flip_columns ? -channels : channels, start = feed_.flip_columns ? width - 1 : 0;
+    if (!feed_.bytes) {
+      const float* row = static_cast<const float*>(image) + from + start * channels;
+      if (step > 0) {
+        std::memcpy(to, row, static_cast<size_t>(width * channels) * sizeof(float));
+        continue;
+      }
+      for (int64_t x = 0; x < width; ++x, to += channels, row += step) {
+        for (int64_t c = 0; c < channels; ++c) to[c] = row[c];
+      }
+      continue;
+    }
+    const uint8_t* row = static_cast<const uint8_t*>(image) + from + start * channels;
+    const float* table = feed_.table.data();
+    if (channels == 3) {  // as images have
+      for (int64_t x = 0; x < width; ++x, to += 3, row += step) {
+        to[0] = table[row[0]];
+        to[1] = table[256 + row[1]];
+        to[2] = table[512 + row[2]];
+      }
+      continue;
+    }
+    for (int64_t x = 0; x < width; ++x, to += channels, row += step) {
+      for (int64_t c = 0; c < channels; ++c) to[c] = table[256 * c + row[c]];
+    }
+  }
+}
+
+void SmallConvolution::Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const {
+  const float* weights = weights_.data() + channel * products_;
+  const float* places[kMaxPixels];
+  int64_t y = first / columns_.output, x = first % columns_.output;
+  for (int done = 0; done < count;) {
+    const int part = std::min(count - done, kMaxPixels);
+    for (int m = 0; m < part; ++m) {
+      places[m] = padded_.data() + (y * rows_.stride * columns_.padded + x * columns_.stride) * channels_in_;
+      if (++x == columns_.output) {
+        x = 0;
+        ++y;
+      }
+    }
+    kernels_->convolve(places, part, offsets_.data(), products_, weights, bias_.data() + channel, out + done * stride,
+                       stride, width);
+    done += part;
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Convolution> MakeConvolution(const ConvolutionOptions& options) {
+  return std::unique_ptr<Convolution>(new (std::nothrow) SmallConvolution(options));
+}
+
+}  // namespace bdd
