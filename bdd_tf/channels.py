@@ -90,36 +90,27 @@ def grey(images: tf.Tensor) -> tf.Tensor:
     return tf.floor((total + _GREY_ROUND) / _GREY_SCALE)
 
 
-def _dft_kernels(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines beside sines of a DFT with shifted frequencies, as 1x1 convolution kernels.
-
-    The lower half of the vertical frequencies, [1, 1, H, 2(H/2+1)], and all horizontal ones, [1, 1, W, 2W].
-    """
-
-    def kernel(size: int, frequencies: np.ndarray) -> np.ndarray:
-        angle = 2 * np.pi * (np.outer(np.arange(size), frequencies) % size) / size
-        return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)[None, None].astype(np.float32)
-
-    return (
-        kernel(height, np.arange(height // 2 + 1) - height // 2),
-        kernel(width, np.arange(width) - width // 2),
-    )
+def _dft_kernel(size: int) -> np.ndarray:
+    """Cosines beside sines of the frequencies 0 to size/2, as a 1x1 convolution kernel [1, 1, size, size + 2]."""
+    angle = 2 * np.pi * (np.outer(np.arange(size), np.arange(size // 2 + 1)) % size) / size
+    return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)[None, None].astype(np.float32)
 
 
-def spectrum_magnitude(grey_levels: tf.Tensor) -> tf.Tensor:
-    """Magnitude of the two-dimensional DFT with the zero frequency in the centre.
+def spectrum_quadrants(grey_levels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Magnitudes of the two-dimensional DFT at the frequencies from which symmetry gives all others.
 
     ``RFFT2D`` converts but runs on powers of two only, so the DFT is two products with constant matrices,
-    written as 1x1 convolutions over transposed axes: those keep a converted file's batch resizable. Half of
-    the rows is computed; the spectrum of a real image is point-symmetric and gives the rest.
+    written as 1x1 convolutions over transposed axes: those keep a converted file's batch resizable. With cosines
+    and sines kept apart, four sums give the bins (u, v) and (-u, v) both.
 
     Args:
         grey_levels: [N, H, W, 1] float32 integers, H and W even and known.
 
     Returns:
-        [N, H, W, 1] float32, ``|fftshift(fft2(grey))|``. The image's rounded mean is subtracted first and put
-        back at the zero frequency, which keeps the rounding error of every bin under 1e-5 of the sum of its
-        own magnitude and ``sqrt(sum((grey - mean)**2))``, the root mean square of the spectrum.
+        Two of [N, H/2 + 1, W/2 + 1, 1] float32: ``|F(u, v)|`` and ``|F(-u, v)|`` for u, v from 0. The image's
+        rounded mean is subtracted first and put back at the zero frequency, which keeps the rounding error of
+        every bin under 1e-5 of the sum of its own magnitude and ``sqrt(sum((grey - mean)**2))``, the root mean
+        square of the spectrum.
 
     Raises:
         UsageError: If H or W is unknown or odd.
@@ -127,26 +118,51 @@ def spectrum_magnitude(grey_levels: tf.Tensor) -> tf.Tensor:
     _, height, width, _ = grey_levels.shape
     if not height or not width or height % 2 or width % 2:
         raise UsageError(f"the FFT channel needs an even, known image size; got {height} x {width}.")
-    vertical, horizontal = _dft_kernels(height, width)
-    half = height // 2 + 1
+    rows, columns = height // 2 + 1, width // 2 + 1
     # An integer mean leaves integers behind: the subtraction is exact and moves the zero frequency only.
     mean = tf.round(tf.reduce_mean(grey_levels, axis=[1, 2], keepdims=True))
     x = tf.transpose(grey_levels - mean, [0, 2, 3, 1])
-    x = tf.nn.conv2d(x, tf.constant(vertical), strides=1, padding="VALID")
+    x = tf.nn.conv2d(x, tf.constant(_dft_kernel(height)), strides=1, padding="VALID")
     x = tf.transpose(x, [0, 3, 2, 1])
-    x = tf.nn.conv2d(x, tf.constant(horizontal), strides=1, padding="VALID")
+    x = tf.nn.conv2d(x, tf.constant(_dft_kernel(width)), strides=1, padding="VALID")
     # Rows: cosines, then sines of the vertical part; channels: those of the horizontal part.
-    # (c - is)(C - iS) = (cC - sS) - i (sC + cS)
-    real = x[:, :half, :, :width] - x[:, half:, :, width:]
-    imaginary = x[:, half:, :, :width] + x[:, :half, :, width:]
-    zero_frequency = np.zeros((1, half, 1, width), np.float32)
-    zero_frequency[0, height // 2, 0, width // 2] = height * width
-    real = real + mean * tf.constant(zero_frequency)
-    upper = tf.reshape(tf.sqrt(real * real + imaginary * imaginary), [-1, half, width, 1])
-    # |F(u, v)| = |F(-u, -v)|; after the shift column 0 (-W/2) is its own mirror image.
-    lower = tf.reverse(upper[:, 1 : half - 1], axis=[1])
-    lower = tf.concat([lower[:, :, :1], tf.reverse(lower[:, :, 1:], axis=[2])], axis=2)
-    return tf.concat([upper, lower], axis=1)
+    # (c - is)(C - iS) = (cC - sS) - i (sC + cS); with -u for u, s changes its sign.
+    cosines, sines = x[:, :rows], x[:, rows:]
+    cc, cs = cosines[..., :columns], cosines[..., columns:]
+    sc, ss = sines[..., :columns], sines[..., columns:]
+    # The mean belongs to the zero frequency alone: a map of zeros but for one place, made of two vectors.
+    first_row, first_column = np.zeros((1, rows, 1, 1), np.float32), np.zeros((1, 1, 1, columns), np.float32)
+    first_row[0, 0], first_column[..., 0] = height, width
+    cc = cc + mean * tf.constant(first_row) * tf.constant(first_column)
+
+    def magnitude(real: tf.Tensor, imaginary: tf.Tensor) -> tf.Tensor:
+        squares = real * real + imaginary * imaginary
+        return tf.reshape(tf.sqrt(squares), [-1, rows, columns, 1])
+
+    return magnitude(cc - ss, sc + cs), magnitude(cc + ss, cs - sc)
+
+
+def _whole_spectrum(quadrant: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
+    """The spectrum of a real image with the zero frequency in the centre, from `spectrum_quadrants`'s bins."""
+    # |F(-u, -v)| = |F(u, v)|; frequencies run from -size/2 to size/2 - 1.
+    upper = tf.concat([tf.reverse(quadrant[:, 1:, 1:], axis=[2]), mirrored[:, 1:, :-1]], axis=2)
+    lower = tf.concat([tf.reverse(mirrored[:, :-1, 1:], axis=[2]), quadrant[:, :-1, :-1]], axis=2)
+    return tf.concat([tf.reverse(upper, axis=[1]), lower], axis=1)
+
+
+def spectrum_magnitude(grey_levels: tf.Tensor) -> tf.Tensor:
+    """Magnitude of the two-dimensional DFT with the zero frequency in the centre.
+
+    Args:
+        grey_levels: [N, H, W, 1] float32 integers, H and W even and known.
+
+    Returns:
+        [N, H, W, 1] float32, ``|fftshift(fft2(grey))|``, as exact as :func:`spectrum_quadrants`.
+
+    Raises:
+        UsageError: If H or W is unknown or odd.
+    """
+    return _whole_spectrum(*spectrum_quadrants(grey_levels))
 
 
 def fft_log_magnitude(grey_levels: tf.Tensor, variant: str = "paper") -> tf.Tensor:
@@ -161,11 +177,12 @@ def fft_log_magnitude(grey_levels: tf.Tensor, variant: str = "paper") -> tf.Tens
         [N, H, W, 1] float32.
     """
     check_variant(variant)
-    magnitude = spectrum_magnitude(grey_levels)
-    if variant == "paper":
-        return tf.math.log(magnitude + 1e-9) * (20.0 / 255.0)
     _, height, width, _ = grey_levels.shape
-    return tf.math.log(magnitude + 1.0) * float(1.0 / np.log1p(255.0 * height * width))
+    offset, scale = (1e-9, 20.0 / 255.0) if variant == "paper" else (1.0, 0.0)
+    # Before the bins are spread over the map: half as many logarithms.
+    quadrants = spectrum_quadrants(grey_levels)
+    scale = scale or float(1.0 / np.log1p(255.0 * height * width))
+    return _whole_spectrum(*(tf.math.log(bins + offset) * scale for bins in quadrants))
 
 
 def local_binary_pattern(grey_levels: tf.Tensor, variant: str = "paper") -> tf.Tensor:

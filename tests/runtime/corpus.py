@@ -7,6 +7,7 @@ import struct
 import sys
 from pathlib import Path
 
+from channel_nets import CASES, build
 from fused_nets import NETS
 from fused_nets import fed as numbers_like
 from operator_cases import all_cases
@@ -38,6 +39,7 @@ PARAMETERS = {
     "Add": ["fusedActivationFunction"], "Sub": ["fusedActivationFunction"], "Mul": ["fusedActivationFunction"],
     "Reducer": ["keepDims"], "Concatenation": ["axis", "fusedActivationFunction"],
     "Conv2D": ["padding", "strideW", "strideH", "fusedActivationFunction", "dilationWFactor", "dilationHFactor"],
+    "StridedSlice": ["beginMask", "endMask", "ellipsisMask", "newAxisMask", "shrinkAxisMask"],
     "Pool2D": ["padding", "strideW", "strideH", "filterWidth", "filterHeight", "fusedActivationFunction"],
 }  # fmt: skip
 
@@ -47,7 +49,7 @@ def parameters(op):
     if op.builtinOptions is None:
         return []
     kind = type(op.builtinOptions).__name__.removesuffix("OptionsT")
-    values = [int(getattr(op.builtinOptions, name)) for name in PARAMETERS[kind]]
+    values = [int(getattr(op.builtinOptions, name)) for name in PARAMETERS.get(kind, ())]
     if kind in ("Conv2D", "Pool2D"):
         values[0] += 1  # TfLitePadding begins with "unknown"
     return values
@@ -131,6 +133,12 @@ def write(path, files=()):
         expected, fed = unfused(NETS[name])
         (case,) = cases_of(NETS[name], single=False)
         encoded.append(encode(case, fed.tobytes(), expected.tobytes()))
+    for *net, taken in CASES.values():
+        if taken:
+            content = build(*net)
+            expected, fed = unfused(content)
+            (case,) = cases_of(content, single=False)
+            encoded.append(encode(case, fed.tobytes(), expected.tobytes()))
     for file in files:
         encoded += [encode(case) for case in cases_of(Path(file).read_bytes(), single=True)]
     Path(path).write_bytes(struct.pack("<II", MAGIC, len(encoded)) + b"".join(encoded))

@@ -14,6 +14,7 @@ class SmallConvolution final : public Convolution {
         columns_{1, options.stride_width, options.dilation_width} {}
 
   Feed* feed() override { return &feed_; }
+  void SetOffsets() override;
   TileSource* tiles() override { return this; }
   bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output, Message* why) override;
   void Run(const void*, void*, ThreadPool*) override {}  // always asked for tiles
@@ -22,6 +23,7 @@ class SmallConvolution final : public Convolution {
 
  private:
   bool PackWeights(const Value& filter, const Value& bias, Message* why);
+  void PadPlanes(const float* image);
 
   bool same_;
   Window rows_, columns_;
@@ -46,15 +48,6 @@ bool SmallConvolution::PackWeights(const Value& filter, const Value& bias, Messa
       std::memcpy(block + k * kTileChannels, source + 4 * (o * products_ + k), 4);
     }
     std::memcpy(bias_.data() + o, static_cast<const uint8_t*>(bias.constant) + 4 * o, 4);
-  }
-  int64_t k = 0;
-  for (int64_t y = 0; y < rows_.size; ++y) {
-    for (int64_t x = 0; x < columns_.size; ++x) {
-      for (int64_t c = 0; c < channels_in_; ++c, ++k) {
-        offsets_[k] =
-            static_cast<int32_t>((y * rows_.dilation * columns_.padded + x * columns_.dilation) * channels_in_ + c);
-      }
-    }
   }
   return true;
 }
@@ -103,8 +96,42 @@ bool SmallConvolution::Prepare(const Value* const* inputs, int count, const Kern
   return PackWeights(filter, bias, why);
 }
 
+// Planes stay planes: only the places of a window's numbers change.
+void SmallConvolution::PadPlanes(const float* image) {
+  const int64_t height = rows_.input, width = columns_.input;
+  for (int64_t c = 0; c < channels_in_; ++c) {
+    for (int64_t y = 0; y < height; ++y) {
+      const float* row = image + (c * height + (feed_.flip_rows ? height - 1 - y : y)) * width;
+      float* to = padded_.data() + (c * rows_.padded + y + rows_.before) * columns_.padded + columns_.before;
+      if (feed_.flip_columns) {
+        for (int64_t x = 0; x < width; ++x) to[x] = row[width - 1 - x];
+      } else {
+        std::memcpy(to, row, static_cast<size_t>(width) * sizeof(float));
+      }
+    }
+  }
+}
+
+// Places of a window's numbers, relative to its first one.
+void SmallConvolution::SetOffsets() {
+  const int64_t pixel = feed_.planes ? 1 : channels_in_;
+  const int64_t channel = feed_.planes ? int64_t{rows_.padded} * columns_.padded : 1;
+  int64_t k = 0;
+  for (int64_t y = 0; y < rows_.size; ++y) {
+    for (int64_t x = 0; x < columns_.size; ++x) {
+      for (int64_t c = 0; c < channels_in_; ++c, ++k) {
+        const int64_t place = y * rows_.dilation * columns_.padded + x * columns_.dilation;
+        offsets_[k] = static_cast<int32_t>(place * pixel + c * channel);
+      }
+    }
+  }
+  // The border's zeros lie elsewhere as well.
+  std::memset(padded_.data(), 0, static_cast<size_t>(padded_.size()) * sizeof(float));
+}
+
 void SmallConvolution::BeginImage(const void* image) {
   const int64_t channels = channels_in_, height = rows_.input, width = columns_.input;
+  if (feed_.planes) return PadPlanes(static_cast<const float*>(image));
   for (int64_t y = 0; y < height; ++y) {
     const int64_t from = (feed_.flip_rows ? height - 1 - y : y) * width * channels;
     float* to = padded_.data() + ((y + rows_.before) * columns_.padded + columns_.before) * channels;
@@ -139,11 +166,12 @@ void SmallConvolution::BeginImage(const void* image) {
 void SmallConvolution::Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const {
   const float* weights = weights_.data() + channel * products_;
   const float* places[kMaxPixels];
+  const int64_t pixel = feed_.planes ? 1 : channels_in_;
   int64_t y = first / columns_.output, x = first % columns_.output;
   for (int done = 0; done < count;) {
     const int part = std::min(count - done, kMaxPixels);
     for (int m = 0; m < part; ++m) {
-      places[m] = padded_.data() + (y * rows_.stride * columns_.padded + x * columns_.stride) * channels_in_;
+      places[m] = padded_.data() + (y * rows_.stride * columns_.padded + x * columns_.stride) * pixel;
       if (++x == columns_.output) {
         x = 0;
         ++y;

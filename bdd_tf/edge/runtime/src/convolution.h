@@ -11,6 +11,7 @@ namespace bdd {
 struct Feed {
   bool bytes = false;
   Buffer<float> table;  // of bytes: [channels][256]
+  bool planes = false;  // floats as [C, H, W]
   bool flip_rows = false, flip_columns = false;
 };
 
@@ -25,6 +26,8 @@ class Convolution : public Operator, public TileSource {
  public:
   // Images given to BeginImage look like this.
   virtual Feed* feed() = 0;
+  // To be called when the feed is known.
+  virtual void SetOffsets() = 0;
 };
 
 // Null without memory. Its inputs: map, filter [O, H, W, I], bias [O].

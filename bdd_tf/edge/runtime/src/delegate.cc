@@ -1,10 +1,12 @@
 // The delegate that a TFLite runtime loads: it claims every Lce* operator of a model and runs it.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <vector>
 
+#include "channels_match.h"
 #include "graph.h"
 #include "kernels.h"
 #include "tflite_abi.h"
@@ -243,7 +245,26 @@ void CountReaders(TfLiteContext* context, int index, std::vector<int>* readers) 
   }
 }
 
-bool IsBinary(const NodeSpec& spec) { return spec.op != nullptr && spec.convolution == nullptr; }
+bool IsBinary(const NodeSpec& spec) {
+  return spec.op != nullptr && spec.convolution == nullptr && spec.made_of.empty();
+}
+
+// The node at the end of forensic channels as one that does it all; false where it is no such node.
+bool DescribeChannels(TfLiteContext* context, const std::vector<int>& among, const std::vector<int>& readers, int index,
+                      NodeSpec* spec) {
+  ChannelsMatch match;
+  if (!MatchChannels(context, among, readers, index, &match)) return false;
+  spec->index = index;
+  spec->name = "forensic channels";
+  spec->wanted = Kind::kOperator;
+  spec->op = MakeChannels(match.spec);
+  spec->convolution = nullptr;
+  spec->input_count = 1;
+  spec->inputs[0] = match.image;
+  spec->output = match.output;
+  spec->made_of = std::move(match.nodes);
+  return spec->op != nullptr;
+}
 
 // The nodes that one delegate node replaces.
 struct Partition {
@@ -256,15 +277,43 @@ void* InitPartition(TfLiteContext* context, const char* buffer, size_t) {
   auto* delegate = static_cast<Delegate*>(params->delegate->data);
   std::unique_ptr<Partition> made(new (std::nothrow) Partition(delegate->kernels, &delegate->pool));
   if (made == nullptr) return nullptr;
-  for (int i = 0; i < params->nodes_to_replace->size; ++i) {
-    const int index = params->nodes_to_replace->data[i];
+  const TfLiteIntArray* replaced = params->nodes_to_replace;
+  const std::vector<int> order(replaced->data, replaced->data + replaced->size);
+  const auto is_external = [&](int tensor) {
+    const int* outputs = params->output_tensors->data;
+    return std::find(outputs, outputs + params->output_tensors->size, tensor) != outputs + params->output_tensors->size;
+  };
+  std::vector<int> readers(context->tensors_size, 0);
+  for (const int index : order) CountReaders(context, index, &readers);
+  std::vector<int> inside;  // of forensic channels, done by the last of their nodes
+  std::vector<std::unique_ptr<NodeSpec>> channels;
+  for (const int index : order) {
+    std::unique_ptr<NodeSpec> spec(new NodeSpec);
+    if (!delegate->fuse || !DescribeChannels(context, order, readers, index, spec.get())) continue;
+    inside.insert(inside.end(), spec->made_of.begin(), spec->made_of.end());
+    channels.push_back(std::move(spec));
+  }
+  for (const int index : order) {
     NodeSpec spec;
     Message why;
-    bool good = Describe(context, index, delegate->fuse, &spec, &why);
+    bool good = true;
+    if (std::find(inside.begin(), inside.end(), index) != inside.end()) {
+      const auto at = std::find_if(channels.begin(), channels.end(), [&](const auto& c) { return c->index == index; });
+      if (at == channels.end()) {
+        TfLiteNode* node = nullptr;
+        TfLiteRegistration* registration = nullptr;
+        context->GetNodeAndRegistration(context, index, &node, &registration);
+        if (!is_external(node->outputs->data[0])) continue;
+        good = why.Set("its result, a part of forensic channels, is read elsewhere; fuse=0 leaves it to the runtime");
+      } else {
+        spec = std::move(**at);
+      }
+    } else {
+      good = Describe(context, index, delegate->fuse, &spec, &why);
+    }
     const char* name = spec.name;
     if (good) {
-      bool external = false;
-      for (int o = 0; o < params->output_tensors->size; ++o) external |= params->output_tensors->data[o] == spec.output;
+      const bool external = is_external(spec.output);
       good = made->graph.Add(std::move(spec), external, &why);
     }
     if (!good) {
@@ -320,6 +369,7 @@ std::vector<bool> Choose(const std::vector<std::unique_ptr<NodeSpec>>& specs, co
         if (ours[j] && j > i && reads(j, specs[i]->output) && !loads(specs[j]->wanted)) in_front = true;
       }
       const Kind wanted = specs[i]->wanted;
+      if (!specs[i]->made_of.empty()) continue;
       if (loads(wanted)) behind = false;
       // In front: sums and biases that our nodes read, the first convolution, and what these are made of.
       if (wanted == Kind::kDense || wanted == Kind::kCast || wanted == Kind::kReverse) in_front = false;
@@ -348,11 +398,25 @@ std::vector<bool> Choose(const std::vector<std::unique_ptr<NodeSpec>>& specs, co
       chain.push_back(at);
       input = specs[at]->inputs[specs[at]->varies];
     }
+    if (at < count && chain.empty() && !specs[at]->made_of.empty()) ours[at] = true;
     if (at == count || specs[at]->wanted != Kind::kCast) continue;
     ours[at] = true;
     for (const size_t j : chain) ours[j] = true;
   }
   return ours;
+}
+
+// Puts one node in the place of those that forensic channels consist of.
+void FindChannels(TfLiteContext* context, const std::vector<int>& order, const std::vector<int>& readers,
+                  std::vector<std::unique_ptr<NodeSpec>>* specs) {
+  for (size_t i = 0; i < order.size(); ++i) {
+    std::unique_ptr<NodeSpec> spec(new NodeSpec);
+    if (!DescribeChannels(context, order, readers, order[i], spec.get())) continue;
+    for (size_t j = 0; j < order.size(); ++j) {
+      if (std::find(spec->made_of.begin(), spec->made_of.end(), order[j]) != spec->made_of.end()) (*specs)[j].reset();
+    }
+    (*specs)[i] = std::move(spec);
+  }
 }
 
 TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
@@ -378,7 +442,15 @@ TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
   }
   std::vector<int> claimed(1, 0);  // as a TfLiteIntArray
   if (any) {
-    const std::vector<bool> ours = Choose(specs, readers);
+    if (delegate->fuse) FindChannels(context, order, readers, &specs);
+    std::vector<bool> ours = Choose(specs, readers);
+    for (size_t i = 0; i < order.size(); ++i) {
+      if (!ours[i] || specs[i]->made_of.empty()) continue;
+      for (size_t j = 0; j < order.size(); ++j) {
+        const std::vector<int>& parts = specs[i]->made_of;
+        if (std::find(parts.begin(), parts.end(), order[j]) != parts.end()) ours[j] = true;
+      }
+    }
     for (size_t i = 0; i < order.size(); ++i) {
       if (ours[i]) claimed.push_back(order[i]);
     }

@@ -357,7 +357,7 @@ bool Graph::AbsorbFeeds(Message* why) {
     node->fed.clear();
     if (node->spec.kind != Kind::kConvolution) continue;
     Feed* feed = node->spec.convolution->feed();
-    feed->bytes = feed->flip_rows = feed->flip_columns = false;
+    feed->bytes = feed->planes = feed->flip_rows = feed->flip_columns = false;
     int input = node->inputs[0];
     Node* maker = OnlyMaker(input);
     for (; maker != nullptr && maker->spec.kind == Kind::kReverse; maker = OnlyMaker(input)) {
@@ -383,6 +383,9 @@ bool Graph::AbsorbFeeds(Message* why) {
       maker->absorbed = true;
       input = maker->inputs[0];
     }
+    maker = OnlyMaker(input);
+    if (maker != nullptr && maker->spec.kind == Kind::kOperator) feed->planes = maker->spec.op->GivesPlanes(true);
+    node->spec.convolution->SetOffsets();
     if (input != node->inputs[0]) node->fed = {input};
   }
   return true;

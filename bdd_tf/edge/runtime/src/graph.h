@@ -53,6 +53,7 @@ struct NodeSpec {
   int axis = 0;           // of a reversal
   std::unique_ptr<Operator> op;
   Convolution* convolution = nullptr;  // `op`, where it is one
+  std::vector<int> made_of;            // nodes that this one stands for, itself included
 };
 
 class Graph {

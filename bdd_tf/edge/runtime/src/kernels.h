@@ -87,6 +87,24 @@ struct KernelSet {
   // kTileChannels channels, of which `width` are written.
   void (*convolve)(const float* const* places, int count, const int32_t* offsets, int64_t products,
                    const float* weights, const float* bias, float* out, int64_t stride, int width);
+
+  // Of forensic channels (channels.cc). Rows of floats are read, and where a stride is given written, in whole
+  // registers: they are padded to 16 floats.
+
+  // c = a b, of [rows, depth] and [depth, columns].
+  void (*matrix_product)(const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride,
+                         int64_t rows, int64_t columns, int64_t depth);
+  // scale * ln(offset + magnitude) of (cc - ss) + i (sc + cs), and of (cc + ss) + i (cs - sc).
+  void (*log_magnitudes)(const float* cc, const float* cs, const float* sc, const float* ss, int64_t count,
+                         float offset, float scale, float* same, float* mirrored);
+  // Pixels of three bytes to three scaled planes and grey levels; returns the sum of the latter.
+  int64_t (*read_row)(const uint8_t* rgb, int64_t count, const float* scales, float* const* planes, float* grey);
+  // Local binary pattern: points are the one to the right, then far and near of the two others.
+  void (*pattern_row)(const float* centre, const float* const* points, int64_t count, float scale, float* out);
+  // One row of a 3 x 3 convolution from planes to three channels; weights [channels][9][3], then three of bias.
+  // `planes` is the row above, one place to the left.
+  void (*mix_row)(const float* planes, int64_t plane, int64_t row, int64_t channels, const float* weights,
+                  int64_t count, float* out, int64_t apart);
 };
 
 constexpr int kTileChannels = 32;

@@ -4,6 +4,7 @@
 #define BDD_LANES 8
 #define BDD_ROWS 2
 #define BDD_CONVOLVE_ROWS 2
+#include "planes.h"
 #include "tile.h"
 
 namespace bdd {
@@ -89,7 +90,12 @@ const KernelSet* Avx2Kernels() {
                                 Chain<Pack>,
                                 MeanOfFour,
                                 Dense,
-                                Convolve};
+                                Convolve,
+                                MatrixProduct,
+                                LogMagnitudes,
+                                ReadRow,
+                                PatternRow,
+                                MixRow};
   return &set;
 }
 

@@ -2,6 +2,7 @@
 #define BDD_LANES 16
 #define BDD_ROWS 8
 #define BDD_CONVOLVE_ROWS 8
+#include "planes.h"
 #include "tile.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -90,7 +91,12 @@ const KernelSet* Avx512Kernels() {
                                 Chain<Pack>,
                                 MeanOfFour,
                                 Dense,
-                                Convolve};
+                                Convolve,
+                                MatrixProduct,
+                                LogMagnitudes,
+                                ReadRow,
+                                PatternRow,
+                                MixRow};
   return &set;
 }
 

@@ -4,6 +4,7 @@
 #define BDD_LANES 4
 #define BDD_ROWS 2
 #define BDD_CONVOLVE_ROWS 2
+#include "planes.h"
 #include "tile.h"
 
 namespace bdd {
@@ -91,7 +92,12 @@ const KernelSet* NeonKernels() {
                                 Chain<Pack>,
                                 MeanOfFour,
                                 Dense,
-                                Convolve};
+                                Convolve,
+                                MatrixProduct,
+                                LogMagnitudes,
+                                ReadRow,
+                                PatternRow,
+                                MixRow};
   return &set;
 }
 

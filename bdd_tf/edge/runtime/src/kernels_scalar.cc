@@ -2,6 +2,7 @@
 #define BDD_LANES 4
 #define BDD_ROWS 1
 #define BDD_CONVOLVE_ROWS 1
+#include "planes.h"
 #include "tile.h"
 
 namespace bdd {
@@ -49,7 +50,12 @@ const KernelSet* ScalarKernels() {
                                 Chain<Pack>,
                                 MeanOfFour,
                                 Dense,
-                                Convolve};
+                                Convolve,
+                                MatrixProduct,
+                                LogMagnitudes,
+                                ReadRow,
+                                PatternRow,
+                                MixRow};
   return &set;
 }
 

@@ -78,6 +78,10 @@ class Operator {
   // Itself, prepared, as a source of tiles; null where it has to run as a whole.
   virtual TileSource* tiles() { return nullptr; }
 
+  // Whether it can write each channel of its output as a plane of its own, [C, H, W] instead of [H, W, C], and from
+  // now on does. To be asked for after Prepare.
+  virtual bool GivesPlanes(bool) { return false; }
+
   // Checks types and shapes and makes everything ready to run. Sets output->shape; its type is given.
   virtual bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output,
                        Message* why) = 0;
