@@ -70,9 +70,65 @@ bool IsSmallConvolution(const TfLiteConvParams& p, const TfLiteTensor& input, co
          columns.Fit(map[2], p.padding == 1);
 }
 
+// By tensor: the constant of bytes that a DEQUANTIZE makes it of, or -1.
+using Stored = std::vector<int>;
+
+// Notes a node if it is such a DEQUANTIZE.
+void NoteStored(TfLiteContext* context, int index, Stored* stored) {
+  TfLiteNode* node = nullptr;
+  TfLiteRegistration* registration = nullptr;
+  if (context->GetNodeAndRegistration(context, index, &node, &registration) != kTfLiteOk ||
+      registration->builtin_code != kTfLiteBuiltinDequantize || node->inputs == nullptr || node->outputs == nullptr ||
+      node->inputs->size != 1 || node->outputs->size != 1) {
+    return;
+  }
+  const int from = node->inputs->data[0], to = node->outputs->data[0];
+  if (from < 0 || to < 0 || static_cast<size_t>(from) >= context->tensors_size ||
+      static_cast<size_t>(to) >= stored->size()) {
+    return;
+  }
+  const TfLiteTensor& bytes = context->tensors[from];
+  // Scales per channel are kept in a structure that differs between runtimes: those have a scale of 0 here.
+  if (bytes.type == kTfLiteInt8 && bytes.allocation_type == kTfLiteMmapRo && bytes.data != nullptr &&
+      bytes.dims != nullptr && bytes.params.scale > 0.0f && bytes.params.scale < 1e30f &&
+      bytes.params.zero_point == 0) {
+    (*stored)[static_cast<size_t>(to)] = from;
+  }
+}
+
+// The one output of a node that is known to have one.
+int OutputOf(TfLiteContext* context, int index) {
+  TfLiteNode* node = nullptr;
+  TfLiteRegistration* registration = nullptr;
+  context->GetNodeAndRegistration(context, index, &node, &registration);
+  return node->outputs->data[0];
+}
+
+bool IsUnpacking(TfLiteContext* context, int index) {
+  Stored stored(context->tensors_size, -1);
+  NoteStored(context, index, &stored);
+  return std::any_of(stored.begin(), stored.end(), [](int from) { return from >= 0; });
+}
+
+// The bytes behind a layer's weights, if they are of its shape.
+const TfLiteTensor* StoredWeights(const TfLiteContext* context, const Stored& stored, int weights, NodeSpec* spec) {
+  const int from = static_cast<size_t>(weights) < stored.size() ? stored[static_cast<size_t>(weights)] : -1;
+  if (from < 0) return nullptr;
+  const TfLiteTensor &bytes = context->tensors[from], &floats = context->tensors[weights];
+  int64_t count = 1;
+  for (int i = 0; i < bytes.dims->size; ++i) count = Times(count, bytes.dims->data[i]);
+  const bool same = floats.type == kTfLiteFloat32 && floats.dims != nullptr && floats.dims->size == 4 &&
+                    bytes.dims->size == 4 && std::memcmp(floats.dims->data, bytes.dims->data, 4 * sizeof(int)) == 0 &&
+                    count >= 0 && bytes.bytes == static_cast<size_t>(count);
+  if (!same) return nullptr;
+  spec->weights = from;
+  return &bytes;
+}
+
 // What a built-in node is to us. False where we cannot run it; what depends on sizes is checked while preparing, which
 // must then succeed: hence the look at the sizes in the file.
-bool DescribeBuiltin(const TfLiteContext* context, const TfLiteNode* node, int code, NodeSpec* spec) {
+bool DescribeBuiltin(const TfLiteContext* context, const Stored& stored, const TfLiteNode* node, int code,
+                     NodeSpec* spec) {
   const auto tensor = [&](const TfLiteIntArray* list, int i) -> const TfLiteTensor* {
     if (list == nullptr || i >= list->size || list->data[i] < 0 ||
         static_cast<size_t>(list->data[i]) >= context->tensors_size) {
@@ -164,10 +220,11 @@ bool DescribeBuiltin(const TfLiteContext* context, const TfLiteNode* node, int c
         return spec->op != nullptr;
       }
       spec->wanted = Kind::kDense;
-      return convolution != nullptr && Bounds(convolution->activation, spec) && is_map(input) && is_map(second) &&
-             constant(second) && constant(bias) && bias->type == kTfLiteFloat32 && input->dims->data[1] == 1 &&
-             input->dims->data[2] == 1 && second->dims->data[1] == 1 && second->dims->data[2] == 1 &&
-             second->dims->data[3] == input->dims->data[3];
+      if (second != nullptr && !constant(second)) second = StoredWeights(context, stored, node->inputs->data[1], spec);
+      return convolution != nullptr && Bounds(convolution->activation, spec) && is_map(input) && second != nullptr &&
+             constant(second) && second->dims->size == 4 && constant(bias) && bias->type == kTfLiteFloat32 &&
+             input->dims->data[1] == 1 && input->dims->data[2] == 1 && second->dims->data[1] == 1 &&
+             second->dims->data[2] == 1 && second->dims->data[3] == input->dims->data[3];
     }
     case kTfLiteBuiltinCast:
       spec->name = "CAST";
@@ -206,7 +263,7 @@ bool DescribeBuiltin(const TfLiteContext* context, const TfLiteNode* node, int c
 }
 
 // A node as the graph wants it; false where it is none of ours, or (with `why` set) a broken one.
-bool Describe(TfLiteContext* context, int index, bool fuse, NodeSpec* spec, Message* why) {
+bool Describe(TfLiteContext* context, const Stored& stored, int index, bool fuse, NodeSpec* spec, Message* why) {
   TfLiteNode* node = nullptr;
   TfLiteRegistration* registration = nullptr;
   spec->index = index;
@@ -225,11 +282,12 @@ bool Describe(TfLiteContext* context, int index, bool fuse, NodeSpec* spec, Mess
     if (spec->op == nullptr) return false;
     if (fuse && std::strcmp(binary, "LceBconv2d") == 0) spec->wanted = Kind::kBconv;
     if (fuse && std::strcmp(binary, "LceQuantize") == 0) spec->wanted = Kind::kQuantize;
-  } else if (!fuse || !fits || !DescribeBuiltin(context, node, registration->builtin_code, spec)) {
+  } else if (!fuse || !fits || !DescribeBuiltin(context, stored, node, registration->builtin_code, spec)) {
     return false;
   }
   spec->input_count = node->inputs->size;
   for (int i = 0; i < spec->input_count; ++i) spec->inputs[i] = node->inputs->data[i];
+  if (spec->weights >= 0) spec->inputs[1] = spec->weights;
   spec->output = node->outputs->data[0];
   return true;
 }
@@ -284,7 +342,11 @@ void* InitPartition(TfLiteContext* context, const char* buffer, size_t) {
     return std::find(outputs, outputs + params->output_tensors->size, tensor) != outputs + params->output_tensors->size;
   };
   std::vector<int> readers(context->tensors_size, 0);
-  for (const int index : order) CountReaders(context, index, &readers);
+  Stored stored(context->tensors_size, -1);
+  for (const int index : order) {
+    CountReaders(context, index, &readers);
+    NoteStored(context, index, &stored);
+  }
   std::vector<int> inside;  // of forensic channels, done by the last of their nodes
   std::vector<std::unique_ptr<NodeSpec>> channels;
   for (const int index : order) {
@@ -297,19 +359,22 @@ void* InitPartition(TfLiteContext* context, const char* buffer, size_t) {
     NodeSpec spec;
     Message why;
     bool good = true;
+    if (IsUnpacking(context, index)) {
+      if (!is_external(OutputOf(context, index))) continue;
+      why.Set("its result is read elsewhere; fuse=0 leaves it to the runtime");
+      Refuse(context, index, "DEQUANTIZE", why);
+      return nullptr;
+    }
     if (std::find(inside.begin(), inside.end(), index) != inside.end()) {
       const auto at = std::find_if(channels.begin(), channels.end(), [&](const auto& c) { return c->index == index; });
       if (at == channels.end()) {
-        TfLiteNode* node = nullptr;
-        TfLiteRegistration* registration = nullptr;
-        context->GetNodeAndRegistration(context, index, &node, &registration);
-        if (!is_external(node->outputs->data[0])) continue;
+        if (!is_external(OutputOf(context, index))) continue;
         good = why.Set("its result, a part of forensic channels, is read elsewhere; fuse=0 leaves it to the runtime");
       } else {
         spec = std::move(**at);
       }
     } else {
-      good = Describe(context, index, delegate->fuse, &spec, &why);
+      good = Describe(context, stored, index, delegate->fuse, &spec, &why);
     }
     const char* name = spec.name;
     if (good) {
@@ -419,6 +484,20 @@ void FindChannels(TfLiteContext* context, const std::vector<int>& order, const s
   }
 }
 
+// Layers of ours read their bytes as they are: what would make floats of them is claimed as well, lest it be run.
+void ClaimUnpacking(TfLiteContext* context, const std::vector<int>& order, const Stored& stored,
+                    const std::vector<int>& readers, std::vector<bool>* ours) {
+  std::vector<int> read(context->tensors_size, 0);  // by ours
+  for (size_t i = 0; i < order.size(); ++i) {
+    if ((*ours)[i]) CountReaders(context, order[i], &read);
+  }
+  for (size_t i = 0; i < order.size(); ++i) {
+    if (!IsUnpacking(context, order[i])) continue;
+    const auto made = static_cast<size_t>(OutputOf(context, order[i]));
+    (*ours)[i] = stored[made] >= 0 && readers[made] > 0 && read[made] == readers[made];
+  }
+}
+
 TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
   const auto* delegate = static_cast<Delegate*>(base->data);
   std::vector<int> readers(context->tensors_size, 0);
@@ -428,11 +507,15 @@ TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
   const std::vector<int> order(plan->data, plan->data + plan->size);
   std::vector<std::unique_ptr<NodeSpec>> specs;
   bool any = false;
+  Stored stored(context->tensors_size, -1);
+  for (const int index : order) CountReaders(context, index, &readers);
+  for (const int index : order) NoteStored(context, index, &stored);
+  // Weights that others read as well stay floats.
+  for (size_t i = 0; i < stored.size(); ++i) stored[i] = readers[i] == 1 ? stored[i] : -1;
   for (const int index : order) {
     std::unique_ptr<NodeSpec> spec(new NodeSpec);
     Message why;
-    CountReaders(context, index, &readers);
-    if (!Describe(context, index, delegate->fuse, spec.get(), &why)) {
+    if (!Describe(context, stored, index, delegate->fuse, spec.get(), &why)) {
       // A bad model is refused as a whole, before anything is replaced.
       if (why.text()[0] != '\0') return Refuse(context, index, spec->name, why);
       spec.reset();
@@ -451,6 +534,7 @@ TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
         if (std::find(parts.begin(), parts.end(), order[j]) != parts.end()) ours[j] = true;
       }
     }
+    ClaimUnpacking(context, order, stored, readers, &ours);
     for (size_t i = 0; i < order.size(); ++i) {
       if (ours[i]) claimed.push_back(order[i]);
     }

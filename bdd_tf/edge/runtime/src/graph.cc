@@ -209,7 +209,10 @@ bool Graph::InferFloats(Node* node, Message* why) {
   const TfLiteType wanted = kind == Kind::kCast ? kTfLiteUInt8 : kTfLiteFloat32;
   for (size_t i = 0; i < count; ++i) {
     if (with_axes && i == 1) continue;
-    if (value(i).type != wanted) return why->Set("input %d has not the type it takes", static_cast<int>(i));
+    const bool bytes = kind == Kind::kDense && i == 1 && value(i).type == kTfLiteInt8;
+    if (bytes && (value(i).zero_point != 0 || !(value(i).scale > 0.0f) || !std::isfinite(value(i).scale)))
+      return why->Set("int8 weights without a scale, or with a zero point");
+    if (!bytes && value(i).type != wanted) return why->Set("input %d has not the type it takes", static_cast<int>(i));
     if (RunsWhole(kind) && kind != Kind::kConcatenate && kind != Kind::kDense && value(i).constant != nullptr)
       return why->Set("its input is a constant");
     if (!Bounded(value(i).shape)) return why->Set("input %d has an impossible size", static_cast<int>(i));
@@ -299,7 +302,7 @@ bool Graph::InferFloats(Node* node, Message* why) {
       const Shape &weights = value(1).shape, &bias = value(2).shape;
       if (!IsVector(first) || weights.rank != 4 || weights.dims[1] != 1 || weights.dims[2] != 1 ||
           weights.dims[3] != first.dims[3] || bias.Elements() != weights.dims[0] || value(1).constant == nullptr ||
-          value(2).constant == nullptr || value(1).bytes < weights.Elements() * 4 ||
+          value(2).constant == nullptr || value(1).bytes < weights.Elements() * SizeOf(value(1).type) ||
           value(2).bytes < bias.Elements() * 4) {
         return why->Set("it is not a constant 1 x 1 filter on a map of 1 x 1");
       }
@@ -640,7 +643,8 @@ bool Graph::MakeSteps(const NodeSpec** culprit, Message* why) {
         const float* unused = nullptr;  // aligned copies are made once, in order: weights, then bias
         const Tensor &weights = *tensors_[static_cast<size_t>(node->inputs[1])],
                      &bias = *tensors_[static_cast<size_t>(node->inputs[2])];
-        if (!Floats(weights, weights.value.shape.Elements(), 1, &unused, why)) return false;
+        const bool bytes = weights.value.type == kTfLiteInt8;
+        if (!bytes && !Floats(weights, weights.value.shape.Elements(), 1, &unused, why)) return false;
         steps_.back()->ops.emplace_back(new TileOp);
         steps_.back()->ops.back()->a.constant = unused;
         if (!Floats(bias, bias.value.shape.Elements(), 1, &unused, why)) return false;
@@ -924,12 +928,23 @@ void Graph::RunDense(const Step& step) {
   struct Call {
     const Graph* graph;
     const float *weights, *bias, *x;
+    const int8_t* bytes;
+    float scale;
     int64_t inputs, outputs;
     float* out;
-  } call = {this, constants.a.constant, constants.b.constant, nullptr, inputs, outputs, nullptr};
+  } call = {this, constants.a.constant, constants.b.constant, nullptr, nullptr, 0.0f, inputs, outputs, nullptr};
+  const Value& weights = tensors_[static_cast<size_t>(node.inputs[1])]->value;
+  if (weights.type == kTfLiteInt8) {
+    call.bytes = static_cast<const int8_t*>(weights.constant);
+    call.scale = weights.scale;
+  }
   const auto run = [](void* argument, int64_t item, int) {
     const Call& c = *static_cast<Call*>(argument);
     const int64_t first = item * kDenseOutputs, count = std::min(kDenseOutputs, c.outputs - first);
+    if (c.bytes != nullptr) {
+      return c.graph->kernels_.dense_bytes(c.bytes + first * c.inputs, c.scale, c.bias + first, c.x, c.inputs, count,
+                                           c.out + first);
+    }
     c.graph->kernels_.dense(c.weights + first * c.inputs, c.bias + first, c.x, c.inputs, count, c.out + first);
   };
   const int64_t items = (outputs + kDenseOutputs - 1) / kDenseOutputs;

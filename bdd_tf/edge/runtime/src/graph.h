@@ -45,6 +45,7 @@ struct NodeSpec {
   int inputs[kMaxInputs] = {};    // tensors of the runtime
   int input_count = 0;
   int output = -1;
+  int weights = -1;  // of a dense layer: the bytes behind its weights
   Arithmetic arithmetic = Arithmetic::kAdd;
   int varies = -1;          // of a sum or product with a constant per channel: the other input
   bool has_bounds = false;  // of a fused or separate activation

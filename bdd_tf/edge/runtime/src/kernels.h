@@ -83,6 +83,9 @@ struct KernelSet {
                        const float* slopes, int rows, int width);
   // out[o] = bias[o] + sum over i of weights[o][i] * x[i].
   void (*dense)(const float* weights, const float* bias, const float* x, int64_t inputs, int64_t outputs, float* out);
+  // The same with weights of one byte: out[o] = bias[o] + scale * sum.
+  void (*dense_bytes)(const int8_t* weights, float scale, const float* bias, const float* x, int64_t inputs,
+                      int64_t outputs, float* out);
   // out[m][n] = bias[n] + sum over k of places[m][offsets[k]] * weights[k][n], for kMaxPixels pixels at most and
   // kTileChannels channels, of which `width` are written.
   void (*convolve)(const float* const* places, int count, const int32_t* offsets, int64_t products,

@@ -90,6 +90,7 @@ const KernelSet* Avx2Kernels() {
                                 Chain<Pack>,
                                 MeanOfFour,
                                 Dense,
+                                DenseBytes,
                                 Convolve,
                                 MatrixProduct,
                                 LogMagnitudes,

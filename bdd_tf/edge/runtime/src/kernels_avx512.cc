@@ -91,6 +91,7 @@ const KernelSet* Avx512Kernels() {
                                 Chain<Pack>,
                                 MeanOfFour,
                                 Dense,
+                                DenseBytes,
                                 Convolve,
                                 MatrixProduct,
                                 LogMagnitudes,

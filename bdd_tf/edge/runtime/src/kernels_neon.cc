@@ -92,6 +92,7 @@ const KernelSet* NeonKernels() {
                                 Chain<Pack>,
                                 MeanOfFour,
                                 Dense,
+                                DenseBytes,
                                 Convolve,
                                 MatrixProduct,
                                 LogMagnitudes,

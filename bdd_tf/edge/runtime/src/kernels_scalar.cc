@@ -50,6 +50,7 @@ const KernelSet* ScalarKernels() {
                                 Chain<Pack>,
                                 MeanOfFour,
                                 Dense,
+                                DenseBytes,
                                 Convolve,
                                 MatrixProduct,
                                 LogMagnitudes,

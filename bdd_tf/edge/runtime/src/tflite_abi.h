@@ -137,9 +137,9 @@ struct TfLiteDelegate {
 // Unresolved custom operators survive until a delegate claims them only where dynamic tensors are allowed.
 constexpr int64_t kTfLiteDelegateFlagsAllowDynamicTensors = 1;
 constexpr int kTfLiteBuiltinAdd = 0, kTfLiteBuiltinAveragePool2d = 1, kTfLiteBuiltinConcatenation = 2,
-              kTfLiteBuiltinConv2d = 3, kTfLiteBuiltinLogistic = 14, kTfLiteBuiltinMul = 18, kTfLiteBuiltinRelu = 19,
-              kTfLiteBuiltinRelu6 = 21, kTfLiteBuiltinMean = 40, kTfLiteBuiltinSub = 41, kTfLiteBuiltinPrelu = 54,
-              kTfLiteBuiltinCast = 53, kTfLiteBuiltinMaximum = 55, kTfLiteBuiltinMinimum = 57,
-              kTfLiteBuiltinReverseV2 = 105;
+              kTfLiteBuiltinConv2d = 3, kTfLiteBuiltinDequantize = 6, kTfLiteBuiltinLogistic = 14,
+              kTfLiteBuiltinMul = 18, kTfLiteBuiltinRelu = 19, kTfLiteBuiltinRelu6 = 21, kTfLiteBuiltinMean = 40,
+              kTfLiteBuiltinSub = 41, kTfLiteBuiltinPrelu = 54, kTfLiteBuiltinCast = 53, kTfLiteBuiltinMaximum = 55,
+              kTfLiteBuiltinMinimum = 57, kTfLiteBuiltinReverseV2 = 105;
 constexpr int kTfLiteBuiltinCustom = 32;
 constexpr int kTfLiteBuiltinDelegate = 51;

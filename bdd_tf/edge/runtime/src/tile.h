@@ -266,6 +266,38 @@ inline void Dense(const float* weights, const float* bias, const float* x, int64
   for (; o < outputs; ++o) DenseRows<1>(weights + o * inputs, bias + o, x, inputs, out + o);
 }
 
+typedef int8_t ByteLanes __attribute__((vector_size(BDD_LANES)));
+
+inline Lanes LoadBytes(const int8_t* from) {
+  ByteLanes bytes;
+  std::memcpy(&bytes, from, sizeof bytes);
+  return __builtin_convertvector(bytes, Lanes);
+}
+
+template <int kOutputs>
+inline void DenseByteRows(const int8_t* weights, float scale, const float* bias, const float* x, int64_t inputs,
+                          float* out) {
+  Lanes sums[kOutputs] = {};
+  int64_t i = 0;
+  for (; i + BDD_LANES <= inputs; i += BDD_LANES) {
+    const Lanes numbers = Load(x + i);
+    Unroll<kOutputs>([&](auto o) BDD_INLINE { sums[o] += LoadBytes(weights + o * inputs + i) * numbers; });
+  }
+  for (int o = 0; o < kOutputs; ++o) {
+    float sum = 0.0f;
+    for (int64_t k = i; k < inputs; ++k) sum += static_cast<float>(weights[o * inputs + k]) * x[k];
+    for (int l = 0; l < BDD_LANES; ++l) sum += sums[o][l];
+    out[o] = sum * scale + bias[o];
+  }
+}
+
+inline void DenseBytes(const int8_t* weights, float scale, const float* bias, const float* x, int64_t inputs,
+                       int64_t outputs, float* out) {
+  int64_t o = 0;
+  for (; o + 8 <= outputs; o += 8) DenseByteRows<8>(weights + o * inputs, scale, bias + o, x, inputs, out + o);
+  for (; o < outputs; ++o) DenseByteRows<1>(weights + o * inputs, scale, bias + o, x, inputs, out + o);
+}
+
 template <int kRows>
 inline void ConvolveRows(const float* const* places, const int32_t* offsets, int64_t products, const float* weights,
                          const float* bias, float* out, int64_t stride, int width) {
