@@ -21,6 +21,9 @@ class Bconv2d final : public Operator, public TileSource {
   TileSource* tiles() override;
   void BeginImage(const void* image) override;
   void Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const override;
+  Transform transform() const override;
+  void Dots(int64_t channel, int width, int64_t first, int count, const float* slopes, float* totals, int16_t* out,
+            int64_t stride) const override;
 
  private:
   bool CheckFilter(const Value& filter, Message* why);
@@ -31,6 +34,8 @@ class Bconv2d final : public Operator, public TileSource {
   bool PlanBorders(Message* why);
   void PadImage(const uint32_t* image);
   void RunItem(int64_t item);
+  template <typename F>
+  void RunTiles(int64_t block, int64_t first, int64_t last, const F& finish) const;
   void RunBlock(int64_t block, int64_t first, int64_t last, uint8_t* target, int64_t stride) const;
 
   // Options.
@@ -332,18 +337,16 @@ void Bconv2d::PadImage(const uint32_t* image) {
   }
 }
 
-// One block of channels at the places [first, last). `target` is where the block's first channel of place `first` goes
-// (of bits: the place's first byte), `stride` leads to the next place, in elements of the output (of bits: bytes).
-void Bconv2d::RunBlock(int64_t block, int64_t first, int64_t last, uint8_t* target, int64_t stride) const {
+// One block of channels at the places [first, last), tile by tile; `finish` gets the sums of each.
+template <typename F>
+void Bconv2d::RunTiles(int64_t block, int64_t first, int64_t last, const F& finish) const {
   const KernelSet& kernels = *kernels_;
   const int64_t width = kernels.channels, group = block / group_blocks_, inside = block % group_blocks_ * width;
-  const int64_t channel = group * group_channels_out_ + inside;
   const int64_t rest = group_channels_out_ - inside;
   const int valid = static_cast<int>(rest < width ? rest : width);
   const Taps taps = {offsets_.data(), runs_.data(), window_words_, runs_.size(), window_words_ / runs_.size()};
-  const bool bits = output_type_ == kTfLiteInt32;
   Epilogue epilogue = {products_, low_, high_, nullptr, nullptr, nullptr};
-  if (bits) {
+  if (output_type_ == kTfLiteInt32) {
     epilogue.thresholds = thresholds_.data() + block * width;
   } else {
     epilogue.multiplier = multiplier_.data() + block * width;
@@ -372,29 +375,51 @@ void Bconv2d::RunBlock(int64_t block, int64_t first, int64_t last, uint8_t* targ
       }
     }
     kernels.multiply(places, count, taps, weights, sums);
-    if (output_type_ == kTfLiteFloat32) {
-      kernels.finish_float(sums, count, corrections, epilogue, reinterpret_cast<float*>(target), stride, valid);
-      target += count * stride * static_cast<int64_t>(sizeof(float));
-    } else if (output_type_ == kTfLiteInt8) {
-      kernels.finish_int8(sums, count, corrections, epilogue, reinterpret_cast<int8_t*>(target), stride, valid);
-      target += count * stride;
-    } else {
-      if (!straddles_) {
-        kernels.finish_bits(sums, count, corrections, epilogue, target + channel / 8, stride, valid);
-      } else {
-        uint8_t found[kMaxPixels * kMaxChannels / 8];
-        kernels.finish_bits(sums, count, corrections, epilogue, found, kMaxChannels / 8, valid);
-        for (int m = 0; m < count; ++m) {
-          for (int n = 0; n < valid; ++n) {
-            const int bit = found[m * kMaxChannels / 8 + n / 8] >> (n % 8) & 1;
-            uint8_t& byte = target[m * stride + (channel + n) / 8];
-            byte = static_cast<uint8_t>(byte | bit << ((channel + n) % 8));
-          }
-        }
-      }
-      target += count * stride;
-    }
+    finish(sums, count, corrections, epilogue, valid);
     first += count;
+  }
+}
+
+// `target` is where the block's first channel of place `first` goes (of bits: the place's first byte), `stride` leads
+// to the next place, in elements of the output (of bits: bytes).
+void Bconv2d::RunBlock(int64_t block, int64_t first, int64_t last, uint8_t* target, int64_t stride) const {
+  const KernelSet& kernels = *kernels_;
+  const int64_t channel = block / group_blocks_ * group_channels_out_ + block % group_blocks_ * kernels.channels;
+  using Corrections = const int32_t* const*;
+  if (output_type_ == kTfLiteFloat32) {
+    auto* out = reinterpret_cast<float*>(target);
+    RunTiles(block, first, last,
+             [&](const int32_t* sums, int count, Corrections corrections, const Epilogue& epilogue, int valid) {
+               kernels.finish_float(sums, count, corrections, epilogue, out, stride, valid);
+               out += count * stride;
+             });
+  } else if (output_type_ == kTfLiteInt8) {
+    auto* out = reinterpret_cast<int8_t*>(target);
+    RunTiles(block, first, last,
+             [&](const int32_t* sums, int count, Corrections corrections, const Epilogue& epilogue, int valid) {
+               kernels.finish_int8(sums, count, corrections, epilogue, out, stride, valid);
+               out += count * stride;
+             });
+  } else if (!straddles_) {
+    RunTiles(block, first, last,
+             [&](const int32_t* sums, int count, Corrections corrections, const Epilogue& epilogue, int valid) {
+               kernels.finish_bits(sums, count, corrections, epilogue, target + channel / 8, stride, valid);
+               target += count * stride;
+             });
+  } else {
+    RunTiles(block, first, last,
+             [&](const int32_t* sums, int count, Corrections corrections, const Epilogue& epilogue, int valid) {
+               uint8_t found[kMaxPixels * kMaxChannels / 8];
+               kernels.finish_bits(sums, count, corrections, epilogue, found, kMaxChannels / 8, valid);
+               for (int m = 0; m < count; ++m) {
+                 for (int n = 0; n < valid; ++n) {
+                   const int bit = found[m * kMaxChannels / 8 + n / 8] >> (n % 8) & 1;
+                   uint8_t& byte = target[m * stride + (channel + n) / 8];
+                   byte = static_cast<uint8_t>(byte | bit << ((channel + n) % 8));
+                 }
+               }
+               target += count * stride;
+             });
   }
 }
 
@@ -428,6 +453,25 @@ void Bconv2d::Tile(int64_t channel, int width, int64_t first, int count, float* 
     const int64_t group = (channel + done) / group_channels_out_, inside = (channel + done) % group_channels_out_;
     const int64_t block = group * group_blocks_ + inside / step;
     RunBlock(block, first, first + count, reinterpret_cast<uint8_t*>(out + done), stride);
+  }
+}
+
+TileSource::Transform Bconv2d::transform() const {
+  if (output_type_ != kTfLiteFloat32 || groups_ != 1 || products_ > INT16_MAX) return {};
+  return {multiplier_.data(), bias_.data()};
+}
+
+void Bconv2d::Dots(int64_t channel, int width, int64_t first, int count, const float* slopes, float* totals,
+                   int16_t* out, int64_t stride) const {
+  const int64_t step = kernels_->channels;
+  for (int64_t done = 0; done < width; done += step) {
+    int16_t* to = out + done;
+    RunTiles(
+        (channel + done) / step, first, first + count,
+        [&](const int32_t* sums, int tile, const int32_t* const* corrections, const Epilogue& epilogue, int valid) {
+          kernels_->finish_dots(sums, tile, corrections, epilogue, slopes + done, totals + done, to, stride, valid);
+          to += tile * stride;
+        });
   }
 }
 

@@ -63,6 +63,9 @@ struct Graph::Tensor {
   int64_t stride = 0;       // floats (of bits: words) from one pixel to the next
   int64_t offset = 0;       // in memory_
   uint8_t* data = nullptr;  // while running
+  // Kept as dot products of 16 bits: what makes floats of them.
+  TileSource::Transform transform;
+  const float* slopes = nullptr;
 };
 
 struct Graph::Node {
@@ -72,6 +75,7 @@ struct Graph::Node {
   int level = 0;
   bool joined = false;          // a concatenation whose parts are written in place
   const Node* prelu = nullptr;  // of a pool: the activation in front, done while pooling
+  const Node* dots = nullptr;   // of an activation whose result is kept as dot products: the convolution in front
   bool absorbed = false;        // such an activation, or what a convolution does while it loads
   std::vector<int> fed;         // of a convolution that absorbed something: what it reads instead
 };
@@ -92,8 +96,10 @@ struct Graph::TileOp {
   const Tensor* result = nullptr;  // map in memory where the result goes
   Buffer<float> partial;           // of a mean: [chunks][channels]
   TileSource* source = nullptr;
-  bool flows = false;       // takes the value that the operation before it leaves in registers,
-  bool flows_in_b = false;  // as its second operand
+  TileOp* mean = nullptr;       // of a source of dot products: the mean that it adds up
+  bool done_by_source = false;  // such a mean
+  bool flows = false;           // takes the value that the operation before it leaves in registers,
+  bool flows_in_b = false;      // as its second operand
 };
 
 struct Graph::Step {
@@ -318,6 +324,7 @@ bool Graph::InferFloats(Node* node, Message* why) {
 
 // What a node really reads: a pool with an activation in front reads the latter's input.
 const std::vector<int>& Graph::Sources(const Node& node) {
+  if (node.dots != nullptr) return node.dots->inputs;
   return node.prelu != nullptr ? node.prelu->inputs : !node.fed.empty() ? node.fed : node.inputs;
 }
 
@@ -409,6 +416,34 @@ void Graph::AbsorbActivations() {
     }
     node->prelu = maker;
     maker->absorbed = true;
+  }
+}
+
+// What a gate scales has to wait in memory until its mean is known. Where that is PReLU of a binary convolution, its
+// dot products wait instead: half the bytes, and the few operations on them are done again.
+void Graph::KeepDots() {
+  for (const auto& tensor : tensors_) tensor->transform = {};
+  for (const auto& node : nodes_) {
+    node->dots = nullptr;
+    if (node->spec.kind != Kind::kPrelu || node->absorbed) continue;
+    Node* conv = OnlyMaker(node->inputs[0]);
+    Tensor& output = *tensors_[static_cast<size_t>(node->output)];
+    // On maps of one pixel vectors are maps.
+    if (conv == nullptr || conv->spec.kind != Kind::kBconv || output.external || IsVector(output.value.shape)) continue;
+    const TileSource::Transform transform = conv->spec.op->tiles()->transform();
+    if (transform.multiplier == nullptr) continue;
+    int means = 0, products = 0, others = 0;
+    for (const auto& reader : nodes_) {
+      if (std::count(reader->inputs.begin(), reader->inputs.end(), node->output) == 0) continue;
+      const bool combines = reader->spec.kind == Kind::kCombine && reader->inputs[0] == node->output &&
+                            reader->inputs[1] != node->output &&
+                            IsVector(tensors_[static_cast<size_t>(reader->inputs[1])]->value.shape);
+      ++(reader->spec.kind == Kind::kMean ? means : combines ? products : others);
+    }
+    if (others > 0 || means > 1 || products == 0) continue;
+    node->dots = conv;
+    conv->absorbed = true;
+    output.transform = transform;
   }
 }
 
@@ -534,7 +569,16 @@ bool Graph::AddToGroup(Step* step, Node* node, Message* why) {
   std::unique_ptr<TileOp> op(new TileOp);
   op->node = node;
   const Kind kind = node->spec.kind;
-  if (kind == Kind::kBconv || kind == Kind::kConvolution) {
+  if (node->dots != nullptr) {
+    op->source = node->dots->spec.op->tiles();
+    const Tensor& slopes = *tensors_[static_cast<size_t>(node->inputs[1])];
+    if (!Floats(slopes, step->channels, 1, &op->b.constant, why)) return false;
+    // Whole tiles of them are read.
+    constants_.emplace_back(new Buffer<float>);
+    if (!constants_.back()->Reset(step->blocks * kTileChannels)) return why->Set("no memory");
+    std::copy(op->b.constant, op->b.constant + step->channels, constants_.back()->data());
+    tensors_[static_cast<size_t>(node->output)]->slopes = constants_.back()->data();
+  } else if (kind == Kind::kBconv || kind == Kind::kConvolution) {
     op->source = node->spec.op->tiles();
   } else if (kind == Kind::kMeanOfFour) {
     op->a.where = Operand::kMap;
@@ -548,14 +592,15 @@ bool Graph::AddToGroup(Step* step, Node* node, Message* why) {
   } else if (!MakeOperand(*node, 0, *step, &op->a, why)) {
     return false;
   }
-  if ((kind == Kind::kCombine || kind == Kind::kPrelu) && !MakeOperand(*node, 1, *step, &op->b, why)) return false;
+  const bool two = kind == Kind::kCombine || (kind == Kind::kPrelu && node->dots == nullptr);
+  if (two && !MakeOperand(*node, 1, *step, &op->b, why)) return false;
   if (kind == Kind::kMean) {
     if (!op->partial.Reset(Times(step->chunks, step->channels))) return why->Set("no memory for sums");
   }
   Tensor& output = *tensors_[static_cast<size_t>(node->output)];
   const bool sink = kind == Kind::kMean || kind == Kind::kQuantize;
   if (!sink) op->value = node->output;
-  if (sink || output.external || output.last > node->level || output.whole >= 0) {
+  if (sink || output.external || output.last > node->level || output.whole >= 0 || node->dots != nullptr) {
     output.stored = !output.external;
     op->result = &output;
   }
@@ -574,6 +619,14 @@ bool Graph::AddToGroup(Step* step, Node* node, Message* why) {
 // Which operations hand their value on in registers, and which have to leave it in a tile.
 void Graph::PlanChains(Step* step) {
   int slots = 0;
+  for (const auto& source : step->ops) {
+    if (source->node->dots == nullptr) continue;
+    for (const auto& op : step->ops) {
+      if (op->node->spec.kind != Kind::kMean || op->node->inputs[0] != source->value) continue;
+      source->mean = op.get();
+      op->done_by_source = true;
+    }
+  }
   const auto maker = [&](const Operand& operand) -> TileOp* {
     for (const auto& op : step->ops) {
       if (operand.where == Operand::kTile && op->value == operand.slot) return op.get();
@@ -591,6 +644,7 @@ void Graph::PlanChains(Step* step) {
     const bool room = length + kLongestOp <= kMaxChain;
     op->flows = room && !starts && is_current(op->a) && !(combines && is_current(op->b));
     op->flows_in_b = room && !starts && !op->flows && combines && is_current(op->b) && !is_current(op->a);
+    if (op->done_by_source) continue;
     length = op->flows || op->flows_in_b ? length + kLongestOp : kLongestOp;
     // Sinks leave the value as it is; sources write a tile, from which the next one loads.
     if (op->value >= 0) current = starts ? -1 : op->value;
@@ -685,7 +739,8 @@ bool Graph::MakeSteps(const NodeSpec** culprit, Message* why) {
 bool Graph::PlaceInMemory(Message* why) {
   std::vector<Tensor*> stored;
   const auto bytes = [](const Tensor& t) {
-    return (Times(t.value.shape.Elements(), SizeOf(t.value.type)) + 63) / 64 * 64;
+    const int64_t number = t.transform.multiplier != nullptr ? 2 : SizeOf(t.value.type);
+    return (Times(t.value.shape.Elements(), number) + 63) / 64 * 64;
   };
   for (const auto& tensor : tensors_) {
     if (tensor->stored && tensor->whole >= 0)
@@ -729,6 +784,7 @@ bool Graph::Prepare(TfLiteContext* context, const NodeSpec** node, Message* why)
   }
   AbsorbActivations();
   if (!AbsorbFeeds(why)) return false;
+  KeepDots();
   SetLevels();
   JoinConcatenations();
   if (!MakeSteps(node, why) || !PlaceInMemory(why)) return false;
@@ -787,6 +843,9 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
     float* data = reinterpret_cast<float*>(tensor.data);
     return Rows{data + (step.image * pixels + first) * tensor.stride + channel, tensor.stride};
   };
+  const auto map_of_dots = [&](const Tensor& tensor, int64_t first) {
+    return reinterpret_cast<int16_t*>(tensor.data) + (step.image * pixels + first) * tensor.stride + channel;
+  };
   const auto tile = [&](int slot) { return Rows{scratch + slot * kTileFloats, kTileChannels}; };
   const auto rows = [&](const Operand& operand, int64_t first) {
     switch (operand.where) {
@@ -807,16 +866,39 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
   for (int64_t first = begin; first < end; first += even) {
     const int count = static_cast<int>(std::min<int64_t>(even, end - first));
     int length = 0;
-    Rows start = {};
+    ChainStart start;
     const auto flush = [&] {
-      if (length > 0) kernels_.chain(chain, length, start.at, start.stride, count, width);
+      if (length > 0) kernels_.chain(start, chain, length, count, width);
       length = 0;
+    };
+    const auto start_at = [&](const Operand& operand) {
+      const bool dots = operand.where == Operand::kMap && operand.tensor->transform.multiplier != nullptr;
+      start = ChainStart();
+      if (!dots) {
+        const Rows from = rows(operand, first);
+        start.a = from.at;
+        start.stride = from.stride;
+        return;
+      }
+      const Tensor& tensor = *operand.tensor;
+      start.dots = map_of_dots(tensor, first);
+      start.stride = tensor.stride;
+      start.multiplier = tensor.transform.multiplier + channel;
+      start.bias = tensor.transform.bias + channel;
+      start.slopes = tensor.slopes + channel;
     };
     for (const auto& made : step.ops) {
       TileOp& op = *made;
       const NodeSpec& spec = op.node->spec;
       if (op.source != nullptr || spec.kind == Kind::kMeanOfFour) {
         flush();
+        if (op.node->dots != nullptr) {
+          float unused[kTileChannels] = {};
+          float* totals = op.mean != nullptr ? op.mean->partial.data() + chunk * step.channels + channel : unused;
+          op.source->Dots(channel, width, first, count, op.result->slopes + channel, totals,
+                          map_of_dots(*op.result, first), op.result->stride);
+          continue;
+        }
         const Rows out = op.result != nullptr ? map(*op.result, first) : tile(op.slot);
         if (op.source != nullptr) {
           op.source->Tile(channel, width, first, count, out.at, out.stride);
@@ -826,14 +908,17 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
         if (spec.has_bounds) {
           chain[length++] = Make(ChainStep::kBound, nullptr, nullptr, 0, spec.low, spec.high);
           chain[length++] = Make(ChainStep::kStore, nullptr, out.at, out.stride);
-          start = out;
+          start = ChainStart();
+          start.a = out.at;
+          start.stride = out.stride;
           flush();
         }
         continue;
       }
+      if (op.done_by_source) continue;
       if (!op.flows && !op.flows_in_b) {
         flush();
-        start = rows(op.a, first);
+        start_at(op.a);
       }
       switch (spec.kind) {
         case Kind::kMean:

@@ -86,6 +86,7 @@ class Graph {
   static const std::vector<int>& Sources(const Node& node);
   void AbsorbActivations();
   bool AbsorbFeeds(Message* why);
+  void KeepDots();
   bool FillTable(const Node& cast, const std::vector<Node*>& chain, Feed* feed, Message* why);
   Node* OnlyMaker(int tensor);
   void SetLevels();

@@ -51,6 +51,14 @@ struct ChainStep {
   float low, high;
 };
 
+// Where a chain finds its values: floats, or dot products that become prelu(multiplier * dot + bias).
+struct ChainStart {
+  const float* a = nullptr;
+  const int16_t* dots = nullptr;
+  int64_t stride = 0;  // from one pixel to the next, in numbers
+  const float *multiplier = nullptr, *bias = nullptr, *slopes = nullptr;
+};
+
 struct KernelSet {
   const char* name;
   int pixels;    // of a tile, at most kMaxPixels
@@ -66,6 +74,9 @@ struct KernelSet {
                        float* out, int64_t stride, int valid);
   void (*finish_int8)(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& epilogue,
                       int8_t* out, int64_t stride, int valid);
+  // The dot products themselves; adds prelu(multiplier * dot + bias) of all pixels to `totals`.
+  void (*finish_dots)(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& epilogue,
+                      const float* slopes, float* totals, int16_t* out, int64_t stride, int valid);
   void (*finish_bits)(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& epilogue,
                       uint8_t* out, int64_t stride, int valid);
 
@@ -76,7 +87,7 @@ struct KernelSet {
   // leads from one pixel to the next and is 0 where all share one.
 
   // Loads a tile and takes it through all steps, a few pixels at a time, in registers.
-  void (*chain)(const ChainStep* steps, int count, const float* a, int64_t a_stride, int rows, int width);
+  void (*chain)(const ChainStart& start, const ChainStep* steps, int count, int rows, int width);
   // Mean of four pixels: at a, a + right, a + below and a + below + right; the next pixel's are a_stride further.
   // With slopes, each passes through PReLU first.
   void (*mean_of_four)(float* out, int64_t out_stride, const float* a, int64_t a_stride, int64_t right, int64_t below,

@@ -85,6 +85,7 @@ const KernelSet* Avx2Kernels() {
                                 Multiply,
                                 FinishFloat<kChannels>,
                                 FinishInt8<kChannels>,
+                                FinishDots<kChannels>,
                                 FinishBits<kChannels>,
                                 Pack,
                                 Chain<Pack>,

@@ -86,6 +86,7 @@ const KernelSet* Avx512Kernels() {
                                 Multiply,
                                 FinishFloat<kChannels>,
                                 FinishInt8<kChannels>,
+                                FinishDots<kChannels>,
                                 FinishBits<kChannels>,
                                 Pack,
                                 Chain<Pack>,

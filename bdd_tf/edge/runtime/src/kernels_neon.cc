@@ -87,6 +87,7 @@ const KernelSet* NeonKernels() {
                                 Multiply,
                                 FinishFloat<kChannels>,
                                 FinishInt8<kChannels>,
+                                FinishDots<kChannels>,
                                 FinishBits<kChannels>,
                                 Pack,
                                 Chain<Pack>,

@@ -45,6 +45,7 @@ const KernelSet* ScalarKernels() {
                                 Multiply,
                                 FinishFloat<kChannels>,
                                 FinishInt8<kChannels>,
+                                FinishDots<kChannels>,
                                 FinishBits<kChannels>,
                                 Pack,
                                 Chain<Pack>,

@@ -69,6 +69,14 @@ class TileSource {
   // Writes the places [first, first + count) of `width` channels from `channel`, a multiple of kTileChannels, on.
   // Several threads may ask for pieces of one image.
   virtual void Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const = 0;
+
+  // Sources of multiplier * dot + bias with dot products of 16 bits can give those instead: half the memory.
+  struct Transform {
+    const float *multiplier = nullptr, *bias = nullptr;  // per channel; null where it cannot
+  };
+  virtual Transform transform() const { return {}; }
+  // `slopes` of the PReLU behind, for a whole tile of channels; adds its results to `totals`.
+  virtual void Dots(int64_t, int, int64_t, int, const float*, float*, int16_t*, int64_t) const {}
 };
 
 class Operator {

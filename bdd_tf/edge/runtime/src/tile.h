@@ -68,6 +68,42 @@ inline void FinishInt8(const int32_t* sums, int count, const int32_t* const* cor
   }
 }
 
+template <int kChannels, typename F>
+inline void FinishDotsRow(const int32_t* sums, const Epilogue& e, const float* slopes, float* totals, int16_t* out,
+                          int valid, F dot_of) {
+  int16_t dots[kChannels];
+  for (int n = 0; n < kChannels; ++n) {
+    const int32_t dot = dot_of(sums[n], n);
+    dots[n] = static_cast<int16_t>(dot);
+    const float x = static_cast<float>(dot) * e.multiplier[n] + e.bias[n];
+    totals[n] += x > 0.0f ? x : slopes[n] * x;
+  }
+  std::memcpy(out, dots, static_cast<size_t>(valid) * sizeof(int16_t));
+}
+
+template <int kChannels>
+inline void FinishDots(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
+                       const float* slopes, float* totals, int16_t* out, int64_t stride, int valid) {
+  const int32_t products = e.products, low = e.low, high = e.high;
+  const bool bounded = low > -products || high < products;
+  float local[kChannels] = {};
+  for (int m = 0; m < count; ++m, sums += kChannels, out += stride) {
+    const int32_t* correction = corrections[m];
+    if (correction == nullptr && !bounded && valid == kChannels) {  // nearly always
+      FinishDotsRow<kChannels>(sums, e, slopes, local, out, kChannels,
+                               [&](int32_t sum, int) { return products - 2 * sum; });
+      continue;
+    }
+    if (correction == nullptr) correction = kNoCorrection;
+    FinishDotsRow<kChannels>(sums, e, slopes, local, out, valid, [&](int32_t sum, int n) {
+      int32_t dot = products - 2 * sum - correction[n];
+      dot = dot < low ? low : dot;
+      return dot > high ? high : dot;
+    });
+  }
+  for (int n = 0; n < valid; ++n) totals[n] += local[n];
+}
+
 template <int kChannels>
 inline void FinishBits(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
                        uint8_t* out, int64_t stride, int valid) {
@@ -97,18 +133,37 @@ inline Lanes Load(const float* from) {
 }
 inline void Store(float* to, Lanes value) { std::memcpy(to, &value, sizeof value); }
 
+typedef int16_t ShortLanes __attribute__((vector_size(BDD_LANES * sizeof(int16_t))));
+
+inline Lanes LoadShorts(const int16_t* from) {
+  ShortLanes numbers;
+  std::memcpy(&numbers, from, sizeof numbers);
+  return __builtin_convertvector(numbers, Lanes);
+}
+
 inline float Logistic(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
 using PackFunction = void (*)(const float* x, int64_t words, uint32_t* bits);
 
 // All steps for kRows pixels of kVectors registers each, the first of which is pixel `row`.
 template <int kRows, int kVectors, PackFunction kPack>
-inline void ChainRows(const ChainStep* steps, int count, const float* a, int64_t a_stride, int64_t row) {
+inline void ChainRows(const ChainStart& start, const ChainStep* steps, int count, int64_t row) {
   Lanes v[kRows][kVectors];
   const auto each = [](const auto& f) BDD_INLINE {
     Unroll<kRows>([&](auto r) BDD_INLINE { Unroll<kVectors>([&](auto k) BDD_INLINE { f(r, k); }); });
   };
-  each([&](auto r, auto k) BDD_INLINE { v[r][k] = Load(a + (row + r) * a_stride + k * BDD_LANES); });
+  if (start.dots != nullptr) {
+    Unroll<kVectors>([&](auto k) BDD_INLINE {
+      const Lanes multiplier = Load(start.multiplier + k * BDD_LANES), bias = Load(start.bias + k * BDD_LANES);
+      const Lanes slope = Load(start.slopes + k * BDD_LANES);
+      Unroll<kRows>([&](auto r) BDD_INLINE {
+        const Lanes x = LoadShorts(start.dots + (row + r) * start.stride + k * BDD_LANES) * multiplier + bias;
+        v[r][k] = x > 0.0f ? x : slope * x;
+      });
+    });
+  } else {
+    each([&](auto r, auto k) BDD_INLINE { v[r][k] = Load(start.a + (row + r) * start.stride + k * BDD_LANES); });
+  }
   for (const ChainStep* step = steps; step != steps + count; ++step) {
     const int64_t stride = step->stride;
     const auto combine = [&](const auto& f) BDD_INLINE {
@@ -168,9 +223,16 @@ inline void ChainRows(const ChainStep* steps, int count, const float* a, int64_t
 }
 
 // The same for the last channels of a map whose width is no multiple of kTileChannels.
-inline void ChainPart(const ChainStep* steps, int count, const float* a, int64_t a_stride, int64_t row, int width) {
+inline void ChainPart(const ChainStart& start, const ChainStep* steps, int count, int64_t row, int width) {
   float v[kTileChannels];
-  std::memcpy(v, a + row * a_stride, static_cast<size_t>(width) * sizeof(float));
+  for (int c = 0; c < width; ++c) {
+    if (start.dots == nullptr) {
+      v[c] = start.a[row * start.stride + c];
+      continue;
+    }
+    const float x = static_cast<float>(start.dots[row * start.stride + c]) * start.multiplier[c] + start.bias[c];
+    v[c] = x > 0.0f ? x : start.slopes[c] * x;
+  }
   for (const ChainStep* step = steps; step != steps + count; ++step) {
     const float* b = step->b + row * step->stride;
     float* out = step->out + row * step->stride;
@@ -197,18 +259,17 @@ inline void ChainPart(const ChainStep* steps, int count, const float* a, int64_t
 }
 
 template <PackFunction kPack>
-inline void Chain(const ChainStep* steps, int count, const float* a, int64_t a_stride, int rows, int width) {
+inline void Chain(const ChainStart& start, const ChainStep* steps, int count, int rows, int width) {
   constexpr int kWhole = kTileChannels / BDD_LANES;
   int64_t row = 0;
   if (width == kTileChannels) {
-    for (; row + BDD_ROWS <= rows; row += BDD_ROWS) ChainRows<BDD_ROWS, kWhole, kPack>(steps, count, a, a_stride, row);
-    for (; row < rows; ++row) ChainRows<1, kWhole, kPack>(steps, count, a, a_stride, row);
+    for (; row + BDD_ROWS <= rows; row += BDD_ROWS) ChainRows<BDD_ROWS, kWhole, kPack>(start, steps, count, row);
+    for (; row < rows; ++row) ChainRows<1, kWhole, kPack>(start, steps, count, row);
   } else if (width == kTileChannels / 2) {
-    for (; row + BDD_ROWS <= rows; row += BDD_ROWS)
-      ChainRows<BDD_ROWS, kWhole / 2, kPack>(steps, count, a, a_stride, row);
-    for (; row < rows; ++row) ChainRows<1, kWhole / 2, kPack>(steps, count, a, a_stride, row);
+    for (; row + BDD_ROWS <= rows; row += BDD_ROWS) ChainRows<BDD_ROWS, kWhole / 2, kPack>(start, steps, count, row);
+    for (; row < rows; ++row) ChainRows<1, kWhole / 2, kPack>(start, steps, count, row);
   } else {
-    for (; row < rows; ++row) ChainPart(steps, count, a, a_stride, row, width);
+    for (; row < rows; ++row) ChainPart(start, steps, count, row, width);
   }
 }
 
