@@ -29,8 +29,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BDD_CACHE") or Path("data") / "cache") / "benchmark"
 
 
+#: To be raised when a change makes files that were kept stale.
+_EDITION = 2
+
+
 def _cached(name: str, make: Callable[[], bytes]) -> Path:
-    path = cache_folder() / f"{name}.tflite"
+    path = cache_folder() / f"{name}.{_EDITION}.tflite"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         content = make()
@@ -114,6 +118,7 @@ def float_twin(config: Experiment) -> Path:
 def untrained(backbone: str, resolution: int, channels: tuple[str, ...]) -> Path:
     """A binary network with random, calibrated weights, as `bdd convert --untrained` writes it; made once and kept."""
     from converters.keras_to_tflite import calibrate, metadata, photographs, to_flatbuffer
+    from converters.shrink import shrink
 
     def make() -> bytes:
         import json
@@ -125,6 +130,6 @@ def untrained(backbone: str, resolution: int, channels: tuple[str, ...]) -> Path
         model = build(config)
         calibrate(model, photographs(16, resolution, seed=1))
         about = metadata(config, 0.5, None, trained=False)
-        return embed_metadata(to_flatbuffer(model), METADATA_NAME, json.dumps(about).encode())
+        return embed_metadata(shrink(to_flatbuffer(model)), METADATA_NAME, json.dumps(about).encode())
 
     return _cached(f"{backbone}-{resolution}-{'-'.join(channels)}", make)

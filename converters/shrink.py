@@ -8,6 +8,8 @@ own is 1):
     relu(W x + b)       W = diag(s) Q:   s relu(Q x + b / s), and s moves into the next layer's columns
     logistic(V h + c)   V = diag(t) R:   logistic(t (R h + c / t)), one MUL more
 
+The mix a x + (1 - a) y in front of a gate becomes y + a (x - y), which needs one vector instead of two.
+
 A DEQUANTIZE of a constant makes floats of the int8 weights once, when a runtime loads the file; ours reads them as
 they are.
 """
@@ -42,6 +44,7 @@ def shrink(content: bytes) -> bytes:
         rewriter = _Rewriter(model, graph)
         for squeeze, excite, activation in rewriter.gates():
             rewriter.quantize(squeeze, excite, activation)
+        rewriter.mix_with_one_vector()
         rewriter.finish()
         for number, tensor in enumerate(graph.tensors):
             if number in graph.inputs or number in graph.outputs:
@@ -66,6 +69,7 @@ class _Rewriter:
                 self.readers[int(tensor)] = self.readers.get(int(tensor), 0) + 1
         self.first: list[schema.OperatorT] = []  # operators to run before all others
         self.behind: dict[int, schema.OperatorT] = {}  # by id of the operator that it follows
+        self.gone: set[int] = set()  # ids of operators that are left out
 
     def code(self, op: schema.OperatorT) -> int:
         entry = self.model.operatorCodes[op.opcodeIndex]
@@ -91,9 +95,7 @@ class _Rewriter:
             if self.code(activation) != operator.LOGISTIC:
                 continue
             excite = self._dense(int(activation.inputs[0]), schema.ActivationFunctionType.NONE)
-            squeeze = (
-                excite and self._dense(int(excite.inputs[0]), schema.ActivationFunctionType.RELU)
-            )
+            squeeze = excite and self._dense(int(excite.inputs[0]), schema.ActivationFunctionType.RELU)
             if squeeze and self.constant(int(squeeze.inputs[1])).size >= _SMALLEST:
                 found.append((squeeze, excite, activation))
         return found
@@ -127,6 +129,48 @@ class _Rewriter:
         activation.inputs = [scaled]
         self.behind[id(excite)] = multiply
 
+    def mix_with_one_vector(self) -> None:
+        """Rewrite sums of two means whose weights add up to 1."""
+        operator = schema.BuiltinOperator
+        for total in self.graph.operators:
+            if self.code(total) != operator.ADD or total.builtinOptions.fusedActivationFunction:
+                continue
+            parts = [self._weighted(int(tensor)) for tensor in total.inputs]
+            if None in parts or self.shape(int(total.outputs[0]))[1:3] != [1, 1]:
+                continue
+            (first, x, a), (second, y, b) = parts
+            if a.shape != b.shape or not np.array_equal(b, np.float32(1) - a):
+                continue
+            shape = self.shape(int(total.outputs[0]))
+            difference = self._tensor(shape, schema.TensorType.FLOAT32, None)
+            scaled = schema.OperatorT()
+            scaled.opcodeIndex, scaled.builtinOptionsType = second.opcodeIndex, second.builtinOptionsType
+            scaled.builtinOptions = second.builtinOptions
+            scaled.inputs, scaled.outputs = [difference, int(first.inputs[1])], list(second.outputs)
+            self.gone.add(id(first))
+            second.opcodeIndex = self._opcode(operator.SUB, 1)
+            second.builtinOptionsType, second.builtinOptions = (
+                schema.BuiltinOptions.SubOptions,
+                schema.SubOptionsT(),
+            )
+            second.inputs, second.outputs = [x, y], [difference]
+            self.behind[id(second)] = scaled
+            total.inputs = [int(scaled.outputs[0]), y]
+
+    def _weighted(self, tensor: int) -> tuple[schema.OperatorT, int, np.ndarray] | None:
+        """The product of a tensor and a constant vector, read once: operator, tensor, vector."""
+        op = self.made.get(tensor)
+        if op is None or self.code(op) != schema.BuiltinOperator.MUL or self.readers.get(tensor) != 1:
+            return None
+        vector = self.constant(int(op.inputs[1]))
+        if (
+            vector is None
+            or op.builtinOptions.fusedActivationFunction
+            or id(op) in self.gone | set(self.behind)
+        ):
+            return None
+        return op, int(op.inputs[0]), vector
+
     def _replace(self, op: schema.OperatorT, columns: np.ndarray | float) -> np.ndarray:
         """Int8 weights and a bias for a layer whose input is `columns` times too small; its own scale [O]."""
         weights = self.constant(int(op.inputs[1])) * columns
@@ -140,7 +184,10 @@ class _Rewriter:
         self.graph.tensors[stored].quantization = quantization
         unpack = schema.OperatorT()
         unpack.opcodeIndex = self._opcode(schema.BuiltinOperator.DEQUANTIZE, 2)
-        unpack.inputs, unpack.outputs = [stored], [self._tensor(levels.shape, schema.TensorType.FLOAT32, None)]
+        unpack.inputs, unpack.outputs = (
+            [stored],
+            [self._tensor(levels.shape, schema.TensorType.FLOAT32, None)],
+        )
         self.first.append(unpack)
         bias = self._tensor(bias.shape, schema.TensorType.FLOAT32, (bias / scale).astype(np.float32))
         op.inputs = [int(op.inputs[0]), unpack.outputs[0], bias]
@@ -172,6 +219,8 @@ class _Rewriter:
         """Put new operators in their places and empty the buffers that nobody reads any more."""
         operators = list(self.first)
         for op in self.graph.operators:
+            if id(op) in self.gone:
+                continue
             operators.append(op)
             if id(op) in self.behind:
                 operators.append(self.behind[id(op)])

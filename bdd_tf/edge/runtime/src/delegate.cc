@@ -19,11 +19,15 @@ namespace {
 
 constexpr const char* kNames[] = {"LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d"};
 
+// By tensor: the constant of bytes that a DEQUANTIZE makes it of, or -1.
+using Stored = std::vector<int>;
+
 struct Delegate {
   TfLiteDelegate base;  // its address is what the runtime knows
   const KernelSet* kernels;
   bool fuse;
   ThreadPool pool;
+  Stored stored;  // of the model that is being prepared
 
   Delegate(const KernelSet* set, int threads, bool fused) : base(), kernels(set), fuse(fused), pool(threads) {}
 };
@@ -69,9 +73,6 @@ bool IsSmallConvolution(const TfLiteConvParams& p, const TfLiteTensor& input, co
          filter.bytes == sizeof(float) * static_cast<size_t>(products * dims[0]) && rows.Fit(map[1], p.padding == 1) &&
          columns.Fit(map[2], p.padding == 1);
 }
-
-// By tensor: the constant of bytes that a DEQUANTIZE makes it of, or -1.
-using Stored = std::vector<int>;
 
 // Notes a node if it is such a DEQUANTIZE.
 void NoteStored(TfLiteContext* context, int index, Stored* stored) {
@@ -342,11 +343,7 @@ void* InitPartition(TfLiteContext* context, const char* buffer, size_t) {
     return std::find(outputs, outputs + params->output_tensors->size, tensor) != outputs + params->output_tensors->size;
   };
   std::vector<int> readers(context->tensors_size, 0);
-  Stored stored(context->tensors_size, -1);
-  for (const int index : order) {
-    CountReaders(context, index, &readers);
-    NoteStored(context, index, &stored);
-  }
+  for (const int index : order) CountReaders(context, index, &readers);
   std::vector<int> inside;  // of forensic channels, done by the last of their nodes
   std::vector<std::unique_ptr<NodeSpec>> channels;
   for (const int index : order) {
@@ -359,12 +356,8 @@ void* InitPartition(TfLiteContext* context, const char* buffer, size_t) {
     NodeSpec spec;
     Message why;
     bool good = true;
-    if (IsUnpacking(context, index)) {
-      if (!is_external(OutputOf(context, index))) continue;
-      why.Set("its result is read elsewhere; fuse=0 leaves it to the runtime");
-      Refuse(context, index, "DEQUANTIZE", why);
-      return nullptr;
-    }
+    // The one layer that reads it reads the bytes behind it, here or in another partition.
+    if (IsUnpacking(context, index)) continue;
     if (std::find(inside.begin(), inside.end(), index) != inside.end()) {
       const auto at = std::find_if(channels.begin(), channels.end(), [&](const auto& c) { return c->index == index; });
       if (at == channels.end()) {
@@ -374,7 +367,7 @@ void* InitPartition(TfLiteContext* context, const char* buffer, size_t) {
         spec = std::move(**at);
       }
     } else {
-      good = Describe(context, stored, index, delegate->fuse, &spec, &why);
+      good = Describe(context, delegate->stored, index, delegate->fuse, &spec, &why);
     }
     const char* name = spec.name;
     if (good) {
@@ -499,7 +492,7 @@ void ClaimUnpacking(TfLiteContext* context, const std::vector<int>& order, const
 }
 
 TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
-  const auto* delegate = static_cast<Delegate*>(base->data);
+  auto* delegate = static_cast<Delegate*>(base->data);
   std::vector<int> readers(context->tensors_size, 0);
   TfLiteIntArray* plan = nullptr;
   if (context->GetExecutionPlan(context, &plan) != kTfLiteOk) return kTfLiteError;
@@ -507,7 +500,8 @@ TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
   const std::vector<int> order(plan->data, plan->data + plan->size);
   std::vector<std::unique_ptr<NodeSpec>> specs;
   bool any = false;
-  Stored stored(context->tensors_size, -1);
+  Stored& stored = delegate->stored;
+  stored.assign(context->tensors_size, -1);
   for (const int index : order) CountReaders(context, index, &readers);
   for (const int index : order) NoteStored(context, index, &stored);
   // Weights that others read as well stay floats.
