@@ -6,6 +6,7 @@ sources. It says in its output that it is a stand-in.
 """
 
 import sys
+from pathlib import Path
 
 FLAGS = {
     "graph": "", "num_threads": "-1", "warmup_runs": "1", "warmup_min_secs": "0.5", "num_runs": "50", "min_secs": "1",
@@ -49,8 +50,7 @@ def main():
     info("Log parameter values verbosely: [0]")
     info(f"Num threads: [{threads}]")
     info(f"Graph: [{graph}]")
-    with open(graph, "rb") as file:
-        content = file.read()
+    content = Path(graph).read_bytes()
     if content[4:8] != b"TFL3":
         print(f"ERROR: Model provided has model identifier '{content[4:8].decode(errors='replace')}', should be 'TFL3'\n",
               file=sys.stderr)  # fmt: skip
@@ -111,8 +111,7 @@ def main():
             f"Timings (microseconds): {stats(times)}\nMemory (bytes): count=0\n2 nodes observed\n\n\n"
         )
         if flags["profiling_output_csv_file"]:
-            with open(flags["profiling_output_csv_file"], "w") as file:
-                file.write(text)
+            Path(flags["profiling_output_csv_file"]).write_text(text)
         else:
             info(text)
     return 0
