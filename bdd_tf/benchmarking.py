@@ -477,26 +477,27 @@ def model_of(path: Path | None) -> tuple[Path, TfliteModel]:
     return path, parse_tflite(path.read_bytes())
 
 
-def others_of(given: str | None, usual: list[str], installed: list[str], model: TfliteModel) -> list[str]:
+def others_of(given: str | None, usual: list[str], installed: list[str]) -> list[str]:
     """Who else takes part.
 
     Args:
         given: What ``--against`` says.
         usual: Who does where it says nothing.
         installed: Who does where it says all.
-        model: What is measured.
 
     Raises:
         UsageError: For an unknown name.
     """
-    if given == "none":
-        return []
-    if given not in (None, "all"):
-        return _list(given, "contender", (*OTHERS, *RIVALS))
-    names = usual if given is None else installed
-    if "bdd_tf" in model.metadata:
-        return names
-    return [name for name in names if name not in ("float", "torch")]  # of another's net there is no twin
+    if given is None or given == "all":
+        return usual if given is None else installed
+    return [] if given == "none" else _list(given, "contender", (*OTHERS, *RIVALS))
+
+
+def suited(others: list[str], given: str | None, model: TfliteModel) -> list[str]:
+    """Those of them that can be had for a model: of a net that is not ours there is no twin."""
+    if given not in (None, "all") or "bdd_tf" in model.metadata:
+        return others
+    return [name for name in others if name not in ("float", "torch")]
 
 
 def main(args: argparse.Namespace) -> int:
@@ -513,8 +514,9 @@ def main(args: argparse.Namespace) -> int:
     kernels = _list(args.kernels, "kernel set", available_kernels()) if args.kernels else None
     if kernels is None:
         kernels = [k for k in available_kernels() if k != "scalar"] or ["scalar"]
+    others = others_of(args.against, installed(), installed())
     path, model = model_of(args.model)
-    others = others_of(args.against, installed(), installed(), model)
+    others = suited(others, args.against, model)
     if (load := os.getloadavg()[0]) > 0.5:
         print(f"bdd: this machine is busy (load {load:.1f}): ratios hold, times do not.", file=sys.stderr)
     results = measure(contenders_of(path, model, threads, kernels, others), args.rounds or 20)

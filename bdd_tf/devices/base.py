@@ -153,8 +153,8 @@ class Device:
         if not FOLDER.fullmatch(folder):
             raise DeviceError(f"{folder!r} is no folder of ours and stays.")
         script = (
-            "end() { n=0; for e in /proc/[0-9]*/environ; do p=${e%/environ}; p=${p#/proc/}; "
-            f'if grep -q "{MARK}={folder}" "$e" 2>/dev/null; then kill -"$1" "$p" 2>/dev/null && n=1; fi; done; }}\n'
+            f'end() {{ n=0; for e in $(grep -ls "{MARK}={folder}" /proc/[0-9]*/environ 2>/dev/null); do p=${{e#/proc/}}; '
+            'kill -"$1" "${p%/environ}" 2>/dev/null && n=1; done; }\n'
             f"end TERM; [ $n = 0 ] || {{ sleep 1; end KILL; }}\nrm -rf {folder}; [ ! -e {folder} ]"
         )
         done = self.shell(script)

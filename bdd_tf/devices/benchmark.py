@@ -24,6 +24,7 @@ from bdd_tf.benchmarking import (
     others_of,
     rival_file,
     show,
+    suited,
     take_turns,
     thread_counts,
     with_ratios,
@@ -324,9 +325,8 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError(
             f"--device-python is {args.device_python!r}; it takes the path of a Python on the device."
         )
-    path, model = model_of(args.model)
     everyone = ["lce", *here]
-    others = others_of(args.against, [name for name in USUAL if name in everyone], everyone, model)
+    others = others_of(args.against, [name for name in USUAL if name in everyone], everyone)
     if "torch" in others:
         raise UsageError("--against torch: PyTorch runs on this machine only, without --device.")
     if not args.device.startswith("ssh:"):
@@ -334,6 +334,8 @@ def main(args: argparse.Namespace) -> int:
             raise UsageError("--device-python is for --device ssh:user@host.")
         others.append("lce")  # nothing else runs the file there
     others = sorted(set(others), key=lambda name: (name != "lce", others.index(name)))
+    path, model = model_of(args.model)
+    others = suited(others, args.against, model)
     with _stoppable(), contextlib.ExitStack() as stack:
         device = open_device(args.device, args.device_folder)
         stack.callback(device.close)

@@ -13,7 +13,8 @@ def sshd(tmp_path_factory):
     # Paths with a space would end an sshd_config line; pytest makes none.
     # pip there shall find nothing, with or without a network.
     server = start_sshd(
-        tmp_path_factory.mktemp("sshd"), "SetEnv PIP_NO_INDEX=1 PIP_FIND_LINKS= PIP_CONFIG_FILE=/dev/null"
+        tmp_path_factory.mktemp("sshd"),
+        "SetEnv PIP_NO_INDEX=1 PIP_FIND_LINKS= PIP_CONFIG_FILE=/dev/null HOME=/nonexistent",
     )
     yield server
     stop(server.process)
@@ -28,17 +29,24 @@ def ssh(sshd, tmp_path, monkeypatch):
     return sshd
 
 
+@pytest.fixture(scope="session")
+def stand_in_file(tmp_path_factory):
+    """The stand-in with a Python that starts quickly."""
+    text = STAND_IN.read_text().replace("/usr/bin/env python3", f"{sys.executable} -IS", 1)
+    return program(tmp_path_factory.mktemp("tool"), STAND_IN.name, text)
+
+
 @pytest.fixture
-def stand_in(monkeypatch):
-    monkeypatch.setenv("LCE_BENCHMARK", str(STAND_IN))
-    return STAND_IN
+def stand_in(stand_in_file, monkeypatch):
+    monkeypatch.setenv("LCE_BENCHMARK", str(stand_in_file))
+    return stand_in_file
 
 
 @pytest.fixture
 def phones(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
-    text = (HERE / "adb_stand_in.py").read_text().replace("#!/usr/bin/env python3", f"#!{sys.executable}", 1)
+    text = (HERE / "adb_stand_in.py").read_text().replace("/usr/bin/env python3", f"{sys.executable} -IS", 1)
     program(folder, "adb", text)
     made = Phones(tmp_path)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")

@@ -137,5 +137,7 @@ class Phones:
 
 def faulty_tool(folder, body):
     """A tool that answers --help like LCE's and then does what the shell script says."""
-    text = f'#!/bin/sh\ncase "$*" in *--help*) exec "{sys.executable}" "{STAND_IN}" --help;; esac\n{body}\n'
+    text = (
+        f'#!/bin/sh\ncase "$*" in *--help*) exec "{sys.executable}" -IS "{STAND_IN}" --help;; esac\n{body}\n'
+    )
     return program(folder, "faulty", text)

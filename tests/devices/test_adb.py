@@ -44,7 +44,14 @@ def test_a_phone_from_copying_to_the_table(phones, stand_in, tmp_path, capsys):
 def test_a_table_for_people(phones, stand_in, capsys):
     assert bench() == 0
     out = capsys.readouterr().out
-    for words in ("batch 1, in turns", "median ms", "temperature: ", "throttled: ", "LCE's tool: ", "LceBconv2d"):
+    for words in (
+        "batch 1, in turns",
+        "median ms",
+        "temperature: ",
+        "throttled: ",
+        "LCE's tool: ",
+        "LceBconv2d",
+    ):
         assert words in out
 
 
@@ -164,6 +171,22 @@ def test_a_tool_for_another_machine(phones, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LCE_BENCHMARK", str(Path(sys.executable).resolve()))
     assert bench() == 1
     assert "a program for x86-64, and the device is aarch64: wrong architecture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("#!/bin/sh\nexit 0\n", "is something else"),
+        ("#!/bin/sh\necho hello\n", "answers --help with 'hello'"),
+        ("#!/bin/sh\necho 'usage: x --graph=' >&2; exit 1\n", "which knows no binary operators"),
+        ("#!/bin/sh\nkill -ILL $$\n", "lacks an instruction"),
+    ],
+)
+def test_what_is_not_lces_tool(phones, tmp_path, monkeypatch, capsys, text, said):
+    monkeypatch.setenv("LCE_BENCHMARK", str(program(tmp_path, "tool", text)))
+    assert bench() == 1
+    assert said in capsys.readouterr().err
+    assert phones.left() == []
 
 
 def test_no_network_for_the_tool(phones, tmp_path, monkeypatch, capsys):

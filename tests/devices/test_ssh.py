@@ -53,7 +53,7 @@ def test_both_engines_side_by_side(ssh, stand_in, tmp_path, capsys):
         "--threads",
         "1,2",
         "--rounds",
-        "3",
+        "2",
         "--output",
         str(out),
     ]
@@ -79,34 +79,29 @@ def test_both_engines_side_by_side(ssh, stand_in, tmp_path, capsys):
     assert (tool["min_ms"], tool["median_ms"], tool["max_ms"]) == pytest.approx(
         (base, base + 0.01, base + 0.02)
     )
-    assert (tool["runs"], tool["peak_mib"], tool["init_ms"]) == (9, 17.2, 12.345)
+    assert (tool["runs"], tool["peak_mib"], tool["init_ms"]) == (6, 17.2, 12.345)
     assert "LceBconv2d" in said.err
     assert ssh.left() == []
     assert still_running(ssh) == []
     document = json.loads((out / "benchmark.json").read_text())
     assert document["device"]["lce_tool"]["file"].endswith("lce_stand_in.py")
-    assert len(document["device"]["conditions"]) == 4  # before, and after each round
+    assert len(document["device"]["conditions"]) == 3  # before, and after each round
     assert len(document["operators"]) == 2 * len(threads)
     with (out / "benchmark.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == len(lines)
     assert Image.open(out / "benchmark.png").size[0] > 500
 
 
-def test_csv_on_standard_output(ssh, capsys):
-    assert bench(ssh, *OURS, "--csv") == 0
-    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert rows[0]["engine"] == "litert"
-    assert float(rows[0]["median_ms"]) > 0
-
-
 def test_without_the_tool_our_runtime_is_measured_and_it_is_said(ssh, monkeypatch, capsys):
     monkeypatch.delenv("LCE_BENCHMARK", raising=False)
     # x86-64: LCE has no tool for that. Nobody else is installed, so to say.
     monkeypatch.setattr("bdd_tf.devices.benchmark.installed", list)
-    assert bench(ssh, "--threads", "1", "--rounds", "1", "--model", str(MODEL), "--json") == 0
+    assert bench(ssh, "--threads", "1", "--rounds", "1", "--model", str(MODEL), "--csv") == 0
     said = capsys.readouterr()
     assert "left out: LCE offers no benchmark tool" in said.err
-    assert {json.loads(line)["engine"] for line in said.out.splitlines()} == {"litert"}
+    rows = list(csv.DictReader(said.out.splitlines()))
+    assert {row["engine"] for row in rows} == {"litert"}
+    assert all(float(row["median_ms"]) > 0 for row in rows)
 
 
 def test_without_our_runtime_the_tool_measures_and_it_is_said(ssh, stand_in, tmp_path, monkeypatch, capsys):
@@ -378,22 +373,6 @@ def test_a_library_that_is_not_there(ssh, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LCE_BENCHMARK", str(damaged(tmp_path, b"libc.so.6", b"libc.so.9")))
     assert bench(ssh, *TOOL) == 1
     assert "lacks a library" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("#!/bin/sh\nexit 0\n", "is something else"),
-        ("#!/bin/sh\necho hello\n", "answers --help with 'hello'"),
-        ("#!/bin/sh\necho 'usage: x --graph=' >&2; exit 1\n", "which knows no binary operators"),
-        ("#!/bin/sh\nkill -ILL $$\n", "lacks an instruction"),
-    ],
-)
-def test_what_is_not_lces_tool(ssh, tmp_path, monkeypatch, capsys, text, said):
-    monkeypatch.setenv("LCE_BENCHMARK", str(program(tmp_path, "tool", text)))
-    assert bench(ssh, *TOOL) == 1
-    assert said in capsys.readouterr().err
-    assert ssh.left() == []
 
 
 def test_a_tool_that_fails_on_the_model_is_a_line_and_an_exit_code(ssh, tmp_path, monkeypatch, capsys):
