@@ -25,6 +25,17 @@ STATES = {
 }
 
 
+def check_serial(serial: str) -> str:
+    """The same, if it can be the serial number of a device.
+
+    Raises:
+        UsageError: If it cannot.
+    """
+    if not _SERIAL.fullmatch(serial):
+        raise UsageError(f"{serial!r} is no serial number of an Android device; `adb devices` lists them.")
+    return serial
+
+
 class AdbDevice(Device):
     """One Android device.
 
@@ -33,15 +44,10 @@ class AdbDevice(Device):
         parent: Folder in which ours is made.
 
     Raises:
-        UsageError: If the serial cannot be one.
         DeviceError: If there is none, more than one, or it is not ready.
     """
 
     def __init__(self, serial: str | None = None, parent: str | None = None) -> None:
-        if serial is not None and not _SERIAL.fullmatch(serial):
-            raise UsageError(
-                f"{serial!r} is no serial number of an Android device; `adb devices` lists them."
-            )
         self.parent = parent or "/data/local/tmp"
         self._adb = shutil.which("adb")
         if self._adb is None:

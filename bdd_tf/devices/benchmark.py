@@ -12,8 +12,9 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from bdd_tf.benchmarking import (
@@ -30,12 +31,12 @@ from bdd_tf.benchmarking import (
     with_ratios,
     write,
 )
-from bdd_tf.devices.adb import AdbDevice
+from bdd_tf.devices.adb import AdbDevice, check_serial
 from bdd_tf.devices.base import FOLDER, Device, DeviceError
 from bdd_tf.devices.lce_tool import find_tool
 from bdd_tf.devices.probe import Conditions, Facts, mask, read_conditions, read_facts
 from bdd_tf.devices.remote_runtime import RemoteRuntime, RuntimeUnavailableError, wheel_for
-from bdd_tf.devices.ssh import SshDevice
+from bdd_tf.devices.ssh import SshDevice, parse_destination
 from bdd_tf.devices.tool_runner import DeviceResult, Tool, ToolWorker, device_result
 from bdd_tf.edge.tflite_file import TfliteModel
 from bdd_tf.errors import BddError, UsageError, one_of
@@ -46,16 +47,18 @@ _THREADS = "1,2,4"
 _ROUNDS = 10
 
 
-def open_device(text: str, parent: str | None) -> Device:
+def parse_device(text: str, parent: str | None) -> Callable[[], Device]:
     """The device that ``--device`` names.
 
     Args:
         text: ``adb``, ``adb:SERIAL`` or ``ssh:DESTINATION``.
         parent: Folder in which ours is made; None for the usual one.
 
+    Returns:
+        What connects to it, raising `DeviceError` if it cannot be reached.
+
     Raises:
         UsageError: If it names none.
-        DeviceError: If it cannot be reached.
     """
     if parent is not None and not FOLDER.fullmatch(f"{parent.rstrip('/')}/bdd-000000"):
         raise UsageError(
@@ -64,9 +67,9 @@ def open_device(text: str, parent: str | None) -> Device:
     parent = parent and parent.rstrip("/")
     kind, colon, rest = text.partition(":")
     if kind == "adb" and (rest or not colon):
-        return AdbDevice(rest or None, parent)
-    if kind == "ssh" and rest:
-        return SshDevice(rest, parent)
+        return partial(AdbDevice, check_serial(rest) if rest else None, parent)
+    if kind == "ssh":
+        return partial(SshDevice, parse_destination(rest), parent)
     raise UsageError(
         f"--device is {text!r}; possible: local, adb, adb:SERIAL, ssh:user@host, ssh:user@host:port."
     )
@@ -318,6 +321,7 @@ def _contenders(
 
 def main(args: argparse.Namespace) -> int:
     """Run `bdd benchmark --device` with the options of `bdd benchmark`; returns the exit code."""
+    connect = parse_device(args.device, args.device_folder)
     wanted = thread_counts(args.threads or _THREADS)
     kernels = [k.strip() for k in args.kernels.split(",") if k.strip()] if args.kernels else None
     here = [name for name in installed() if name not in ("lce", "torch")]
@@ -337,7 +341,7 @@ def main(args: argparse.Namespace) -> int:
     path, model = model_of(args.model)
     others = suited(others, args.against, model)
     with _stoppable(), contextlib.ExitStack() as stack:
-        device = open_device(args.device, args.device_folder)
+        device = connect()
         stack.callback(device.close)
         facts = read_facts(device)
         say(f"{device.name}: {facts.name}")

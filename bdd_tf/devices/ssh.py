@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from bdd_tf.devices.base import (
@@ -43,38 +44,59 @@ _OPTIONS = {
 }
 
 
+@dataclass(frozen=True)
+class Destination:
+    """Where ssh goes to.
+
+    Attributes:
+        text: As the user wrote it.
+        login: ``user@host`` or ``host``, for ssh's command line.
+        port: None for the usual one.
+    """
+
+    text: str
+    login: str
+    port: int | None
+
+
+def parse_destination(text: str) -> Destination:
+    """Read ``user@host``, ``user@host:port`` or a name from ~/.ssh/config; IPv6 in brackets.
+
+    Raises:
+        UsageError: If it is none, e.g. one that ssh could take for an option.
+    """
+    found = _DESTINATION.fullmatch(text)
+    port = int(found["port"]) if found and found["port"] else None
+    if not found or (port is not None and not 1 <= port <= 65535):
+        raise UsageError(f"{text!r} is no ssh destination; write ssh:user@host or ssh:user@host:port.")
+    host = found["host"].strip("[]")
+    return Destination(text, f"{found['user']}@{host}" if found["user"] else host, port)
+
+
 class SshDevice(Device):
     """A machine that ssh reaches; opens the connection.
 
     Args:
-        destination: ``user@host``, ``user@host:port`` or a name from ~/.ssh/config; IPv6 in brackets.
+        destination: Where to.
         parent: Folder in which ours is made.
 
     Raises:
-        UsageError: If it is no destination.
         DeviceError: If it cannot be reached; the sentence says what to do.
     """
 
-    def __init__(self, destination: str, parent: str | None = None) -> None:
-        found = _DESTINATION.fullmatch(destination)
-        port = int(found["port"]) if found and found["port"] else None
-        if not found or (port is not None and not 1 <= port <= 65535):
-            raise UsageError(
-                f"{destination!r} is no ssh destination; write ssh:user@host or ssh:user@host:port."
-            )
-        self.name, self.parent = f"ssh:{destination}", parent or "/tmp"
+    def __init__(self, destination: Destination, parent: str | None = None) -> None:
+        self.name, self.parent = f"ssh:{destination.text}", parent or "/tmp"
         ssh = shutil.which("ssh")
         if ssh is None:
             raise DeviceError("ssh is not installed: apt install openssh-client.")
-        host = found["host"].strip("[]")
         # A socket's path is short (104 bytes), a TMPDIR need not be.
         base = tempfile.gettempdir()
         self._folder = tempfile.mkdtemp(prefix="bdd-", dir=base if len(base) < 60 else "/tmp")
         options = {**_OPTIONS, "ControlPath": f"{self._folder}/s"}
         self._ssh = [ssh, *(f"-o{k}={v}" for k, v in options.items())]
-        if port is not None:
-            self._ssh += ["-p", str(port)]
-        self._to = ["--", f"{found['user']}@{host}" if found["user"] else host]
+        if destination.port is not None:
+            self._ssh += ["-p", str(destination.port)]
+        self._to = ["--", destination.login]
         try:
             self._open()
         except BaseException:

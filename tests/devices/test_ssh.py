@@ -16,7 +16,7 @@ from PIL import Image
 
 from bdd_tf.cli import main
 from bdd_tf.devices.base import MARK, DeviceError
-from bdd_tf.devices.ssh import SshDevice
+from bdd_tf.devices.ssh import SshDevice, parse_destination
 from bdd_tf.edge.runtime import available_kernels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -281,7 +281,7 @@ def test_a_folder_where_none_can_be_made(ssh, stand_in, capsys):
 
 
 def test_no_space_is_left(ssh):
-    device = SshDevice(ssh.destination, str(ssh.folder))
+    device = SshDevice(parse_destination(ssh.destination), str(ssh.folder))
     try:
         with pytest.raises(DeviceError, match="no space is left there"):
             device.push(MODEL, "/dev/full")
@@ -290,7 +290,7 @@ def test_no_space_is_left(ssh):
 
 
 def test_files_and_odd_names_go_there_and_back(ssh, tmp_path):
-    device = SshDevice(ssh.destination, str(ssh.folder))
+    device = SshDevice(parse_destination(ssh.destination), str(ssh.folder))
     folder = device.new_folder()
     try:
         device.make_folder(folder)
@@ -320,7 +320,7 @@ def test_files_and_odd_names_go_there_and_back(ssh, tmp_path):
     "folder", ["/", "/tmp", "", "/tmp/bdd-", "/tmp/bdd-abcdef/..", "/tmp/x; rm -rf /", "bdd-abcdef"]
 )
 def test_nothing_but_our_folders_is_removed(ssh, folder):
-    device = SshDevice(ssh.destination, str(ssh.folder))
+    device = SshDevice(parse_destination(ssh.destination), str(ssh.folder))
     try:
         with pytest.raises(DeviceError, match="no folder of ours"):
             device.remove(folder)
