@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-STATE = Path(os.environ["ADB_STAND_IN"])
 HOME = "/data/local/tmp"
 UNAUTHORIZED = (
     "device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set\nTry 'adb kill-server' if that seems wrong.\n"
@@ -44,7 +43,8 @@ def trouble(devices, serial):
 
 
 def main():
-    state = json.loads(STATE.read_text())
+    file = Path(os.environ["ADB_STAND_IN"])
+    state = json.loads(file.read_text())
     arguments, serial = sys.argv[1:], None
     if arguments[:1] == ["-s"]:
         serial, arguments = arguments[1], arguments[2:]
@@ -65,7 +65,7 @@ def main():
         unplug = state["unplug"] <= 0
         if unplug:
             state["devices"], state["unplug"] = {}, None
-        STATE.write_text(json.dumps(state))
+        file.write_text(json.dumps(state))
     root = state["root"]
     if command == "push":
         local, remote = arguments
@@ -98,4 +98,5 @@ def main():
     return fail(f"adb: unknown command {command}")
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,5 +1,6 @@
 import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -52,3 +53,22 @@ def phones(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("ADB_STAND_IN", str(made.state))
     return made
+
+
+@pytest.fixture
+def real_adb(tmp_path, monkeypatch):
+    """The same devices behind the real adb program, by a server of our own."""
+    from adb_server import VERSION, Server
+
+    adb = shutil.which("adb")
+    if adb is None:
+        pytest.skip("no adb: apt-get install adb")
+    said = subprocess.run([adb, "version"], capture_output=True, text=True, check=True).stdout
+    if f"1.0.{VERSION}" not in said:
+        pytest.skip(f"adb is another one than 1.0.{VERSION}: {said.splitlines()[0]}")
+    server = Server(Phones(tmp_path))
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(server.server_address[1]))
+    monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    yield server
+    server.shutdown()
+    server.server_close()
