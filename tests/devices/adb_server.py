@@ -136,4 +136,4 @@ class Server(socketserver.ThreadingTCPServer):
     def __init__(self, phones):
         super().__init__(("127.0.0.1", 0), Session)
         self.phones, self.services = phones, []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()

@@ -47,7 +47,7 @@ def release():
         "/lce_benchmark_model_aarch32": b"<html>sign in</html>",
     }  # fmt: skip
     server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield server
     server.shutdown()

@@ -41,7 +41,7 @@ def test_devices_that_are_not_ready(real_adb, stand_in, capsys, attached, said):
 
 def test_unplugged_at_any_moment(real_adb, stand_in, capsys):
     numbers = []
-    for number in range(1, 60):
+    for number in range(1, 60, 2):
         real_adb.phones.set(PHONE1="device", unplug=number)
         code = bench()
         said = capsys.readouterr().err
@@ -52,7 +52,7 @@ def test_unplugged_at_any_moment(real_adb, stand_in, capsys):
         numbers.append(number)
         assert code == 1
         assert "the connection to adb:PHONE1 broke half-way (unplugged" in said
-    assert len(numbers) > 8
+    assert len(numbers) > 4
 
 
 @pytest.mark.parametrize(
