@@ -8,7 +8,13 @@ MODEL = Path(__file__).resolve().parents[2] / "results" / "cifake-bnext-n" / "mo
 
 
 def test_messages_reach_their_worker_and_a_dead_one_is_told():
-    good = {"engine": "litert", "kernels": "auto", "threads": 1, "path": str(MODEL), "cores": [min(os.sched_getaffinity(0))]}
+    good = {
+        "engine": "litert",
+        "kernels": "auto",
+        "threads": 1,
+        "path": str(MODEL),
+        "cores": [min(os.sched_getaffinity(0))],
+    }
     messages = [
         {"worker": 1, **good}, {"worker": 2, **good, "path": "/none"}, {"worker": 1, "runs": 3},
         {"worker": 2, "runs": 1}, {"worker": 3, **good}, {"worker": 3, "runs": 1}, {"worker": 1, "runs": 1},
