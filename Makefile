@@ -74,7 +74,7 @@ convert: runtime ## write runs/RUN/model.tflite: RUN=name
 detect: runtime ## which are fake? IMAGE=file-or-folder [MODEL=model.tflite or RUN=name]
 	$(BDD) detect $(IMAGE) $(call option,MODEL,model) $(call option,RUN,run) $(ARGS)
 
-benchmark: runtime ## how fast, beside what one would pick instead [MODEL=model.tflite DEVICE=local]
+benchmark: runtime ## how fast, beside what one would pick instead [MODEL=model.tflite DEVICE=local|adb|ssh:user@host]
 	$(BDD) benchmark $(call option,MODEL,model) $(call option,DEVICE,device) --output build/benchmark $(ARGS)
 
 data: $(READY) ## what is in a data set: DATASET=cifake [DATA_DIR=]

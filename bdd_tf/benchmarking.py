@@ -14,12 +14,14 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import util
 from pathlib import Path
 
 import numpy as np
 
+from bdd_tf.edge import bench_hub
 from bdd_tf.edge.runtime import available_kernels
 from bdd_tf.edge.tflite_file import TfliteModel, parse_tflite, read_metadata
 from bdd_tf.errors import BddError, UsageError, one_of
@@ -85,31 +87,48 @@ class Result:
     error: str | None = None
 
 
-class _Process:
-    """A contender's process; it runs only when told to."""
+class LocalChannel:
+    """A process on this machine that waits for its contender."""
 
-    def __init__(self, contender: Contender, cores: list[int]) -> None:
-        self.contender, self.error, self.seconds, self.peak = contender, None, [], None
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bdd_tf.edge.bench_worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=_environment(),
         )  # fmt: skip
-        answer = self._ask({**asdict(contender), "cores": cores[: max(contender.threads, 1)]})
-        if self.error is None and answer.get("error"):
-            self.error = answer["error"].splitlines()[0]
-        self.turn = 1
+
+    def ask(self, message: dict) -> dict:
+        """Send a message and wait for the answer."""
+        return bench_hub.ask(self._process, message)
+
+    def close(self) -> None:
+        """End the process."""
+        bench_hub.close(self._process)
+
+
+class Worker:
+    """A contender in a process of its own, here or on a device; it runs only when told to.
+
+    Args:
+        contender: What it runs.
+        cores: It may use as many of these as it has threads.
+        channel: Leads to the process: `LocalChannel` or one with the same methods.
+        path: The file's path where the process is; None for the contender's.
+    """
+
+    def __init__(
+        self, contender: Contender, cores: list[int], channel: LocalChannel, path: str | None = None
+    ) -> None:
+        self.contender, self.error, self.seconds, self.peak, self.turn = contender, None, [], None, 1
+        self._channel = channel
+        message = {**asdict(contender), "cores": cores[: max(contender.threads, 1)]}
+        self._ask(message if path is None else {**message, "path": path})
 
     def _ask(self, message: dict) -> dict:
-        try:
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            self.error = f"its process ended with code {self._process.wait()}"
+        answer = self._channel.ask(message)
+        if answer.get("error"):
+            self.error = answer["error"].splitlines()[0]
             return {}
-        return json.loads(line)
+        return answer
 
     def run(self, runs: int, *, count: bool = True) -> None:
         """Run so many times in a row."""
@@ -124,25 +143,30 @@ class _Process:
 
     def close(self) -> None:
         """End the process."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            pipe.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._channel.close()
 
     def result(self) -> Result:
         """What was measured; the ratio comes later."""
-        c = self.contender
-        size = Path(c.path).stat().st_size if c.path else None
-        if self.error is not None or not self.seconds:
-            return Result(c.name, c.engine, c.kernels, c.threads, bytes=size, error=self.error or "no run")
-        ms = 1e3 * np.array(self.seconds)
-        return Result(
-            c.name, c.engine, c.kernels, c.threads, round(float(np.median(ms)), 3),
-            round(float(np.percentile(ms, 90)), 3), None, size, round(self.peak, 1),
-        )  # fmt: skip
+        return result_of(self.contender, [1e3 * s for s in self.seconds], self.peak, self.error)
+
+
+def result_of(contender: Contender, times: list[float], peak: float | None, error: str | None) -> Result:
+    """A line of the table, without the ratio.
+
+    Args:
+        contender: Whose.
+        times: Of each run, in ms.
+        peak: Largest resident memory, MiB.
+        error: Why it could not run.
+    """
+    c = contender
+    size = Path(c.path).stat().st_size if c.path else None
+    if error is not None or not times:
+        return Result(c.name, c.engine, c.kernels, c.threads, bytes=size, error=error or "no run")
+    return Result(
+        c.name, c.engine, c.kernels, c.threads, round(float(np.median(times)), 3),
+        round(float(np.percentile(times, 90)), 3), None, size, None if peak is None else round(peak, 1),
+    )  # fmt: skip
 
 
 def _environment() -> dict[str, str]:
@@ -166,22 +190,39 @@ def measure(contenders: list[Contender], rounds: int = 20) -> list[Result]:
         A result per contender, in the same order.
     """
     cores = sorted(os.sched_getaffinity(0))
-    processes: list[_Process] = []
+    workers: list[Worker] = []
     try:
         for contender in contenders:
             print(f"bdd: preparing {contender.name}", file=sys.stderr, flush=True)
-            processes.append(_Process(contender, cores))
-        for process in processes:
-            process.run(_WARM_UP, count=False)
-        for i in range(rounds):
-            if i % 5 == 0:
-                print(f"bdd: round {i + 1} of {rounds}", file=sys.stderr, flush=True)
-            for process in processes:
-                process.run(process.turn)
-        results = [process.result() for process in processes]
+            workers.append(Worker(contender, cores, LocalChannel()))
+        take_turns(workers, rounds)
+        return with_ratios([worker.result() for worker in workers])
     finally:
-        for process in processes:
-            process.close()
+        for worker in workers:
+            worker.close()
+
+
+def take_turns(workers: list[Worker], rounds: int, after: Callable[[], None] | None = None) -> None:
+    """Warm all up, then let them run in turns, so that whatever else the machine does hits all alike.
+
+    Args:
+        workers: Those that run.
+        rounds: How often each has its turn.
+        after: Called after each round.
+    """
+    for worker in workers:
+        worker.run(_WARM_UP, count=False)
+    for i in range(rounds):
+        if i % 5 == 0:
+            print(f"bdd: round {i + 1} of {rounds}", file=sys.stderr, flush=True)
+        for worker in workers:
+            worker.run(worker.turn)
+        if after is not None:
+            after()
+
+
+def with_ratios(results: list[Result]) -> list[Result]:
+    """The same, each with its median over the first one's."""
     first = results[0].median_ms if results else None
     return [
         replace(r, ratio=round(r.median_ms / first, 3)) if first and r.median_ms is not None else r
@@ -208,25 +249,40 @@ def contenders_of(
     sets: list[str | None] = list(kernels) if binary else [None]
     ours = [Contender(path.stem, "litert", k, t, str(path)) for t in threads for k in sets]
     more: list[Contender] = []
-    side = int(model.inputs[0].shape[1]) if model.inputs and len(model.inputs[0].shape) == 4 else 224
     for name in others:
         for t in threads:
             if name == "lce":
                 more += [Contender(path.stem, "lce", mode, t, str(path)) for mode in ("default", "indirect")]
             elif name == "torch":
                 backbone = read_metadata(model).get("backbone")
-                more.append(Contender(f"{backbone} in PyTorch", "torch", None, t, None, backbone, side))
+                more.append(
+                    Contender(f"{backbone} in PyTorch", "torch", None, t, None, backbone, side_of(model))
+                )
             else:
-                made = _twin(model) if name == "float" else _rival(name, max(side, 32))
-                label = f"{path.stem} as float" if name == "float" else f"{name} {max(side, 32)}"
+                label, made = rival_file(name, path, model)
                 more.append(Contender(label, "litert", None, t, str(made)))
     return [*ours, *more]
 
 
-def _rival(name: str, side: int) -> Path:
+def rival_file(name: str, path: Path, model: TfliteModel) -> tuple[str, Path]:
+    """The float twin of a file, or a rival at its resolution: its label and its file, made once and kept.
+
+    Args:
+        name: ``"float"`` or a rival.
+        path: The file that is measured.
+        model: The same, parsed.
+    """
+    if name == "float":
+        return f"{path.stem} as float", _twin(model)
     from bdd_tf.rival_files import rival
 
-    return rival(name, side)
+    side = max(side_of(model), 32)
+    return f"{name} {side}", rival(name, side)
+
+
+def side_of(model: TfliteModel) -> int:
+    """Side of a model's input image; 224 where it takes none."""
+    return int(model.inputs[0].shape[1]) if model.inputs and len(model.inputs[0].shape) == 4 else 224
 
 
 def _twin(model: TfliteModel) -> Path:
@@ -251,8 +307,8 @@ def table(results: list[Result]) -> str:
             lines.append((*start, r.error, "", "", "", ""))
             continue
         lines.append(
-            (*start, f"{r.median_ms:.2f}", f"{r.p90_ms:.2f}", f"{r.ratio:.2f}",
-             f"{r.bytes / 1e6:.2f}" if r.bytes else "-", f"{r.peak_mib:.0f}")
+            (*start, f"{r.median_ms:.2f}", f"{r.p90_ms:.2f}", "-" if r.ratio is None else f"{r.ratio:.2f}",
+             f"{r.bytes / 1e6:.2f}" if r.bytes else "-", "-" if r.peak_mib is None else f"{r.peak_mib:.0f}")
         )  # fmt: skip
     widths = [max(len(line[i]) for line in lines if i < 4 or line[6]) for i in range(9)]
     return "\n".join(
@@ -275,13 +331,34 @@ def machine() -> str:
     return f"{name}, {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.machine()}"
 
 
-def write(results: list[Result], folder: Path, title: str) -> list[Path]:
+def as_csv(results: list[Result]) -> str:
+    """Results as CSV, with a line of names."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(asdict(results[0])), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(r) for r in results)
+    return text.getvalue()
+
+
+def show(results: list[Result], where: str, *, json_lines: bool, csv_lines: bool) -> None:
+    """Print results: as JSON lines, as CSV, or as a table below a line about the machine."""
+    if json_lines:
+        for r in results:
+            print(json.dumps({k: v for k, v in asdict(r).items() if k != "error" or v is not None}))
+    elif csv_lines:
+        print(as_csv(results), end="")
+    else:
+        print(f"{where}; batch 1, in turns\n{table(results)}")
+
+
+def write(results: list[Result], folder: Path, title: str, about: dict | None = None) -> list[Path]:
     """Write results as JSON, CSV and a chart.
 
     Args:
         results: What was measured.
         folder: Where ``benchmark.json``, ``benchmark.csv`` and ``benchmark.png`` go.
         title: Above the chart.
+        about: What else the JSON tells; its ``machine`` is this one unless given.
 
     Returns:
         The files.
@@ -292,18 +369,13 @@ def write(results: list[Result], folder: Path, title: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     records = [asdict(r) for r in results]
     paths = [folder / f"benchmark.{end}" for end in ("json", "csv", "png")]
-    write_atomically(
-        paths[0], (json.dumps({"machine": machine(), "results": records}, indent=2) + "\n").encode()
-    )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]))
-    writer.writeheader()
-    writer.writerows(records)
-    write_atomically(paths[1], text.getvalue().encode())
+    document = {"machine": machine(), **(about or {}), "results": records}
+    write_atomically(paths[0], (json.dumps(document, indent=2) + "\n").encode())
+    write_atomically(paths[1], as_csv(results).encode())
     ran = [r for r in results if r.median_ms is not None]
     bars = []
     for r in ran:
-        how = r.kernels or ("xnnpack" if r.engine == "litert" else "float32")
+        how = r.kernels or ("float32" if r.engine == "torch" else "xnnpack")
         threads = f"{r.threads} thread{'s' * (r.threads > 1)}"
         bars.append((f"{r.name} ({r.engine}, {how}, {threads})", r.median_ms, r.p90_ms))
     own = sum((r.name, r.engine) == (results[0].name, results[0].engine) for r in ran)
@@ -318,23 +390,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=Path, metavar="F.tflite", help="default: BNext-T, 224 px, untrained weights"
     )
-    parser.add_argument("--device", default="local", help="local (this machine)")
-    parser.add_argument("--threads", default="1,2", metavar="N[,N]", help="thread counts (default: 1,2)")
+    parser.add_argument(
+        "--device", default="local", metavar="WHERE",
+        help="local (this machine), adb or adb:SERIAL (a phone), ssh:user@host[:port] (a board)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threads",
+        metavar="N[,N]",
+        help="thread counts (default: 1,2; on a device 1,2,4, as far as it has cores)",
+    )
     parser.add_argument(
         "--kernels", metavar="K[,K]", help="kernel sets of our runtime (default: all but scalar)"
     )
     parser.add_argument(
         "--against", metavar="NAME[,NAME]",
-        help=f"of {', '.join((*OTHERS, *RIVALS))}, all or none (default: all that is installed)",
+        help=f"of {', '.join((*OTHERS, *RIVALS))}, all or none (default: all that is installed; on a device lce, "
+        "float and the MobileNets)",
     )  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=20, help="turns of each contender (default: 20)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per contender")
+    parser.add_argument("--rounds", type=int, help="turns of each contender (default: 20; on a device 10)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object per contender")
+    form.add_argument("--csv", action="store_true", help="print CSV, a line per contender")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="write benchmark.json, .csv and .png there as well"
     )
+    device = parser.add_argument_group("on a device")
+    device.add_argument(
+        "--device-python",
+        metavar="PATH",
+        help="ssh: a Python there that has numpy and LiteRT (default: python3)",
+    )
+    device.add_argument(
+        "--device-folder",
+        metavar="DIR",
+        help="where our folder is made (default: adb /data/local/tmp, ssh /tmp)",
+    )
 
 
-def _installed() -> list[str]:
+def installed() -> list[str]:
     """Contenders that this installation can run."""
     names: list[str] = []
     if util.find_spec("larq_compute_engine"):
@@ -354,43 +447,80 @@ def _list(text: str, kind: str, possible: tuple[str, ...]) -> list[str]:
     return names
 
 
-def main(args: argparse.Namespace) -> int:
-    """Run `bdd benchmark`; returns the exit code."""
-    if args.device != "local":
-        raise UsageError(f"--device is {args.device!r}; possible: local.")
+def thread_counts(text: str) -> list[int]:
+    """Thread counts from the command line.
+
+    Raises:
+        UsageError: If they are not positive whole numbers.
+    """
     try:
-        threads = [int(t) for t in args.threads.split(",")]
+        threads = [int(t) for t in text.split(",")]
     except ValueError:
         threads = [0]
-    if min(threads) < 1 or args.rounds < 1:
-        raise UsageError("--threads and --rounds are positive whole numbers, e.g. --threads 1,2 --rounds 20.")
-    kernels = _list(args.kernels, "kernel set", available_kernels()) if args.kernels else None
-    if kernels is None:
-        kernels = [k for k in available_kernels() if k != "scalar"] or ["scalar"]
-    if args.against in (None, "all"):
-        others = _installed()
-    else:
-        others = [] if args.against == "none" else _list(args.against, "contender", (*OTHERS, *RIVALS))
-    path = args.model
+    if min(threads) < 1:
+        raise UsageError("--threads takes positive whole numbers, e.g. --threads 1,2.")
+    return threads
+
+
+def model_of(path: Path | None) -> tuple[Path, TfliteModel]:
+    """The file to measure, made where none is given, and its content parsed.
+
+    Raises:
+        UsageError: If there is no such file.
+    """
     if path is None:
         from bdd_tf.rival_files import untrained
 
         path = untrained("bnext-t", 224, ("rgb", "fft", "lbp"))
     if not path.is_file():
         raise UsageError(f"no such model: {path}")
-    model = parse_tflite(path.read_bytes())
-    if args.against in (None, "all") and "bdd_tf" not in model.metadata:
-        others = [
-            name for name in others if name not in ("float", "torch")
-        ]  # of another's net there is no twin
+    return path, parse_tflite(path.read_bytes())
+
+
+def others_of(given: str | None, usual: list[str], installed: list[str]) -> list[str]:
+    """Who else takes part.
+
+    Args:
+        given: What ``--against`` says.
+        usual: Who does where it says nothing.
+        installed: Who does where it says all.
+
+    Raises:
+        UsageError: For an unknown name.
+    """
+    if given is None or given == "all":
+        return usual if given is None else installed
+    return [] if given == "none" else _list(given, "contender", (*OTHERS, *RIVALS))
+
+
+def suited(others: list[str], given: str | None, model: TfliteModel) -> list[str]:
+    """Those of them that can be had for a model: of a net that is not ours there is no twin."""
+    if given not in (None, "all") or "bdd_tf" in model.metadata:
+        return others
+    return [name for name in others if name not in ("float", "torch")]
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `bdd benchmark`; returns the exit code."""
+    if args.rounds is not None and args.rounds < 1:
+        raise UsageError("--rounds takes a positive whole number, e.g. --rounds 20.")
+    if args.device != "local":
+        from bdd_tf.devices.benchmark import main as on_device
+
+        return on_device(args)
+    if args.device_python or args.device_folder:
+        raise UsageError("--device-python and --device-folder are for --device ssh:user@host or adb.")
+    threads = thread_counts(args.threads or "1,2")
+    kernels = _list(args.kernels, "kernel set", available_kernels()) if args.kernels else None
+    if kernels is None:
+        kernels = [k for k in available_kernels() if k != "scalar"] or ["scalar"]
+    others = others_of(args.against, installed(), installed())
+    path, model = model_of(args.model)
+    others = suited(others, args.against, model)
     if (load := os.getloadavg()[0]) > 0.5:
         print(f"bdd: this machine is busy (load {load:.1f}): ratios hold, times do not.", file=sys.stderr)
-    results = measure(contenders_of(path, model, threads, kernels, others), args.rounds)
-    if args.json:
-        for r in results:
-            print(json.dumps({k: v for k, v in asdict(r).items() if k != "error" or v is not None}))
-    else:
-        print(f"{machine()}; batch 1, in turns\n{table(results)}")
+    results = measure(contenders_of(path, model, threads, kernels, others), args.rounds or 20)
+    show(results, machine(), json_lines=args.json, csv_lines=args.csv)
     if args.output is not None:
         for made in write(results, args.output, f"{path.stem}: {machine()}"):
             print(made, file=sys.stderr)

@@ -77,7 +77,8 @@ TARGETS = {
         ("-march=armv7-a", "-mfloat-abi=hard", "-mfpu=vfpv3-d16"),
     ),
 }
-_MACHINES = {
+#: Target by `uname -m`.
+MACHINES = {
     "x86_64": "x86_64",
     "amd64": "x86_64",
     "aarch64": "aarch64",
@@ -96,11 +97,11 @@ def host_target() -> str:
     # A 64-bit kernel below a 32-bit system, as Raspberry Pi OS has it.
     if machine == "aarch64" and sys.maxsize < 2**32:
         machine = "armv7l"
-    if sys.platform != "linux" or machine not in _MACHINES:
+    if sys.platform != "linux" or machine not in MACHINES:
         raise BddError(
             f"the delegate runs on Linux on x86-64, 64-bit and 32-bit ARM; this is {sys.platform} on {machine}."
         )
-    return _MACHINES[machine]
+    return MACHINES[machine]
 
 
 def compiler(target: str) -> list[str]:
