@@ -511,6 +511,48 @@ def latency_bars(
     return _draw(path, (9, 1.2 + 0.26 * len(bars)), paint)
 
 
+def roofline(path: str | Path, rows: Sequence[dict], *, title: str = "") -> Path:
+    """Draw measured times against the least that arithmetic needs, both logarithmic.
+
+    Args:
+        path: The PNG to write.
+        rows: ``name``, ``ms`` (measured) and ``least_ms`` with ``binary``, ``float`` and ``memory``, in ms.
+        title: Above the figure.
+
+    Returns:
+        The path.
+    """
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        least = np.array([r["least_ms"]["binary"] + r["least_ms"]["float"] for r in rows])
+        measured = np.array([r["ms"] for r in rows])
+        ends = np.array([least.min() / 2, max(measured.max(), least.max()) * 2])
+        for share, style in ((1.0, "-"), (0.5, "--"), (0.25, ":")):
+            axes.plot(ends, ends / share, style, color=_GREY, lw=1)
+            axes.annotate(f"{share:.0%} of the bound", (ends[0] * 1.05, ends[0] / share * 1.12), fontsize=7, rotation=37,
+                          rotation_mode="anchor", color=_GREY)  # fmt: skip
+        for row, x, y in zip(rows, least, measured, strict=True):
+            binary = row["least_ms"]["binary"] > row["least_ms"]["float"]
+            axes.scatter(x, y, s=40, color=COLOURS[FAKE] if binary else COLOURS[1 - FAKE], zorder=3)
+            axes.plot([x, x], [row["least_ms"]["memory"], y], color=_GREY, lw=0.6, zorder=1)
+            axes.scatter(x, row["least_ms"]["memory"], marker="_", s=60, color=_GREY, zorder=2)
+            axes.annotate(row["name"], (x, y), (7, -3), textcoords="offset points", fontsize=8)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(*ends)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set(
+            xlabel="least time for the arithmetic, ms (binary + float multiply-adds at the machine's best)",
+            ylabel="measured, ms (dash below: weights read once from memory)",
+        )
+        if title:
+            figure.suptitle(title, fontsize=10)
+
+    return _draw(path, (7.5, 5.5), paint)
+
+
 def channels(path: str | Path, image: np.ndarray, maps: dict[str, np.ndarray], *, title: str = "") -> Path:
     """Draw an image beside its channel maps, each on its own grey scale with its range written below.
 

@@ -47,9 +47,16 @@ class Net:
         axes = self.m.constant(np.array([1, 2], np.int32))
         return self.op("MEAN", [x, axes], (n, 1, 1, c) if keep else (n, c), keepDims=keep)
 
-    def dense(self, x, filters, activation=NONE):
+    def bytes_as_floats(self, *shape):
+        """Weights of one byte that a DEQUANTIZE unpacks."""
+        levels = self.rng.integers(-127, 128, shape).astype(np.int8)
+        stored = self.m.tensor(shape, "int8", data=levels, scale=0.01)
+        return self.op("DEQUANTIZE", [stored], shape)
+
+    def dense(self, x, filters, activation=NONE, stored=False):
         n, h, w, c = self.shapes[x]
-        inputs = [x, self.numbers(filters, 1, 1, c), self.numbers(filters)]
+        weights = self.bytes_as_floats if stored else self.numbers
+        inputs = [x, weights(filters, 1, 1, c), self.numbers(filters)]
         return self.op("CONV_2D", inputs, (n, h, w, filters), strideH=1, strideW=1, dilationHFactor=1,
                        dilationWFactor=1, activation=activation)  # fmt: skip
 
@@ -91,21 +98,21 @@ class Net:
         self.m.operator("LceBconv2d", [bits, weights, scale, self.numbers(filters), -1], [out], b.options)
         return out
 
-    def gate(self, x, y):
+    def gate(self, x, y, stored=False):
         width = self.shapes[y][-1]
         mixed = self.two("ADD", self.by_channel("MUL", self.mean(x)), self.by_channel("MUL", self.mean(y)))
-        return self.op(
-            "LOGISTIC", [self.dense(self.dense(mixed, max(width // 8, 1), RELU), width)], (1, 1, 1, width)
-        )
+        squeezed = self.dense(mixed, max(width // 8, 1), RELU, stored)
+        excited = self.by_channel("MUL", self.dense(squeezed, width, stored=stored))
+        return self.op("LOGISTIC", [excited], (1, 1, 1, width))
 
-    def unit(self, x, kernel=3, stride=1, attention=False):
+    def unit(self, x, kernel=3, stride=1, attention=False, stored=False):
         residual = self.prelu(x) if attention else x
         y = self.prelu(
             self.bconv(self.quantize(self.by_channel("ADD", x)), self.shapes[x][-1], kernel, stride)
         )
         if stride == 2:
             residual = self.pool(residual)
-        y = self.two("MUL", y, self.gate(x, y))
+        y = self.two("MUL", y, self.gate(x, y, stored))
         if attention:
             y = self.two("MUL", y, residual)
         return self.two("ADD", self.by_channel("ADD", self.by_channel("MUL", y)), residual)
@@ -120,6 +127,26 @@ class Net:
 def plain(width, side=6):
     net = Net((1, side, side, width))
     return net.build(net.unit(net.input))
+
+
+def of_bytes(width):
+    net = Net((1, 5, 6, width))
+    return net.build(net.unit(net.input, stored=True))
+
+
+def bytes_read_twice():
+    """Weights that another node reads as well stay floats; so do those of a layer that is not ours."""
+    net = Net((1, 5, 6, 32))
+    weights = net.bytes_as_floats(32, 1, 1, 32)
+    mean = net.mean(net.unit(net.input))
+    options = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+    one, two = (
+        net.op("CONV_2D", [mean, weights, net.numbers(32)], (1, 1, 1, 32), **options) for _ in range(2)
+    )
+    first = net.op(
+        "CONV_2D", [net.input, net.bytes_as_floats(32, 1, 1, 32), net.numbers(32)], (1, 5, 6, 32), **options
+    )
+    return net.build(net.two("ADD", one, two), net.unit(first))
 
 
 def strided(width):
@@ -213,6 +240,8 @@ NETS = {
     **{f"plain {w}": plain(w) for w in (1, 8, 16, 32, 40, 64, 96)},
     "one pixel": plain(32, side=1),
     "large": plain(64, side=37),
+    **{f"bytes {w}": of_bytes(w) for w in (8, 64, 72)},
+    "two readers of weights": bytes_read_twice(),
     **{f"strided {w}": strided(w) for w in (16, 32, 64, 72)},
     **{f"doubled {w}": doubled(w) for w in (16, 32, 33)},
     "several readers": several_readers(),

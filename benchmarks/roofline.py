@@ -1,0 +1,134 @@
+"""Where networks stand against what this machine can do at most: `python benchmarks/roofline.py [--output DIR]`.
+
+Three bounds are measured: binary multiply-adds (our best kernels on one 1x1 convolution that stays in the first-level
+cache), float multiply-adds (OpenBLAS on matrices of 768 x 768), and bytes from memory (a copy of 256 MiB). From the
+operators of a file follow the times that it needs at least for each; the picture shows measured over least time.
+"""
+
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is imported
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bdd_tf.benchmarking import Contender, machine, measure
+from bdd_tf.config import write_atomically
+from bdd_tf.edge.anatomy import dissect
+from bdd_tf.edge.runtime import available_kernels
+from bdd_tf.edge.tflite_file import parse_tflite
+from bdd_tf.rival_files import rival, untrained
+
+NETWORKS = ("bnext-t", "bnext-n", "quicknet")
+RIVALS = ("mobilenetv3-small", "mobilenetv3-large", "mobilenetv2", "resnet50")
+
+
+def best(f, repetitions: int = 9) -> float:  # noqa: ANN001 (a callable)
+    """Least time of several calls, in seconds."""
+    times = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def popcount_bound(folder: Path) -> float:
+    """Binary multiply-adds per ms of our kernels at their best."""
+    import larq_compute_engine as lce
+
+    from bdd_tf.legacy_keras import larq as lq
+    from bdd_tf.legacy_keras import tf
+
+    side, width = 28, 512
+    entry = tf.keras.Input((side, side, width), batch_size=1)
+    layer = lq.layers.QuantConv2D(
+        width, 1, use_bias=False, input_quantizer="ste_sign", kernel_quantizer="ste_sign"
+    )
+    times = []
+    for repeated in (1, 3):
+        x = entry
+        for _ in range(repeated):
+            x = layer(x)
+        out = tf.keras.layers.MaxPool2D(side)(x)  # keeps the output small
+        path = folder / f"{repeated}.tflite"
+        path.write_bytes(lce.convert_keras_model(tf.keras.Model(entry, out)))
+        times.append(
+            measure([Contender("peak", "litert", available_kernels()[0], 1, str(path))])[0].median_ms
+        )
+    # The difference of three and one is two convolutions and nothing else.
+    return 2 * side * side * width * width / (times[1] - times[0])
+
+
+def float_bound() -> float:
+    """Float multiply-adds per ms."""
+    a = np.random.default_rng(0).normal(size=(768, 768)).astype(np.float32)
+    return 768**3 / (1e3 * best(lambda: a @ a))
+
+
+def memory_bound() -> float:
+    """Bytes per ms, read and written."""
+    source = np.ones(1 << 25)
+    target = np.empty_like(source)
+    return 2 * source.nbytes / (1e3 * best(lambda: np.copyto(target, source)))
+
+
+def main() -> int:
+    """Measure, print a table, draw; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("build/roofline"))
+    parser.add_argument("--rounds", type=int, default=15)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bounds = {
+            "binary": popcount_bound(Path(folder)),
+            "float": float_bound(),
+            "memory": memory_bound(),
+        }
+    files = {name: untrained(name, 224, ("rgb", "fft", "lbp")) for name in NETWORKS}
+    files |= {name: rival(name, 224) for name in RIVALS}
+    kernels = available_kernels()[0]
+    contenders = [
+        Contender(name, "litert", kernels if name in NETWORKS else None, 1, str(path))
+        for name, path in files.items()
+    ]
+    rows = []
+    for result in measure(contenders, args.rounds):
+        found = dissect(parse_tflite(files[result.name].read_bytes()))
+        constants = sum(found.bytes_by_kind.values()) - found.bytes_by_kind.get("structure", 0)
+        least = {
+            "binary": found.binary_macs / bounds["binary"],
+            "float": found.float_macs / bounds["float"],
+            "memory": constants / bounds["memory"],
+        }
+        rows.append({"name": result.name, "ms": result.median_ms, "least_ms": least})
+    print(f"{machine()}, one thread")
+    print(
+        f"bounds: {bounds['binary'] / 1e6:.2f} G binary MACs/ms, {bounds['float'] / 1e6:.3f} G float MACs/ms, "
+        f"{bounds['memory'] / 1e6:.1f} MB/ms"
+    )
+    print(f"{'':20}{'measured':>10}{'binary':>9}{'float':>9}{'weights':>9}   share of measured that is bound")
+    for row in rows:
+        least = row["least_ms"]
+        share = (least["binary"] + least["float"]) / row["ms"]
+        parts = "".join(f"{least[k]:9.2f}" for k in ("binary", "float", "memory"))
+        print(f"{row['name']:20}{row['ms']:10.2f}{parts}   {share:.0%}")
+    args.output.mkdir(parents=True, exist_ok=True)
+    report = {"machine": machine(), "bounds_per_ms": bounds, "networks": rows}
+    write_atomically(args.output / "roofline.json", (json.dumps(report, indent=2) + "\n").encode())
+    from bdd_tf.figures import roofline
+
+    print(roofline(args.output / "roofline.png", rows, title=f"{machine()}, one thread"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
