@@ -69,11 +69,7 @@ def draw(bgr: np.ndarray, caption: Caption) -> np.ndarray:
     height, width = (side - side % 2 for side in image.shape[:2])
     image = np.ascontiguousarray(image[:height, :width])
     colour = _GREY if caption.verdict is None else _RED if caption.verdict == LABELS[FAKE] else _GREEN
-    if caption.box is not None:
-        b = Box(*(value * times for value in caption.box))
-        line = max(2, min(height, width) // 200)
-        cv2.rectangle(image, (b.left, b.top), (b.left + b.width - 1, b.top + b.height - 1), colour, line)
-    unit = max(10, min(width // 34, height // 14))  # px: height of a letter
+    unit = max(10, min(width // 48, height // 22))  # px: height of a letter
     panel = min(height, round(3.4 * unit))
     image[:panel] = image[:panel] // 4 + np.uint8(0.75 * _DARK[0])
     scale = unit / 22
@@ -102,6 +98,10 @@ def draw(bgr: np.ndarray, caption: Caption) -> np.ndarray:
         cv2.rectangle(image, (pad, top), (end, bottom), colour, -1)
     mark = pad + round((right - pad) * caption.threshold)
     cv2.line(image, (mark, top - unit // 6), (mark, bottom + unit // 6), _WHITE, max(1, unit // 10))
+    if caption.box is not None:
+        b = Box(*(value * times for value in caption.box))
+        line = max(2, min(height, width) // 200)
+        cv2.rectangle(image, (b.left, b.top), (b.left + b.width - 1, b.top + b.height - 1), colour, line)
     return image
 
 

@@ -16,7 +16,7 @@ MAX_BINS = 2048
 MAX_STRETCHES = 500
 """Fake stretches that are listed one by one; the rest is counted."""
 
-_REAL_COLOUR, _FAKE_COLOUR, _INK, _PALE = "#2a7f62", "#c0392b", "#222222", "#9aa0a6"
+_REAL_COLOUR, _FAKE_COLOUR, _INK = "#2a7f62", "#c0392b", "#222222"
 
 
 class Smoother:
@@ -128,12 +128,11 @@ class Summary:
 
 @dataclass
 class _Bin:
-    """Frames that lie close together."""
+    """Frames that lie close together; scores are centred (`bdd_tf.edge.labels.centred`)."""
 
     start: float
     end: float = 0.0
     count: int = 0
-    raw: float = 0.0
     smoothed: float = 0.0
     low: float = 1.0
     high: float = 0.0
@@ -141,7 +140,6 @@ class _Bin:
     def add(self, other: _Bin) -> None:
         self.end = other.end
         self.count += other.count
-        self.raw += other.raw
         self.smoothed += other.smoothed
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
@@ -190,7 +188,8 @@ class Timeline:
             self._open = Stretch(start, seconds, max(peak, smoothed))
         else:
             self._close(seconds)
-        self._put(_Bin(seconds, seconds, 1, score, smoothed, score, score))
+        raw = centred(score, self.middle)
+        self._put(_Bin(seconds, seconds, 1, centred(smoothed, self.middle), raw, raw))
         if self._peak is None or smoothed > self._peak[0]:
             self._peak = smoothed, seconds
             return True
@@ -233,7 +232,9 @@ class Timeline:
     def picture(
         self, title: str = "", end: float | None = None, width: int = 1200, height: int = 360
     ) -> Image.Image:
-        """Draw the scores over time: raw as a pale band, smoothed as a line, fake stretches shaded.
+        """Draw the scores over time: raw as pale marks, smoothed as a line, fake stretches shaded.
+
+        The model's threshold lies half-way up, as on the scale on which scores are averaged.
 
         Args:
             title: Written above; cut where it is too long.
@@ -244,7 +245,7 @@ class Timeline:
         Returns:
             An RGB image.
         """
-        return _Drawing(self.summary(end), self._bins, self.threshold, title, width, height).image
+        return _Drawing(self, self.summary(end), title, width, height).image
 
     def strip(self, width: int, height: int) -> Image.Image:
         """The smoothed scores as a bar from left to right: green where real, red where fake.
@@ -261,7 +262,7 @@ class Timeline:
         length = max(self._end, 1e-3)
         for i, b in enumerate(self._bins):
             end = self._bins[i + 1].start if i + 1 < len(self._bins) else length
-            fake = verdict(b.smoothed / b.count, self.threshold) == LABELS[FAKE]
+            fake = b.smoothed / b.count >= centred(self.threshold, self.middle)
             box = (b.start / length * width, 0, max(end / length * width, b.start / length * width), height)
             draw.rectangle(box, _FAKE_COLOUR if fake else _REAL_COLOUR)
         return image
@@ -292,18 +293,19 @@ class _Drawing:
 
     _SCALE = 2
 
-    def __init__(
-        self, summary: Summary, bins: list[_Bin], threshold: float, title: str, width: int, height: int
-    ) -> None:
+    def __init__(self, timeline: Timeline, summary: Summary, title: str, width: int, height: int) -> None:
         k = self._SCALE
+        self._middle, bins = timeline.middle, timeline._bins
+        self._threshold = centred(timeline.threshold, timeline.middle)
         self._canvas = Image.new("RGB", (width * k, height * k), "white")
         self._draw = ImageDraw.Draw(self._canvas)
         self._left, self._right = 64 * k, (width - 24) * k
         self._top, self._bottom = 48 * k, (height - 44) * k
         self._length = max(summary.seconds, bins[-1].end if bins else 0.0, 1e-3)
         self._shade(summary)
-        self._axes(threshold)
-        self._curves(bins, threshold)
+        self._marks(bins)
+        self._axes(timeline.threshold)
+        self._curves(bins)
         self._write(self._left, 14 * k, _fitting(title, 70), 16, _INK)
         self._caption(summary)
         self.image = self._canvas.resize((width, height), Image.Resampling.LANCZOS)
@@ -311,8 +313,9 @@ class _Drawing:
     def _x(self, seconds: float) -> float:
         return self._left + (self._right - self._left) * min(seconds / self._length, 1.0)
 
-    def _y(self, probability: float) -> float:
-        return self._bottom - (self._bottom - self._top) * probability
+    def _y(self, value: float) -> float:
+        """Of a centred score."""
+        return self._bottom - (self._bottom - self._top) * value
 
     def _write(self, x: float, y: float, text: str, size: int, colour: str, anchor: str = "la") -> None:
         self._draw.text((x, y), text, colour, font=ImageFont.load_default(size * self._SCALE), anchor=anchor)
@@ -327,15 +330,16 @@ class _Drawing:
         for value in (0.0, 0.25, 0.5, 0.75, 1.0):
             y = self._y(value)
             self._draw.line((self._left, y, self._right, y), "#e4e6e8", k)
-            self._write(self._left - 8 * k, y, f"{value:g}", 12, _INK, "rm")
-        y = self._y(threshold)
+            self._write(self._left - 8 * k, y, f"{uncentred(value, self._middle):.4g}", 12, _INK, "rm")
+        y = self._y(self._threshold)
         for x in range(self._left, self._right, 12 * k):
-            self._draw.line((x, y, min(x + 6 * k, self._right), y), _PALE, k)
-        # Where the line lies low the word goes above it, else below: it never leaves the axes.
+            self._draw.line((x, y, min(x + 6 * k, self._right), y), "#5f6368", k)
+        # Above the line where that is low, else below: the words never leave the axes.
+        low = self._threshold <= 0.5
+        at = y + (-3 if low else 3) * k
         self._write(
-            self._right, y + (-3 if threshold < 0.5 else 3) * k, f"threshold {threshold:.2f}", 11, "#5f6368",
-            "rb" if threshold < 0.5 else "rt",
-        )  # fmt: skip
+            self._left + 6 * k, at, f"threshold {threshold:.4g}", 11, "#5f6368", "lb" if low else "lt"
+        )
         step = _tick(self._length)
         for i in range(math.floor(self._length / step + 1e-9) + 1):
             x = self._x(i * step)
@@ -343,20 +347,25 @@ class _Drawing:
             self._write(x, self._bottom + 8 * k, _clock(i * step, step), 12, _INK, "ma")
         self._draw.line((self._left, self._bottom, self._right, self._bottom), _INK, k)
 
-    def _curves(self, bins: list[_Bin], threshold: float) -> None:
-        k = self._SCALE
+    def _colour(self, b: _Bin) -> str:
+        return _FAKE_COLOUR if b.smoothed / b.count >= self._threshold else _REAL_COLOUR
+
+    def _marks(self, bins: list[_Bin]) -> None:
+        """Raw scores: dots; in long videos, where each step in time holds several, a paler band."""
+        r = 1.5 * self._SCALE
         for b in bins:
-            x = self._x(b.start)
-            right = max(self._x(b.end), x + 2 * k)
-            self._draw.rectangle((x, self._y(b.high) - k, right, self._y(b.low) + k), "#c9d3dc")
+            x, right = self._x(b.start), self._x(b.end)
+            colour = "#a9b8c6" if b.count == 1 else "#d5dde4"
+            self._draw.rectangle((x - r, self._y(b.high) - r, right + r, self._y(b.low) + r), colour)
+
+    def _curves(self, bins: list[_Bin]) -> None:
+        k = self._SCALE
         points = [(self._x((b.start + b.end) / 2), self._y(b.smoothed / b.count)) for b in bins]
         for (x0, y0), (x1, y1), b in zip(points, points[1:], bins[1:], strict=False):
-            colour = _FAKE_COLOUR if b.smoothed / b.count >= threshold else _REAL_COLOUR
-            self._draw.line((x0, y0, x1, y1), colour, 3 * k)
+            self._draw.line((x0, y0, x1, y1), self._colour(b), 3 * k)
         if len(points) == 1:
             (x, y), r = points[0], 4 * k
-            colour = _FAKE_COLOUR if bins[0].smoothed / bins[0].count >= threshold else _REAL_COLOUR
-            self._draw.ellipse((x - r, y - r, x + r, y + r), colour)
+            self._draw.ellipse((x - r, y - r, x + r, y + r), self._colour(bins[0]))
 
     def _caption(self, summary: Summary) -> None:
         if summary.fake_probability is None:
