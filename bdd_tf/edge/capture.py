@@ -50,6 +50,7 @@ MAX_FRAME_PIXELS = 8192 * 4320
 STALLED = 10.0
 """Seconds without a frame after which a camera counts as gone."""
 
+_DAMAGED = 32  # frames in a row that cannot be decoded before a file counts as ended
 _HEAD = 205  # bytes: as far as the sync byte of a second transport-stream packet
 _IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 _MAGIC: tuple[tuple[bytes, int], ...] = (
@@ -62,8 +63,6 @@ _MAGIC: tuple[tuple[bytes, int], ...] = (
     (b"OggS", 0),
 )
 _ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-# What FFmpeg may use for a file: no playlists, which name other files and addresses, and no network.
-_ALLOWED = "protocol_whitelist;file|format_whitelist;mov,avi,matroska,mpeg,mpegts,mpegvideo,flv,asf,ogg"
 
 
 class VideoError(ImageError):
@@ -160,8 +159,7 @@ class FileFrames:
         self._every = every
         self._closing = ExitStack()
         name = self._closing.enter_context(_openable(Path(path)))
-        with _restricted():
-            self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
         self._closing.callback(self._capture.release)
         if not self._capture.isOpened():
             self.close()
@@ -193,7 +191,7 @@ class FileFrames:
         """See `Frames`."""
         index, last = 0, -1.0
         while not stopped():
-            if not self._capture.grab():
+            if not self._grab():
                 self._check_length(index, last)
                 return
             seconds = self._seconds(index, last)
@@ -208,6 +206,15 @@ class FileFrames:
     def close(self) -> None:
         """See `Frames`."""
         self._closing.close()
+
+    def _grab(self) -> bool:
+        """To the next frame; past damaged ones, at which OpenCV gives up as it does at the end."""
+        if self._capture.grab():
+            return True
+        if any(self._capture.grab() for _ in range(_DAMAGED)):
+            self.problem = "parts of the video are damaged and were left out; the score is of the rest"
+            return True
+        return False
 
     def _seconds(self, index: int, last: float) -> float:
         """The frame's time stamp; where that is missing or falls, as the frame rate has it."""
@@ -300,7 +307,7 @@ class CameraFrames:
                         self._newest = Frame(index, now - began, image)
                         self._changed.notify()
                     index, last = index + 1, now
-                elif now - last > min(2.0, self._stalled):
+                elif now - last > min(2.0, self._stalled / 2):
                     # Single failures pass; some cameras begin with a few.
                     raise OSError("it stopped delivering frames" if index else "it delivers no frames")
                 else:
@@ -389,6 +396,7 @@ def _check_file(path: Path) -> None:
         raise VideoError(f"the file cannot be opened: {getattr(error, 'strerror', None) or error}") from None
     if not head:
         raise VideoError("the file is empty (0 bytes)")
+    # Playlists, which FFmpeg would follow to other files and addresses, end here.
     if not _begins_like_video(head):
         raise VideoError("not a video in a known format (MP4, MOV, AVI, Matroska, WebM, MPEG, FLV, WMV, Ogg)")
 
@@ -406,18 +414,3 @@ def _openable(path: Path) -> Iterator[str]:
             yield str(link)
     else:
         yield name
-
-
-@contextmanager
-def _restricted() -> Iterator[None]:
-    """Open with `_ALLOWED`, which OpenCV reads from the environment and nowhere else."""
-    name = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-    before = os.environ.get(name)
-    os.environ[name] = _ALLOWED
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

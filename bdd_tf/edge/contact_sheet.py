@@ -30,7 +30,7 @@ header { position: sticky; top: 0; z-index: 1; padding: 12px 20px; background: #
 h1 { font-size: 17px; margin: 0; }
 label { display: flex; gap: 8px; align-items: center; }
 input[type=range] { width: 240px; accent-color: var(--fake); }
-output { font-variant-numeric: tabular-nums; min-width: 3.2em; }
+input[type=number] { width: 5.5em; font: inherit; }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(184px, 1fr)); gap: 14px; padding: 18px 20px; }
 figure { margin: 0; background: #fff; border: 1px solid var(--line); border-top: 4px solid var(--real); border-radius: 6px;
   overflow: hidden; content-visibility: auto; contain-intrinsic-size: 184px 240px; }
@@ -69,10 +69,10 @@ function update() {
     card.querySelector(".verdict").textContent = fake ? "FAKE" : "REAL";
     card.hidden = only.value === "fake" ? !fake : only.value === "real" ? fake : false;
   });
-  number.value = threshold.toFixed(3);
   counts.textContent = fakes + " fake, " + (cards.length - fakes) + " real";
 }
-slider.addEventListener("input", update);
+slider.addEventListener("input", () => { number.value = Number(slider.value).toFixed(4); update(); });
+number.addEventListener("input", () => { slider.value = number.value; update(); });
 only.addEventListener("change", update);
 update();
 """
@@ -173,7 +173,7 @@ def _head(threshold: float, images: int, fakes: int) -> str:
 <style>{_STYLE}</style></head><body>
 <header><h1>bdd detect</h1>
 <label>Threshold <input id="threshold" type="range" min="0" max="1" step="any" value="{threshold!r}">
-<output id="number" for="threshold">{threshold:.3f}</output></label>
+<input id="number" type="number" min="0" max="1" step="any" aria-label="Threshold" value="{threshold:.4f}"></label>
 <label>Show <select id="only"><option value="all">all</option><option value="fake">fakes</option>
 <option value="real">reals</option></select></label>
 <span id="counts">{fakes} fake, {images - fakes} real</span></header>
@@ -184,7 +184,7 @@ def _head(threshold: float, images: int, fakes: int) -> str:
 def _card(entry: _Entry, jpeg: bytes, folder: Path) -> str:
     width, height = entry.size
     box = ""
-    if entry.box is not None:
+    if entry.box is not None and entry.box[2:] != entry.size:
         left, top, w, h = entry.box
         box = (
             f'<span class="box" style="left:{left / width:.2%};top:{top / height:.2%};'
@@ -209,7 +209,7 @@ def _note(record: Record) -> str:
     if record.video is not None:
         share, peak, at = (record.video[key] for key in ("fake_share", "peak", "peak_seconds"))
         return f"video: {share:.0%} of frames fake, peak {peak:.3f} at {at:.2f} s (shown)"
-    if record.box_probability is not None:
+    if record.box_probability is not None and record.crops != 1:
         return f"worst of {record.crops}: {record.box_probability:.4f}"
     return ""
 

@@ -148,9 +148,7 @@ class Cropper:
         if self._faces is not None:
             boxes = self._faces(image)
             if not boxes:
-                raise ImageError(
-                    "no face was found, so nothing was scored (--crop center scores the whole image)"
-                )
+                raise ImageError("no face was found (--crop center scores the whole image)")
         else:
             boxes = tile_boxes(width, height, self.rule.size, self._max_tiles)
         parts = (image[b.top : b.top + b.height, b.left : b.left + b.width] for b in boxes)

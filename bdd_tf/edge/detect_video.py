@@ -185,7 +185,7 @@ def watch_camera(plan: Plan, detector: Detector, threshold: float) -> int:
 
     load_cv2("--camera")
     cropper = Cropper(detector.resize, plan.crop, plan.max_tiles, detector.threshold)
-    source = CameraFrames(plan.camera or "0")
+    source = CameraFrames(str(plan.camera))
     window = plan.window or (not plan.headless and why_no_window() is None)
     print(
         f"bdd: {source.name}: {'q in the window or ' if window else ''}Ctrl-C ends",
