@@ -2,7 +2,7 @@
 
 Traces of generation live in single pixels, and the file's rule shrinks a photograph until few are left. Tiles
 are therefore cut at the network's own resolution, so that nothing is resized at all, and grow only when an
-image would need more of them than `MAX_TILES`.
+image would need too many of them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,8 @@ from bdd_tf.errors import UsageError, one_of
 CROPS = ("center", "tiles", "faces")
 """``center``: the file's own rule, saying what it left. See `Cropper`."""
 
-MAX_TILES = 64
-"""Default for the most tiles of one image."""
-
-TILES_LIMIT = 256
-"""The most that may be asked for: their pixels are held in memory together."""
+TILES_LIMIT = 1024
+"""The most tiles of one image: their pixels are held in memory together."""
 
 OVERLAP = 0.25
 """Share of a tile's side that its neighbour repeats, at least."""
@@ -87,14 +84,14 @@ class Cropper:
     - ``tiles``: a grid of squares, S pixels wide (the network's own resolution; no resizing), each repeating at
       least `OVERLAP` of its neighbour; wider ones, each resized to S, where more than ``max_tiles`` would be
       needed. The probability is the mean (`bdd_tf.edge.labels.centred`) of the worst quarter of the tiles: an
-      image that was altered in one place stands out, and a single odd tile among 64 does not decide.
+      image that was altered in one place stands out, and a single odd tile among many does not decide.
     - ``faces``: the squares around faces, with a margin. The probability is the highest of them, since one
       altered face makes a fake. An image without a face is an `ImageError`.
 
     Args:
         rule: The model's resize rule.
         how: One of `CROPS`, or None.
-        max_tiles: 1 to `TILES_LIMIT`.
+        max_tiles: 1 to `TILES_LIMIT`; None: `usual_tiles`.
         middle: The model's threshold, in [0, 1]: the middle of the scale on which tiles are averaged.
 
     Attributes:
@@ -110,11 +107,13 @@ class Cropper:
         self,
         rule: ResizeRule,
         how: str | None = None,
-        max_tiles: int = MAX_TILES,
+        max_tiles: int | None = None,
         middle: float = 0.5,
     ) -> None:
         if how is not None and how not in CROPS:
             raise one_of("crop", how, CROPS)
+        if max_tiles is None:
+            max_tiles = usual_tiles(rule.size)
         if not 1 <= max_tiles <= TILES_LIMIT:
             raise UsageError(f"--max-tiles is {max_tiles}; it must lie in 1 to {TILES_LIMIT}.")
         self.how = how
@@ -172,7 +171,12 @@ class Cropper:
         return Score(whole, boxes[worst], highest, len(boxes))
 
 
-def tile_boxes(width: int, height: int, size: int, most: int = MAX_TILES) -> list[Box]:
+def usual_tiles(size: int) -> int:
+    """How many tiles of ``size`` pixels an image is given unless asked otherwise: the work of 64 at 224 pixels."""
+    return min(TILES_LIMIT, max(64, 64 * 224**2 // size**2))
+
+
+def tile_boxes(width: int, height: int, size: int, most: int) -> list[Box]:
     """An even grid of overlapping squares that covers an image.
 
     Args:
@@ -183,10 +187,10 @@ def tile_boxes(width: int, height: int, size: int, most: int = MAX_TILES) -> lis
 
     Returns:
         At least one box, row by row. Tiles are never wider than the image's shorter side; where even those are
-        too many (an image 64 times as long as high), they are spread evenly and leave gaps.
+        too many (a very long and thin image), they are spread evenly and leave gaps.
 
     Example:
-        >>> tile_boxes(56, 32, 32)
+        >>> tile_boxes(56, 32, 32, 64)
         [Box(left=0, top=0, width=32, height=32), Box(left=24, top=0, width=32, height=32)]
     """
     short = min(width, height)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from bdd_tf.edge.capture import VIDEO_SUFFIXES
-from bdd_tf.edge.crops import CROPS, MAX_TILES, Cropper, Views, score_views
+from bdd_tf.edge.crops import CROPS, TILES_LIMIT, Cropper, Views, score_views
 from bdd_tf.edge.detector import BATCH, Detector
 from bdd_tf.edge.engines import engine_names
 from bdd_tf.edge.images import IMAGE_SUFFIXES, find_images
@@ -61,9 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-tiles",
         type=int,
-        default=MAX_TILES,
         metavar="N",
-        help=f"tiles of an image (default: {MAX_TILES})",
+        help=f"most tiles of an image, up to {TILES_LIMIT} (default: as much work as 64 of 224 px)",
     )
     parser.add_argument(
         "--html", metavar="OUT.html", help="write a contact sheet, the most fake images first"
@@ -176,7 +175,7 @@ def score_paths(
     """
     cropper = cropper or Cropper(detector.resize)
     reader = reader or Reader(cropper)
-    # Tiles of an image may be 256 times what one view is.
+    # The tiles of an image may be many times what one view is.
     most = 2 if cropper.how == "tiles" else 2 * BATCH
     with closing(load_ahead(paths, reader, most)) as batches:
         for batch in batches:

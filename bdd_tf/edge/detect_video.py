@@ -26,7 +26,7 @@ class Plan:
 
     camera: str | None
     crop: str | None
-    max_tiles: int
+    max_tiles: int | None
     every: int
     seconds: float | None
     smooth: float

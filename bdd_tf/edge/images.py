@@ -58,6 +58,7 @@ _EXIF_TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_STRIP = 4_000_000  # pixels
 _MAX_SIDE = math.isqrt(MAX_PIXELS)
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR}
 
@@ -85,7 +86,16 @@ def read_image(source: ImageSource) -> np.ndarray:
     """
     if isinstance(source, np.ndarray):
         return _checked_array(source)
-    return np.asarray(_decode(source))
+    image = _decode(source)
+    if image.width * image.height <= _STRIP:
+        return np.asarray(image)
+    # In strips, because Pillow gives its pixels away by way of two further copies.
+    result = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        result[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return result
 
 
 def load_image(source: ImageSource, rule: ResizeRule) -> np.ndarray:

@@ -203,6 +203,12 @@ class Window:
             False when the person closed the window, or pressed q or Esc in it.
         """
         cv2 = self._cv2
+        if not self._shown:
+            # Without Qt's buttons, and so that a large frame fits the screen.
+            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+            height, width = bgr.shape[:2]
+            scale = min(1.0, 1280 / width, 720 / height)
+            cv2.resizeWindow(self._title, max(1, round(width * scale)), max(1, round(height * scale)))
         if self._shown and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
             return False
         cv2.imshow(self._title, bgr)

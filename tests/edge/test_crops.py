@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from video_files import Brightness
 
-from bdd_tf.edge.crops import MAX_TILES, OVERLAP, Box, Cropper, Views, score_views, tile_boxes, worst_quarter
+from bdd_tf.edge.crops import (
+    OVERLAP,
+    TILES_LIMIT,
+    Box,
+    Cropper,
+    Views,
+    score_views,
+    tile_boxes,
+    usual_tiles,
+    worst_quarter,
+)
 from bdd_tf.edge.images import ImageError, ResizeRule
 from bdd_tf.errors import UsageError
 
@@ -29,7 +39,7 @@ def side_needed(width, height, side):
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("size", [32, 224])
-@pytest.mark.parametrize("most", [1, 10, MAX_TILES])
+@pytest.mark.parametrize("most", [1, 10, 64, TILES_LIMIT])
 def test_tiles_are_squares_inside_as_small_as_their_number_allows(width, height, size, most):
     boxes = tile_boxes(width, height, size, most)
     side = boxes[0].width
@@ -45,7 +55,7 @@ def test_tiles_are_squares_inside_as_small_as_their_number_allows(width, height,
 
 @pytest.mark.parametrize(("width", "height"), [s for s in SIZES if max(s) < 5000 and max(s) / min(s) < 40])
 def test_tiles_cover_the_image_and_overlap(width, height):
-    boxes = tile_boxes(width, height, 32)
+    boxes = tile_boxes(width, height, 32, 64)
     covered = np.zeros((height, width), bool)
     for box in boxes:
         covered[box.top : box.top + box.height, box.left : box.left + box.width] = True
@@ -63,6 +73,10 @@ def test_tiles_at_the_networks_resolution_are_the_images_own_pixels(images):
         np.testing.assert_array_equal(tile, image[box.top : box.top + 32, box.left : box.left + 32])
 
 
+def test_small_networks_get_more_tiles_for_the_same_work():
+    assert [usual_tiles(size) for size in (8, 32, 64, 112, 224, 448)] == [1024, 1024, 784, 256, 64, 64]
+
+
 def test_the_worst_tile_is_found_and_decides_with_its_quarter():
     image = np.zeros((400, 600, 3), np.uint8)
     image[250:310, 420:480] = 255
@@ -74,7 +88,7 @@ def test_the_worst_tile_is_found_and_decides_with_its_quarter():
     assert score.box.left + score.box.width > 420
     assert score.box.top < 310
     assert score.box.top + score.box.height > 250
-    assert score.views == len(tile_boxes(600, 400, 20)) <= MAX_TILES
+    assert score.views == len(tile_boxes(600, 400, 20, usual_tiles(20)))
     plain = Cropper(detector.resize)
     assert score.probability > score_views(detector, [plain(image)], plain)[0].probability
 
@@ -119,7 +133,7 @@ def test_several_images_at_once_score_as_they_do_alone():
 def test_wrong_crops_are_wrong_usage():
     with pytest.raises(UsageError, match="possible: center, tiles, faces"):
         Cropper(ResizeRule.native(8), "centre")
-    for most in (0, -1, 257):
+    for most in (0, -1, TILES_LIMIT + 1):
         with pytest.raises(UsageError, match="--max-tiles"):
             Cropper(ResizeRule.native(8), "tiles", most)
 

@@ -264,9 +264,17 @@ class FakeScreen:
     """The part of cv2 that shows windows; closed after some frames."""
 
     WND_PROP_VISIBLE = 4
+    WINDOW_NORMAL = WINDOW_KEEPRATIO = WINDOW_GUI_NORMAL = 0
 
     def __init__(self, frames, key):
         self.frames, self.key, self.shown, self.gone = frames, key, 0, False
+
+    def namedWindow(self, title, flags):
+        assert self.shown == 0
+
+    def resizeWindow(self, title, width, height):
+        assert 0 < width <= 1280
+        assert 0 < height <= 720
 
     def imshow(self, title, image):
         assert image.dtype == np.uint8
