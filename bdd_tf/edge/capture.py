@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bdd_tf.edge.images import ImageError
-from bdd_tf.edge.opencv import load_cv2
+from bdd_tf.edge.opencv import load_cv2, openable
 from bdd_tf.errors import BddError, UsageError
 
 VIDEO_SUFFIXES = frozenset(
@@ -50,7 +49,6 @@ MAX_FRAME_PIXELS = 8192 * 4320
 STALLED = 10.0
 """Seconds without a frame after which a camera counts as gone."""
 
-_DAMAGED = 32  # frames in a row that cannot be decoded before a file counts as ended
 _HEAD = 205  # bytes: as far as the sync byte of a second transport-stream packet
 _IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 _MAGIC: tuple[tuple[bytes, int], ...] = (
@@ -158,7 +156,7 @@ class FileFrames:
         self._cv2 = cv2 = load_cv2("a video")
         self._every = every
         self._closing = ExitStack()
-        name = self._closing.enter_context(_openable(Path(path)))
+        name = self._closing.enter_context(openable(Path(path)))
         self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
         self._closing.callback(self._capture.release)
         if not self._capture.isOpened():
@@ -191,12 +189,13 @@ class FileFrames:
         """See `Frames`."""
         index, last = 0, -1.0
         while not stopped():
-            if not self._grab():
+            # Not to be called again when it failed: past damage OpenCV goes on, but may crash.
+            if not self._capture.grab():
                 self._check_length(index, last)
                 return
             seconds = self._seconds(index, last)
             if index % self._every == 0:
-                image = self._capture.retrieve()[1]
+                image = self._retrieve()
                 if not _is_picture(image):
                     self.problem = f"frame {index} cannot be decoded; the score is of the frames before it"
                     return
@@ -207,14 +206,11 @@ class FileFrames:
         """See `Frames`."""
         self._closing.close()
 
-    def _grab(self) -> bool:
-        """To the next frame; past damaged ones, at which OpenCV gives up as it does at the end."""
-        if self._capture.grab():
-            return True
-        if any(self._capture.grab() for _ in range(_DAMAGED)):
-            self.problem = "parts of the video are damaged and were left out; the score is of the rest"
-            return True
-        return False
+    def _retrieve(self) -> np.ndarray | None:
+        try:
+            return self._capture.retrieve()[1]
+        except self._cv2.error:  # frames of impossible sizes
+            return None
 
     def _seconds(self, index: int, last: float) -> float:
         """The frame's time stamp; where that is missing or falls, as the frame rate has it."""
@@ -399,18 +395,3 @@ def _check_file(path: Path) -> None:
     # Playlists, which FFmpeg would follow to other files and addresses, end here.
     if not _begins_like_video(head):
         raise VideoError("not a video in a known format (MP4, MOV, AVI, Matroska, WebM, MPEG, FLV, WMV, Ogg)")
-
-
-@contextmanager
-def _openable(path: Path) -> Iterator[str]:
-    """A name that OpenCV takes: absolute, so that none reads like an address, and UTF-8."""
-    name = str(path.absolute())
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory(prefix="bdd-") as folder:
-            link = Path(folder) / "video"
-            link.symlink_to(path.absolute())
-            yield str(link)
-    else:
-        yield name

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -218,7 +217,7 @@ def worst_quarter(scores: np.ndarray, middle: float) -> float:
         In [0, 1].
     """
     worst = np.sort(scores)[-math.ceil(len(scores) / 4) :]
-    return uncentred(fmean(centred(float(score), middle) for score in worst), middle)
+    return uncentred(sum(centred(float(score), middle) for score in worst) / len(worst), middle)
 
 
 def score_views(detector: PredictsBatches, several: Sequence[Views], cropper: Cropper) -> list[Score]:

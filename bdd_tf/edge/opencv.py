@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 
 from bdd_tf.errors import BddError
@@ -47,3 +51,24 @@ def why_no_window() -> str | None:
     if sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
         return "there is no display (DISPLAY is not set)"
     return None
+
+
+@contextmanager
+def openable(path: Path) -> Iterator[str]:
+    """A name for a file that OpenCV takes: absolute, so that none reads like an address, and UTF-8.
+
+    Other names crash OpenCV; such a file is reached through a link.
+
+    Args:
+        path: Of a file to be read, or to be written.
+    """
+    name = str(path.absolute())
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix="bdd-") as folder:
+            link = Path(folder) / f"video{path.suffix if path.suffix.isascii() else ''}"
+            link.symlink_to(path.absolute())
+            yield str(link)
+    else:
+        yield name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from bdd_tf.edge.crops import Box
 from bdd_tf.edge.labels import FAKE, LABELS
-from bdd_tf.edge.opencv import load_cv2, why_no_window
+from bdd_tf.edge.opencv import load_cv2, openable, why_no_window
 from bdd_tf.errors import BddError, UsageError
 
 SMALLEST_SIDE = 240
@@ -128,6 +129,7 @@ class VideoFile:
         self._partial = self._path.with_name(f".{self._path.stem}.{os.getpid()}.tmp{self._path.suffix}")
         self._rate = rate
         self._writer = None
+        self._closing = ExitStack()
         self._shape: tuple[int, int] | None = None
         self._written = 0
 
@@ -137,9 +139,8 @@ class VideoFile:
         if self._writer is None:
             code = cv2.VideoWriter_fourcc(*_CODECS[self._path.suffix.lower()])
             self._shape = bgr.shape[:2]
-            self._writer = cv2.VideoWriter(
-                str(self._partial), cv2.CAP_FFMPEG, code, self._rate, self._shape[::-1]
-            )
+            name = self._closing.enter_context(openable(self._partial))
+            self._writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, code, self._rate, self._shape[::-1])
             if not self._writer.isOpened():
                 self.discard()
                 raise BddError(
@@ -155,17 +156,22 @@ class VideoFile:
 
     def close(self) -> None:
         """Finish the file and give it its name; nothing is left if no frame was written."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
+        if self._release():
             self._partial.replace(self._path)
 
     def discard(self) -> None:
         """Remove what was written."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
+        self._release()
         self._partial.unlink(missing_ok=True)
+
+    def _release(self) -> bool:
+        """Whether there was anything to be finished."""
+        if self._writer is None:
+            return False
+        self._writer.release()
+        self._writer = None
+        self._closing.close()
+        return True
 
 
 def check_video_name(path: str | os.PathLike) -> None:
@@ -193,7 +199,7 @@ class Window:
         if reason:
             raise BddError(f"no window can be shown: {reason}.")
         self._cv2 = load_cv2("a window")
-        self._title = title
+        self._title = title.encode("ascii", "backslashreplace").decode()  # others crash OpenCV
         self._shown = False
 
     def show(self, bgr: np.ndarray) -> bool:

@@ -136,6 +136,19 @@ def test_damaged_data_in_the_middle_never_raises(tmp_path):
         assert all(np.isfinite(times))
 
 
+@pytest.mark.parametrize("codec", ["mp4v", "MJPG"])
+def test_damage_in_the_middle_is_told(tmp_path, codec):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8)
+    path = write_video(tmp_path / ("v.mp4" if codec == "mp4v" else "v.avi"), noise, codec)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + len(content) // 20] = bytes(len(content) // 20)
+    path.write_bytes(content)
+    source, frames = read(path)
+    assert 5 < len(frames) < 60
+    assert "damaged" in source.problem
+
+
 def test_lying_headers_do_not_matter(tmp_path, numbered):
     content = bytearray(numbered.read_bytes())
     at = content.find(b"avih") + 8
@@ -155,7 +168,7 @@ def test_too_large_frames_are_refused_before_they_are_read(numbered, monkeypatch
 
 
 def test_names_that_are_no_text_or_look_like_addresses(tmp_path, numbered, monkeypatch):
-    for name in (b"\xff\xfe.avi", "grüße\n.avi".encode(), b"http:%3d.avi", b"concat:a|b.avi"):
+    for name in (b"\xff\xfe.avi", b"a.\xff", "grüße\n.avi".encode(), b"http:%3d.avi", b"concat:a|b.avi"):
         path = tmp_path / os.fsdecode(name)
         path.write_bytes(numbered.read_bytes())
         assert len(read(path)[1]) == 40

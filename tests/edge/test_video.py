@@ -233,6 +233,17 @@ def test_a_saved_video_keeps_time_whatever_the_frames_come_at(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["even.mp4", "uneven.avi"]
 
 
+def test_a_saved_video_may_have_any_name(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    for name in (b"\xfe.mp4", b"a\nb.avi", b"http:x.mp4", b"50%d.mp4"):
+        file = VideoFile(folder / os.fsdecode(name), 30)
+        file.write(plain(1, 64, 64), 0)
+        file.close()
+        assert FileFrames(folder / os.fsdecode(name)).seconds == pytest.approx(1 / 30)
+    assert len(list(folder.iterdir())) == 4
+
+
 def test_a_time_stamp_far_ahead_does_not_fill_the_disk(tmp_path):
     file = VideoFile(tmp_path / "o.mp4", 30)
     for seconds in (0.0, 3000.0, 3000.1):
