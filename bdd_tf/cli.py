@@ -25,7 +25,7 @@ VERBS = {
 SOURCE_TREE = str(Path(__file__).resolve().parents[1])
 _EXTRA_OF = {"tensorflow": "train", "larq": "train", "matplotlib": "train", "yaml": "train", "tqdm": "train",
              "scipy": "train", "converters": "train", "torch": "torch",
-             "safetensors": "torch"}  # fmt: skip
+             "safetensors": "torch", "cv2": "video"}  # fmt: skip
 
 
 def _usage() -> str:

@@ -1,56 +1,41 @@
-"""The verb ``bdd detect``: scores images from the command line, one line each."""
+"""The verb ``bdd detect``: scores images and videos from the command line, one line each."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
-import queue
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
-
+from bdd_tf.edge.capture import VIDEO_SUFFIXES
+from bdd_tf.edge.crops import CROPS, TILES_LIMIT, Cropper, Views, score_views
 from bdd_tf.edge.detector import BATCH, Detector
 from bdd_tf.edge.engines import engine_names
-from bdd_tf.edge.images import IMAGE_SUFFIXES, ImageError, ResizeRule, find_images, load_image
+from bdd_tf.edge.images import IMAGE_SUFFIXES, find_images
 from bdd_tf.edge.labels import FAKE, LABELS, verdict
+from bdd_tf.edge.reading import Loaded, Reader, load_ahead
+from bdd_tf.edge.records import Record, choose_form, print_fake, print_line, visible
 from bdd_tf.errors import UsageError, one_of
 
 EXIT_UNREADABLE = 1
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
-_COLUMNS = ("path", "fake_probability", "verdict", "error")
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is known about one image: a probability with its verdict, or an error.
-
-    Attributes:
-        path: As found.
-        fake_probability: In [0, 1]; None if the image could not be read.
-        verdict: ``"REAL"`` or ``"FAKE"``; None if the image could not be read.
-        error: One sentence; None if all went well.
-    """
-
-    path: str
-    fake_probability: float | None = None
-    verdict: str | None = None
-    error: str | None = None
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="image files, and folders of them")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "paths", nargs="*", default=[], metavar="PATH", help="images and videos, and folders of them"
+    )
+    source.add_argument(
+        "--camera", metavar="C", help="watch a camera: its number (0) or device (/dev/video0)"
+    )
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--model", metavar="M.tflite", help="the model (default: the one shipped with bdd_tf)")
     model.add_argument("--run", metavar="NAME", help="use the model of this run, runs/NAME/model.tflite")
@@ -58,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object per line")
     form.add_argument("--csv", action="store_true", help="print comma-separated values under a header")
+    form.add_argument("--list-fakes", action="store_true", help="print the paths of fakes and nothing else")
+    parser.add_argument(
+        "-0", "--null", action="store_true", help="with --list-fakes: end paths with a zero byte (xargs -0)"
+    )
     parser.add_argument(
         "--threshold",
         type=float,
@@ -65,9 +54,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="call images fake from this score on (default: the model's)",
     )
     parser.add_argument(
+        "--crop",
+        choices=CROPS,
+        help="what the network sees: the file's own rule (center), tiles at its own resolution, or faces",
+    )
+    parser.add_argument(
+        "--max-tiles",
+        type=int,
+        metavar="N",
+        help=f"most tiles of an image, up to {TILES_LIMIT} (default: as much work as 64 of 224 px)",
+    )
+    parser.add_argument(
+        "--html", metavar="OUT.html", help="write a contact sheet, the most fake images first"
+    )
+    parser.add_argument(
         "--engine", metavar="E", help=f"what runs the model: {', '.join(engine_names())} (default: litert)"
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
+    video = parser.add_argument_group("video and camera")
+    video.add_argument("--frames", action="store_true", help="print a JSON line for every frame too")
+    video.add_argument("--every", type=int, default=1, metavar="N", help="score every N-th frame of a file")
+    video.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds of a video or camera")
+    video.add_argument(
+        "--smooth",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="smooth scores over S seconds (default: 0.5; 0: not)",
+    )
+    video.add_argument("--save-video", metavar="OUT.mp4", help="write the frames with the verdict on them")
+    video.add_argument("--timeline", metavar="OUT.png", help="draw the scores over time")
+    window = video.add_mutually_exclusive_group()
+    window.add_argument("--window", action="store_true", help="show the frames (q or Esc ends)")
+    window.add_argument(
+        "--headless", action="store_true", help="no window (default: one for a camera, if possible)"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -78,23 +99,46 @@ def main(args: argparse.Namespace) -> int:
 
     Returns:
         0 when all images were read, 1 when some could not be, 130 after Ctrl-C, 141 when standard output was
-        closed early (``| head``).
+        closed early (``| head``). A camera that was stopped by Ctrl-C is 0.
 
     Raises:
-        UsageError: If the threshold, the model, the engine or the paths make no sense.
-        BddError: If the model cannot be used.
+        UsageError: If the threshold, the model, the engine, the paths or options make no sense.
+        BddError: If the model or camera cannot be used.
     """
     threshold = args.threshold
     # Written so that not-a-number fails as well.
     if threshold is not None and not 0 <= threshold <= 1:
         raise UsageError(f"--threshold is {threshold:g}; it must lie in [0, 1].")
+    if args.null and not args.list_fakes:
+        raise UsageError("--null belongs to --list-fakes.")
     try:
-        paths = _some(find_images(args.paths), args.paths)
+        from bdd_tf.edge import detect_video
+
+        plan = detect_video.Plan.of(args)
+        paths: Iterable[Path] = ()
+        if args.camera is None:
+            paths = _some(find_images(args.paths, IMAGE_SUFFIXES | VIDEO_SUFFIXES), args.paths)
         model = args.model if args.run is None else _model_of_run(Path(args.runs_dir), args.run)
-        with Detector(model, engine=args.engine, num_threads=args.threads) as detector, _quiet_pillow():
+        with ExitStack() as stack:
+            stack.enter_context(_quiet_pillow())
+            detector = stack.enter_context(Detector(model, engine=args.engine, num_threads=args.threads))
             if threshold is None:
                 threshold = detector.threshold
-            return _detect(detector, paths, threshold, _form(args), records_errors=args.json or args.csv)
+            if args.camera is not None:
+                return detect_video.watch_camera(plan, detector, threshold)
+            cropper = Cropper(detector.resize, args.crop, args.max_tiles, detector.threshold)
+            watcher = detect_video.Watcher(plan, detector, threshold)
+            sheet = None
+            if plan.html is not None:
+                from bdd_tf.edge.contact_sheet import ContactSheet
+
+                sheet = stack.enter_context(ContactSheet(plan.html, threshold))
+            reader = Reader(cropper, thumbnails=sheet is not None)
+            records = score_paths(detector, paths, threshold, cropper=cropper, reader=reader, watch=watcher)
+            code = _report(records, _printer(args), sheet.add if sheet else None)
+            if sheet:
+                sheet.write()
+            return code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -104,151 +148,107 @@ def main(args: argparse.Namespace) -> int:
         return EXIT_BROKEN_PIPE
 
 
-def score_paths(detector: Detector, paths: Iterable[Path], threshold: float) -> Iterator[Record]:
+def score_paths(
+    detector: Detector,
+    paths: Iterable[Path],
+    threshold: float,
+    *,
+    cropper: Cropper | None = None,
+    reader: Callable[[Path], Loaded] | None = None,
+    watch: Callable[[Path], Record] | None = None,
+) -> Iterator[Record]:
     """Score images one batch after the other, while a thread reads ahead; memory stays flat.
 
     Args:
         detector: What scores.
-        paths: Image files, any number; consumed lazily.
+        paths: Image and video files, any number; consumed lazily.
         threshold: Score in [0, 1] from which on an image is called fake.
+        cropper: What the network sees of an image; None: what the file's own rule leaves.
+        reader: Reads and cuts a file, in the thread; None: no thumbnails.
+        watch: Scores a video; None: videos are errors.
 
     Yields:
         One record per path, in order.
+
+    Raises:
+        KeyboardInterrupt: After the record of a video that was stopped by a signal.
     """
-    with closing(_load_ahead(paths, detector.resize)) as batches:
+    cropper = cropper or Cropper(detector.resize)
+    reader = reader or Reader(cropper)
+    # The tiles of an image may be many times what one view is.
+    most = 2 if cropper.how == "tiles" else 2 * BATCH
+    with closing(load_ahead(paths, reader, most)) as batches:
         for batch in batches:
-            readable = [image for _, image in batch if isinstance(image, np.ndarray)]
-            scores = iter(detector.predict_batch(np.stack(readable)) if readable else ())
-            for path, image in batch:
-                if isinstance(image, np.ndarray):
-                    score = float(next(scores))
-                    yield Record(str(path), score, verdict(score, threshold))
+            views: list[Views] = [item.views for item in batch if item.views is not None]
+            scores = iter(score_views(detector, views, cropper))
+            for item in batch:
+                path = str(item.path)
+                if item.views is not None:
+                    score = next(scores)
+                    yield Record(
+                        path,
+                        score.probability,
+                        verdict(score.probability, threshold),
+                        box=score.box,
+                        box_probability=score.box_probability,
+                        crops=None if score.box is None else score.views,
+                        thumbnail=item.thumbnail,
+                        size=item.size,
+                    )
+                elif not item.is_video:
+                    yield Record(path, error=item.error)
+                elif watch is not None:
+                    record = watch(item.path)
+                    yield record
+                    if record.interrupted:
+                        raise KeyboardInterrupt
                 else:
-                    yield Record(str(path), error=str(image))
+                    yield Record(path, error="this is a video, not an image")
 
 
-_Loaded = tuple[Path, "np.ndarray | ImageError"]
-
-
-def _load_ahead(paths: Iterable[Path], rule: ResizeRule) -> Iterator[list[_Loaded]]:
-    """Batches of whatever has been read meanwhile, at least one image each, so that the first is not late."""
-    loaded: queue.Queue[_Loaded | BaseException | None] = queue.Queue(maxsize=2 * BATCH)
-    stop = threading.Event()
-
-    def put(item: _Loaded | BaseException | None) -> None:
-        while not stop.is_set():
-            with suppress(queue.Full):
-                return loaded.put(item, timeout=0.1)
-        return None
-
-    def read() -> None:
-        try:
-            for path in paths:
-                if stop.is_set():
-                    return
-                try:
-                    put((path, load_image(path, rule)))
-                except ImageError as error:
-                    put((path, error))
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=read, name="bdd-read-ahead", daemon=True)
-    thread.start()
-    try:
-        more = True
-        while more:
-            batch: list[_Loaded] = []
-            item = loaded.get()
-            while True:
-                if item is None:
-                    more = False
-                    break
-                if isinstance(item, BaseException):
-                    raise item
-                batch.append(item)
-                if len(batch) == BATCH:
-                    break
-                try:
-                    item = loaded.get_nowait()
-                except queue.Empty:
-                    break
-            if batch:
-                yield batch
-    finally:
-        stop.set()
-
-
-def _detect(
-    detector: Detector,
-    paths: Iterable[Path],
-    threshold: float,
-    form: Callable[[Record], str],
-    *,
-    records_errors: bool,
+def _report(
+    records: Iterator[Record], printer: Callable[[Record], None], collect: Callable[[Record], None] | None
 ) -> int:
-    counts = {None: 0, **dict.fromkeys(LABELS, 0)}
+    """Print records, and what came of them at the end; returns the exit code."""
+    total = fakes = unreadable = incomplete = 0
+    noun = "image"
     started = time.perf_counter()
-    with _Progress() as progress, closing(score_paths(detector, paths, threshold)) as records:
+    with _Progress() as progress, closing(records):
         for record in records:
-            counts[record.verdict] += 1
+            total += 1
+            fakes += record.verdict == LABELS[FAKE]
+            unreadable += record.verdict is None
+            incomplete += record.verdict is not None and record.error is not None
+            if record.video is not None:
+                noun = "file"
             if record.error is not None:
                 progress.message(f"bdd: {record.path}: {record.error}")
-            if record.error is None or records_errors:
-                _print(form(record))
-                # At once, for whoever reads the pipe line by line.
-                sys.stdout.flush()
+            printer(record)
+            if collect:
+                collect(record)
             progress.step()
     seconds = time.perf_counter() - started
-    total, unreadable = sum(counts.values()), counts[None]
     print(
-        f"bdd: {total} image{'s' if total != 1 else ''}: {counts[LABELS[FAKE]]} fake, "
-        f"{total - unreadable - counts[LABELS[FAKE]]} real, {unreadable} unreadable; "
-        f"{total / max(seconds, 1e-9):.1f} images/s",
+        f"bdd: {total} {noun}{'s' if total != 1 else ''}: {fakes} fake, {total - unreadable - fakes} real, "
+        f"{unreadable} unreadable{f', {incomplete} incomplete' if incomplete else ''}; "
+        f"{total / max(seconds, 1e-9):.1f} {noun}s/s",
         file=sys.stderr,
     )
-    return EXIT_UNREADABLE if unreadable else 0
+    return EXIT_UNREADABLE if unreadable or incomplete else 0
 
 
-def _form(args: argparse.Namespace) -> Callable[[Record], str]:
-    if args.json:
-        return _as_json
-    if args.csv:
-        _print(",".join(_COLUMNS))
-        return _as_csv
-    return _as_text
+def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
+    if args.list_fakes:
+        return lambda record: print_fake(record, null=args.null)
+    form_name = "csv" if args.csv else "json" if args.json or args.frames else "text"
+    form = choose_form(form_name, crop=args.crop is not None)
 
+    def show(record: Record) -> None:
+        # In plain text errors are said on standard error only.
+        if record.fake_probability is not None or form_name != "text":
+            print_line(form(record))
 
-def _as_text(record: Record) -> str:
-    return f"{record.verdict}  {record.fake_probability:.4f}  {_visible(record.path)}"
-
-
-def _as_json(record: Record) -> str:
-    # ASCII only: bytes of a file name that are no UTF-8 become \udcXX escapes, which json.loads turns back.
-    return json.dumps({column: getattr(record, column) for column in _COLUMNS})
-
-
-def _as_csv(record: Record) -> str:
-    values = (getattr(record, column) for column in _COLUMNS)
-    return ",".join("" if value is None else _csv_field(str(value)) for value in values)
-
-
-def _csv_field(text: str) -> str:
-    if any(character in text for character in ',"\r\n') or text != text.strip():
-        return '"' + text.replace('"', '""') + '"'
-    return text
-
-
-def _visible(text: str) -> str:
-    """Text on one line and without control characters, which a file name may hold to deceive a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _print(line: str) -> None:
-    # What the terminal's encoding lacks, and bytes of file names that are no UTF-8, are shown as escapes.
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    return show
 
 
 def _some(paths: Iterator[Path], given: list[str]) -> Iterator[Path]:
@@ -256,7 +256,7 @@ def _some(paths: Iterator[Path], given: list[str]) -> Iterator[Path]:
     if first is None:
         raise UsageError(
             f"no images found in {', '.join(given)}; looked for files that end in "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}."
+            f"{', '.join(sorted(IMAGE_SUFFIXES))} (images) or {', '.join(sorted(VIDEO_SUFFIXES))} (videos)."
         )
     return itertools.chain([first], paths)
 
@@ -305,4 +305,4 @@ class _Progress:
     def message(self, text: str) -> None:
         if self._bar is not None:
             self._bar.clear()
-        print(_visible(text), file=sys.stderr, flush=True)
+        print(visible(text), file=sys.stderr, flush=True)

@@ -58,6 +58,7 @@ _EXIF_TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_STRIP = 4_000_000  # pixels
 _MAX_SIDE = math.isqrt(MAX_PIXELS)
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR}
 
@@ -85,7 +86,16 @@ def read_image(source: ImageSource) -> np.ndarray:
     """
     if isinstance(source, np.ndarray):
         return _checked_array(source)
-    return np.asarray(_decode(source))
+    image = _decode(source)
+    if image.width * image.height <= _STRIP:
+        return np.asarray(image)
+    # In strips, because Pillow gives its pixels away by way of two further copies.
+    result = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        result[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return result
 
 
 def load_image(source: ImageSource, rule: ResizeRule) -> np.ndarray:
@@ -190,9 +200,32 @@ class ResizeRule:
             return image
         return np.asarray(self._apply_pil(Image.fromarray(image)))
 
+    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """The square of an image that `apply` lets through, rounded to whole pixels.
+
+        Args:
+            width: Of the image, in pixels.
+            height: Likewise.
+
+        Returns:
+            ``left, top, width, height`` in pixels of the image.
+        """
+        (resized_width, resized_height), left, top = self._geometry(width, height)
+        across, down = width / resized_width, height / resized_height
+        corner = round(left * across), round(top * down)
+        return (*corner, max(1, round(self.size * across)), max(1, round(self.size * down)))
+
     def _apply_pil(self, image: Image.Image) -> Image.Image:
-        width, height = image.size
-        short, long = sorted(image.size)
+        resized, left, top = self._geometry(*image.size)
+        if image.size != resized:
+            image = image.resize(resized, _INTERPOLATIONS[self.interpolation])
+        if resized == (self.size, self.size):
+            return image
+        return image.crop((left, top, left + self.size, top + self.size))
+
+    def _geometry(self, width: int, height: int) -> tuple[tuple[int, int], int, int]:
+        """Width and height after resizing, and where the crop begins in that."""
+        short, long = sorted((width, height))
         long_resized = int(self.shorter_side * long / short)
         if self.shorter_side * long_resized > MAX_PIXELS:
             raise ImageError(
@@ -200,21 +233,18 @@ class ResizeRule:
                 f"{self.shorter_side} it would be {long_resized} pixels long"
             )
         resized = (self.shorter_side, long_resized) if width <= height else (long_resized, self.shorter_side)
-        if image.size != resized:
-            image = image.resize(resized, _INTERPOLATIONS[self.interpolation])
-        if resized == (self.size, self.size):
-            return image
         left, top = (round((side - self.size) / 2) for side in resized)
-        return image.crop((left, top, left + self.size, top + self.size))
+        return resized, left, top
 
 
-def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
+def find_images(paths: Iterable[str | Path], suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Iterator[Path]:
     """Walk files and folders.
 
     Args:
         paths: Files, which are yielded as they are whatever their names, and folders, which are searched
-            recursively, in sorted order, for names that end in one of `IMAGE_SUFFIXES`. Hidden files and
-            folders are skipped, and a folder reached twice through links is searched once.
+            recursively, in sorted order. Hidden files and folders are skipped, and a folder reached twice
+            through links is searched once.
+        suffixes: Lower-case ends of the names looked for in folders.
 
     Yields:
         Paths, lazily; a path that does not exist is yielded too, so that reading it reports the error.
@@ -222,12 +252,12 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
     for given in paths:
         path = Path(given)
         if path.is_dir():
-            yield from _walk(path, set())
+            yield from _walk(path, suffixes, set())
         else:
             yield path
 
 
-def _walk(folder: Path, visited: set[tuple[int, int]]) -> Iterator[Path]:
+def _walk(folder: Path, suffixes: frozenset[str], visited: set[tuple[int, int]]) -> Iterator[Path]:
     try:
         status = folder.stat()
         identity = (status.st_dev, status.st_ino)
@@ -244,8 +274,8 @@ def _walk(folder: Path, visited: set[tuple[int, int]]) -> Iterator[Path]:
         return
     for name, is_folder in found:
         if is_folder:
-            yield from _walk(folder / name, visited)
-        elif os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (one Path per file is slow)
+            yield from _walk(folder / name, suffixes, visited)
+        elif os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122 (one Path per file is slow)
             yield folder / name
 
 

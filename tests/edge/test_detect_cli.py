@@ -15,6 +15,7 @@ from PIL import Image
 
 from bdd_tf.edge import detect
 from bdd_tf.edge.detector import BATCH, Detector
+from bdd_tf.edge.images import ResizeRule
 from bdd_tf.edge.labels import verdict
 from bdd_tf.errors import BddError, UsageError
 
@@ -284,7 +285,7 @@ def test_reading_stays_a_bounded_way_ahead_and_order_is_kept(save, photo):
             asked += 1
             yield path
 
-    detector = SlowDetector(detect.ResizeRule.native(8))
+    detector = SlowDetector(ResizeRule.native(8))
     records = detect.score_paths(detector, paths(), 0.5)
     for count, record in enumerate(records, 1):
         assert record.path == str(path)
@@ -304,7 +305,7 @@ def test_leaving_early_stops_the_reader(save, photo):
             asked += 1
             yield path
 
-    records = detect.score_paths(SlowDetector(detect.ResizeRule.native(8)), paths(), 0.5)
+    records = detect.score_paths(SlowDetector(ResizeRule.native(8)), paths(), 0.5)
     next(records)
     records.close()
     time.sleep(0.3)
@@ -318,6 +319,6 @@ def test_an_error_in_the_reader_is_not_swallowed():
         yield Path("missing.png")
         raise OSError("the disk is gone")
 
-    records = detect.score_paths(SlowDetector(detect.ResizeRule.native(8)), paths(), 0.5)
+    records = detect.score_paths(SlowDetector(ResizeRule.native(8)), paths(), 0.5)
     with pytest.raises(OSError, match="the disk is gone"):
         list(records)

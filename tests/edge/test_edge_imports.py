@@ -8,9 +8,7 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-FOREIGN = (
-    "('tensorflow', 'keras', 'tf_keras', 'larq', 'larq_compute_engine', 'tqdm', 'matplotlib', 'flatbuffers')"
-)
+FOREIGN = "('tensorflow', 'keras', 'tf_keras', 'larq', 'larq_compute_engine', 'tqdm', 'matplotlib', 'flatbuffers', 'cv2')"
 
 
 @pytest.mark.parametrize(
@@ -19,6 +17,7 @@ FOREIGN = (
         "import bdd_tf.edge",
         "from bdd_tf.edge import *",
         "import bdd_tf.edge.detector, bdd_tf.edge.detect, bdd_tf.edge.engines, bdd_tf.edge.tflite_file",
+        "import bdd_tf.edge.video, bdd_tf.edge.detect_video, bdd_tf.edge.faces, bdd_tf.edge.contact_sheet",
     ],
 )
 def test_importing_the_edge_loads_no_tensorflow_and_leaves_the_environment(statement):

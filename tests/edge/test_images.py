@@ -389,3 +389,10 @@ def test_pixels_of_a_loaded_image_do_not_depend_on_the_source(save, photo):
 
 def test_the_limit_holds_a_hundred_megapixels():
     assert MAX_PIXELS == 100_000_000
+
+
+def test_images_read_in_strips_are_the_same(photo, save, monkeypatch):
+    path = save(photo, "a.png")
+    for strip in (1, 31, 40, 62, 31 * 22, 31 * 23):
+        monkeypatch.setattr(module, "_STRIP", strip)
+        np.testing.assert_array_equal(read_image(path), photo)

@@ -1,0 +1,140 @@
+"""A video that turns from real to fake half-way: when does the verdict turn, how fast, and does memory stay flat?
+
+    python benchmarks/video_splice.py --model runs/demo/model.tflite
+
+Frames are crops of the `sample` data set's test split, real ones and then its fakes, each pixel of a crop ten pixels
+wide, as MPEG-4 (lossy), at 30 frames/s. The model is one that was trained on `sample` (`make demo`). A second video of
+5,000 frames is watched by `bdd_tf.edge.video` in this process, whose resident memory is read on the way.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+
+from bdd_tf.edge import Detector, find_images, read_image
+from bdd_tf.edge.capture import FileFrames
+from bdd_tf.edge.crops import Cropper
+from bdd_tf.edge.video import FrameScore, Outputs, watch
+
+RATE, PIXEL = 30, 10
+CODECS = {".mp4": "mp4v", ".avi": "FFV1"}
+
+
+def crops(folder: Path, count: int) -> list[np.ndarray]:
+    """``count`` crops [32, 32, 3] in random order, all different."""
+    files = list(find_images([folder]))
+    return [read_image(files[i]) for i in np.random.default_rng(0).permutation(len(files))[:count]]
+
+
+def write(path: Path, frames: list[np.ndarray], count: int, pixel: int = PIXEL) -> None:
+    """A video of ``count`` frames, ``frames`` again and again."""
+    side = frames[0].shape[0] * pixel
+    code = cv2.VideoWriter_fourcc(*CODECS[path.suffix])
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, RATE, (side, side))
+    for i in range(count):
+        frame = frames[i % len(frames)].repeat(pixel, 0).repeat(pixel, 1)
+        writer.write(np.ascontiguousarray(frame[:, :, ::-1]))
+    writer.release()
+
+
+def detect(path: Path, model: str, *options: str) -> list[dict]:
+    """What `bdd detect --frames` prints: the frames, then the video."""
+    command = [
+        sys.executable,
+        "-m",
+        "bdd_tf.cli",
+        "detect",
+        str(path),
+        "--model",
+        model,
+        "--frames",
+        *options,
+    ]
+    result = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def resident() -> float:
+    """This process's resident memory in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def memory(path: Path, model: str, marks: tuple[int, ...]) -> dict[int, float]:
+    """Resident MiB at some frames of a video."""
+    seen = {}
+
+    def each(score: FrameScore) -> None:
+        if score.frame + 1 in marks:
+            seen[score.frame + 1] = resident()
+
+    with Detector(model) as detector:
+        watch(
+            FileFrames(path),
+            detector,
+            threshold=detector.threshold,
+            middle=detector.threshold,
+            cropper=Cropper(detector.resize),
+            outputs=Outputs(
+                each=each, save_video=path.with_name("overlay.mp4"), timeline=path.with_suffix(".png")
+            ),
+        )
+    return seen
+
+
+def main() -> None:
+    """Print the measurements."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="runs/demo/model.tflite")
+    parser.add_argument("--data", type=Path, default=Path("data/cache/sample-v3/test"))
+    parser.add_argument("--timeline", help="keep the picture here")
+    args = parser.parse_args()
+    real, fake = crops(args.data / "REAL", 150), crops(args.data / "FAKE", 150)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, pixel in (("lossless.avi", 1), ("lossy.mp4", PIXEL)):
+            path = Path(folder) / name
+            write(path, real + fake, 300, pixel)
+            *frames, record = detect(
+                path, args.model, *(["--timeline", args.timeline] if args.timeline else [])
+            )
+            video = record["video"]
+            raw = [frame["fake_probability"] >= threshold(args.model) for frame in frames]
+            turned = [frame["frame"] for frame in frames if frame["verdict"] == "FAKE"]
+            print(
+                f"{name} ({32 * pixel} px): spliced at frame 150, verdict turns at frame "
+                f"{turned[0] if turned else None}; smoothed verdict right on {right(frames):.1%} of frames, raw on "
+                f"{np.mean([fake == (i >= 150) for i, fake in enumerate(raw)]):.1%}; fake stretches "
+                f"{[(s['start'], s['end']) for s in video['stretches']]}; {video['frames_per_second']} frames/s, "
+                f"{video['real_time_factor']} x real time",
+                flush=True,
+            )
+        path = Path(folder) / "long.mp4"
+        write(path, real + fake, 5000)
+        marks = (500, 1000, 2000, 3000, 4000, 5000)
+        print("resident MiB at frame", memory(path, args.model, marks))
+
+
+def threshold(model: str) -> float:
+    """The model's own."""
+    with Detector(model) as detector:
+        return detector.threshold
+
+
+def right(frames: list[dict]) -> float:
+    """Share of frames whose smoothed verdict is true."""
+    return float(np.mean([(frame["verdict"] == "FAKE") == (frame["frame"] >= 150) for frame in frames]))
+
+
+if __name__ == "__main__":
+    main()
