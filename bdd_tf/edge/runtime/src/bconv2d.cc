@@ -19,7 +19,7 @@ class Bconv2d final : public Operator, public TileSource {
   bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output, Message* why) override;
   void Run(const void* input, void* output, ThreadPool* pool) override;
   TileSource* tiles() override;
-  void BeginImage(const void* image) override;
+  void BeginImage(const void* image, ThreadPool* pool) override;
   void Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const override;
   Transform transform() const override;
   void Dots(int64_t channel, int width, int64_t first, int count, const float* slopes, float* totals, int16_t* out,
@@ -442,7 +442,7 @@ TileSource* Bconv2d::tiles() {
   return output_type_ == kTfLiteFloat32 && aligned ? this : nullptr;
 }
 
-void Bconv2d::BeginImage(const void* image) {
+void Bconv2d::BeginImage(const void* image, ThreadPool*) {
   if (copies_) PadImage(static_cast<const uint32_t*>(image));
   source_ = copies_ ? padded_.data() : static_cast<const uint32_t*>(image);
 }
@@ -491,7 +491,7 @@ void Bconv2d::Run(const void* input, void* output, ThreadPool* pool) {
   }
   for (int32_t n = 0; n < batch_; ++n) {
     const uint32_t* image = static_cast<const uint32_t*>(input) + n * image_words;
-    BeginImage(image);
+    BeginImage(image, pool);
     target_ = static_cast<uint8_t*>(output) + n * image_bytes;
     pool->Run(
         blocks * chunks_, [](void* self, int64_t item, int) { static_cast<Bconv2d*>(self)->RunItem(item); }, this);

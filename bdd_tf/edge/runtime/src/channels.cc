@@ -40,11 +40,9 @@ class Channels final : public Operator {
   void FoldRows(int64_t row);
   void FoldColumns(int64_t row);
   void PlaceSpectrum(float* plane, int64_t row);
-  void Spectrum(const ChannelsSpec::Plane& made, float* plane);
+  void Spectrum(const ChannelsSpec::Plane& made);
   void Pattern(const ChannelsSpec::Plane& made, float* plane, int64_t row);
   void Mix(int64_t row);
-  template <typename F>
-  void Parallel(int64_t items, const F& f);
 
   ChannelsSpec spec_;
   const KernelSet* kernels_ = nullptr;
@@ -66,14 +64,6 @@ class Channels final : public Operator {
   float* out_ = nullptr;
   int64_t mean_ = 0;
 };
-
-template <typename F>
-void Channels::Parallel(int64_t items, const F& f) {
-  struct Call {
-    const F* f;
-  } call = {&f};
-  pool_->Run(items, [](void* argument, int64_t item, int) { (*static_cast<Call*>(argument)->f)(item); }, &call);
-}
 
 // Rows are frequencies, or (transposed) columns are: what stands in the second place is contiguous.
 bool Channels::Tabulate(int64_t size, bool transposed, Transform* t) {
@@ -200,22 +190,25 @@ void Channels::PlaceSpectrum(float* plane, int64_t row) {
   std::memcpy(to + middle, right, static_cast<size_t>(middle) * sizeof(float));
 }
 
-void Channels::Spectrum(const ChannelsSpec::Plane& made, float* plane) {
+void Channels::Spectrum(const ChannelsSpec::Plane& made) {
   const KernelSet& kernels = *kernels_;
   const int64_t bins = rows_.bins, wide = Aligned(width_);
   int64_t sum = 0;
   for (int64_t y = 0; y < height_; ++y) sum += row_sums_[y];
   // Any whole number near the mean keeps the transform exact where it matters; it returns at the zero frequency.
   mean_ = (2 * sum + height_ * width_) / (2 * height_ * width_);
-  for (int64_t row = 0; row < bins; ++row) FoldRows(row);
   const int64_t items = (bins + kRowsOfItem - 1) / kRowsOfItem;
-  Parallel(2 * items, [&](int64_t item) {
+  pool_->ForEach(items, [&](int64_t item) {
+    const int64_t last = std::min(bins, (item + 1) * kRowsOfItem);
+    for (int64_t row = item * kRowsOfItem; row < last; ++row) FoldRows(row);
+  });
+  pool_->ForEach(2 * items, [&](int64_t item) {
     const int64_t sines = item % 2, first = item / 2 * kRowsOfItem, count = std::min(kRowsOfItem, bins - first);
     const Buffer<float>& table = sines ? rows_.sines : rows_.cosines;
     kernels.matrix_product(table.data() + first * rows_.stride, rows_.stride, (sines ? odd_ : even_).data(), wide,
                            half_[sines].data() + first * wide, wide, count, wide, bins);
   });
-  Parallel(items, [&](int64_t item) {
+  pool_->ForEach(items, [&](int64_t item) {
     const int64_t first = item * kRowsOfItem, count = std::min(kRowsOfItem, bins - first);
     const int64_t stride = columns_.stride, at = first * stride;
     for (int64_t row = first; row < first + count; ++row) FoldColumns(row);
@@ -233,7 +226,6 @@ void Channels::Spectrum(const ChannelsSpec::Plane& made, float* plane) {
                              quadrants_[1].data() + r);
     }
   });
-  for (int64_t row = 0; row < height_; ++row) PlaceSpectrum(plane, row);
 }
 
 void Channels::Pattern(const ChannelsSpec::Plane& made, float* plane, int64_t row) {
@@ -263,20 +255,21 @@ void Channels::Run(const void* input, void* output, ThreadPool* pool) {
     image_ = static_cast<const uint8_t*>(input) + n * height_ * width_ * 3;
     out_ = static_cast<float*>(output) + n * height_ * width_ * kMixed;
     const auto last = [&](int64_t item) { return std::min(height_, (item + 1) * kRowsOfItem); };
-    Parallel(items, [&](int64_t item) { ReadRows(item * kRowsOfItem, last(item)); });
+    pool_->ForEach(items, [&](int64_t item) { ReadRows(item * kRowsOfItem, last(item)); });
     for (size_t p = 0; p < spec_.planes.size(); ++p) {
       const ChannelsSpec::Plane& made = spec_.planes[p];
-      if (made.kind == ChannelsSpec::Plane::kSpectrum) Spectrum(made, Plane(static_cast<int64_t>(p)));
+      if (made.kind == ChannelsSpec::Plane::kSpectrum) Spectrum(made);
     }
-    Parallel(items, [&](int64_t item) {
+    pool_->ForEach(items, [&](int64_t item) {
       for (size_t p = 0; p < spec_.planes.size(); ++p) {
-        if (spec_.planes[p].kind != ChannelsSpec::Plane::kPattern) continue;
+        const ChannelsSpec::Plane& made = spec_.planes[p];
         for (int64_t row = item * kRowsOfItem; row < last(item); ++row) {
-          Pattern(spec_.planes[p], Plane(static_cast<int64_t>(p)), row);
+          if (made.kind == ChannelsSpec::Plane::kPattern) Pattern(made, Plane(static_cast<int64_t>(p)), row);
+          if (made.kind == ChannelsSpec::Plane::kSpectrum) PlaceSpectrum(Plane(static_cast<int64_t>(p)), row);
         }
       }
     });
-    Parallel(items, [&](int64_t item) {
+    pool_->ForEach(items, [&](int64_t item) {
       for (int64_t row = item * kRowsOfItem; row < last(item); ++row) Mix(row);
     });
   }

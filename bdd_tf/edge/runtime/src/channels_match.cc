@@ -383,6 +383,9 @@ bool MatchChannels(TfLiteContext* context, const std::vector<int>& among, const 
   for (int i = 1; i < join->inputs->size; ++i) {
     ChannelsSpec::Plane plane = {};
     if (!MatchPlane(reader, join->inputs->data[i], grey, h, w, &nodes, &plane)) return false;
+    for (const ChannelsSpec::Plane& other : match->spec.planes) {
+      if (other.kind == plane.kind) return false;  // each is made once
+    }
     match->spec.planes.push_back(plane);
   }
 

@@ -18,12 +18,13 @@ class SmallConvolution final : public Convolution {
   TileSource* tiles() override { return this; }
   bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output, Message* why) override;
   void Run(const void*, void*, ThreadPool*) override {}  // always asked for tiles
-  void BeginImage(const void* image) override;
+  void BeginImage(const void* image, ThreadPool* pool) override;
   void Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const override;
 
  private:
   bool PackWeights(const Value& filter, const Value& bias, Message* why);
-  void PadPlanes(const float* image);
+  void PadPlanes(const float* image, int64_t first, int64_t last);
+  void PadRows(const void* image, int64_t first, int64_t last);
 
   bool same_;
   Window rows_, columns_;
@@ -97,10 +98,10 @@ bool SmallConvolution::Prepare(const Value* const* inputs, int count, const Kern
 }
 
 // Planes stay planes: only the places of a window's numbers change.
-void SmallConvolution::PadPlanes(const float* image) {
+void SmallConvolution::PadPlanes(const float* image, int64_t first, int64_t last) {
   const int64_t height = rows_.input, width = columns_.input;
   for (int64_t c = 0; c < channels_in_; ++c) {
-    for (int64_t y = 0; y < height; ++y) {
+    for (int64_t y = first; y < last; ++y) {
       const float* row = image + (c * height + (feed_.flip_rows ? height - 1 - y : y)) * width;
       float* to = padded_.data() + (c * rows_.padded + y + rows_.before) * columns_.padded + columns_.before;
       if (feed_.flip_columns) {
@@ -129,10 +130,22 @@ void SmallConvolution::SetOffsets() {
   std::memset(padded_.data(), 0, static_cast<size_t>(padded_.size()) * sizeof(float));
 }
 
-void SmallConvolution::BeginImage(const void* image) {
+void SmallConvolution::BeginImage(const void* image, ThreadPool* pool) {
+  constexpr int64_t kRows = 16;  // of an item of work
+  const int64_t height = rows_.input;
+  pool->ForEach((height + kRows - 1) / kRows, [&](int64_t item) {
+    const int64_t first = item * kRows, last = std::min(height, first + kRows);
+    if (feed_.planes) {
+      PadPlanes(static_cast<const float*>(image), first, last);
+    } else {
+      PadRows(image, first, last);
+    }
+  });
+}
+
+void SmallConvolution::PadRows(const void* image, int64_t first, int64_t last) {
   const int64_t channels = channels_in_, height = rows_.input, width = columns_.input;
-  if (feed_.planes) return PadPlanes(static_cast<const float*>(image));
-  for (int64_t y = 0; y < height; ++y) {
+  for (int64_t y = first; y < last; ++y) {
     const int64_t from = (feed_.flip_rows ? height - 1 - y : y) * width * channels;
     float* to = padded_.data() + ((y + rows_.before) * columns_.padded + columns_.before) * channels;
     const int64_t step = feed_.flip_columns ? -channels : channels, start = feed_.flip_columns ? width - 1 : 0;

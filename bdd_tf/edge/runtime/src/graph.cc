@@ -978,7 +978,7 @@ void Graph::RunGroup(Step* step) {
       if (op->source != nullptr) {
         const Tensor& input = *tensors_[static_cast<size_t>(Sources(*op->node)[0])];
         const int64_t image = input.value.shape.Product(1, 4) * SizeOf(input.value.type);
-        op->source->BeginImage(input.data + n * image);
+        op->source->BeginImage(input.data + n * image, &pool_);
       }
       if (op->node->spec.kind == Kind::kMean) op->partial.Reset(op->partial.size());
     }

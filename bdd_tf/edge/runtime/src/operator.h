@@ -64,7 +64,7 @@ class TileSource {
   virtual ~TileSource() = default;
 
   // What comes before the first piece of an image.
-  virtual void BeginImage(const void* image) = 0;
+  virtual void BeginImage(const void* image, ThreadPool* pool) = 0;
 
   // Writes the places [first, first + count) of `width` channels from `channel`, a multiple of kTileChannels, on.
   // Several threads may ask for pieces of one image.

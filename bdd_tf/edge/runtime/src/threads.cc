@@ -75,13 +75,20 @@ void* ThreadPool::Main(void* argument) {
   ThreadPool& pool = *worker.pool;
   uint32_t seen = 0;
   for (;;) {
-    for (int i = 0; i < kSpins && pool.generation_.load(std::memory_order_acquire) == seen; ++i) Pause();
-    pthread_mutex_lock(&pool.mutex_);
-    while (pool.generation_.load(std::memory_order_acquire) == seen) pthread_cond_wait(&pool.wake_, &pool.mutex_);
-    seen = pool.generation_.load(std::memory_order_acquire);
-    const bool stop = pool.stop_;
-    pthread_mutex_unlock(&pool.mutex_);
-    if (stop) return nullptr;
+    // All that belongs to a generation is written before its number: who sees that needs no lock.
+    uint32_t current = seen;
+    for (int i = 0; i < kSpins && current == seen; ++i) {
+      Pause();
+      current = pool.generation_.load(std::memory_order_acquire);
+    }
+    if (current == seen) {
+      pthread_mutex_lock(&pool.mutex_);
+      while (pool.generation_.load(std::memory_order_acquire) == seen) pthread_cond_wait(&pool.wake_, &pool.mutex_);
+      current = pool.generation_.load(std::memory_order_acquire);
+      pthread_mutex_unlock(&pool.mutex_);
+    }
+    seen = current;
+    if (pool.stop_) return nullptr;
     pool.Work(worker.index);
     pool.busy_.fetch_sub(1, std::memory_order_release);
   }

@@ -23,6 +23,15 @@ class ThreadPool {
 
   int threads() const { return workers_ + 1; }
 
+  // Calls f(i) for each i in [0, items).
+  template <typename F>
+  void ForEach(int64_t items, const F& f) {
+    const void* call = &f;
+    Run(
+        items, [](void* argument, int64_t item, int) { (**static_cast<const F* const*>(argument))(item); },
+        static_cast<void*>(&call));
+  }
+
   // Calls task(argument, i, worker) for each i in [0, items), the caller taking part; returns when all are done.
   // Calls from several threads take turns.
   void Run(int64_t items, Task task, void* argument);
