@@ -1,8 +1,5 @@
 """Hostile models, made by hand: refused with the node's number and a reason, by the stock runtime's own error."""
 
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,13 +116,3 @@ def test_wrong_arguments_of_the_delegate_are_explained():
         lce_delegate(kernels="sse")
     with pytest.raises(ValueError, match="options are num_threads, kernels and fuse"):
         interpreter_module().load_delegate(str(library_path()), {"speed": "more"})
-
-
-def test_under_sanitizers_where_there_are_any():
-    path = Path(__file__).with_name("sanitize.py")
-    done = subprocess.run(
-        [sys.executable, path, "--cases", "3000"], capture_output=True, text=True, check=False
-    )
-    if done.returncode == 77:
-        pytest.skip(done.stdout.strip().splitlines()[-1])
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
