@@ -61,6 +61,10 @@ struct Graph::Tensor {
   int whole = -1;           // tensor in whose memory it lies, a part of its channels
   int64_t part = 0;         // first of these channels
   int64_t stride = 0;       // floats (of bits: words) from one pixel to the next
+  // [image][block of channels][pixel][kTileChannels] instead of [image][pixel][channel]: what a tile reads and writes
+  // is one stream.
+  bool blocked = false;
+  int64_t blocks = 0;       // of an image, with those of other parts of a concatenation
   int64_t offset = 0;       // in memory_
   uint8_t* data = nullptr;  // while running
   // Kept as dot products of 16 bits: what makes floats of them.
@@ -482,6 +486,7 @@ void Graph::SetLevels() {
 bool Graph::JoinConcatenations() {
   for (const auto& tensor : tensors_) {
     tensor->whole = -1;
+    tensor->part = 0;
     const Shape& shape = tensor->value.shape;
     tensor->stride = shape.rank > 0 ? shape.dims[shape.rank - 1] : 1;
   }
@@ -517,6 +522,49 @@ bool Graph::JoinConcatenations() {
     for (const int input : node->inputs) tensors_[static_cast<size_t>(input)]->stride = channel;
   }
   return true;
+}
+
+// Maps that only tiles touch are stored by blocks of channels.
+void Graph::ChooseLayouts() {
+  const auto fits = [&](int number) {
+    const Tensor& tensor = *tensors_[static_cast<size_t>(number)];
+    const Shape& shape = tensor.value.shape;
+    if (tensor.external || tensor.producer < 0 || tensor.value.type != kTfLiteFloat32 || shape.rank != 4 ||
+        IsVector(shape)) {
+      return false;
+    }
+    const Node& producer = *nodes_[static_cast<size_t>(tensor.producer)];
+    if (!MakesTiles(producer.spec.kind) && !producer.joined) return false;
+    for (const auto& reader : nodes_) {
+      const Kind kind = reader->spec.kind;
+      const bool reads = std::count(reader->inputs.begin(), reader->inputs.end(), number) > 0;
+      if (reads && !reader->joined && (RunsWhole(kind) || kind == Kind::kConvolution)) return false;
+    }
+    return true;
+  };
+  const auto set = [](Tensor* tensor, int64_t channels) {
+    tensor->blocked = true;
+    tensor->blocks = (channels + kTileChannels - 1) / kTileChannels;
+    tensor->stride = kTileChannels;
+  };
+  for (const auto& tensor : tensors_) tensor->blocked = false;
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    Tensor& tensor = *tensors_[i];
+    // Parts follow the whole.
+    if (tensor.whole >= 0 || !fits(static_cast<int>(i))) continue;
+    const int64_t channels = tensor.value.shape.dims[3];
+    const Node& producer = *nodes_[static_cast<size_t>(tensor.producer)];
+    bool possible = true;
+    for (const int part : producer.joined ? producer.inputs : std::vector<int>()) {
+      possible =
+          possible && fits(part) && tensors_[static_cast<size_t>(part)]->value.shape.dims[3] % kTileChannels == 0;
+    }
+    if (!possible) continue;
+    set(&tensor, channels);
+    for (const int part : producer.joined ? producer.inputs : std::vector<int>()) {
+      set(tensors_[static_cast<size_t>(part)].get(), channels);
+    }
+  }
 }
 
 // A constant as aligned floats, each value `repeat` times; the model's own memory where that serves.
@@ -740,7 +788,9 @@ bool Graph::PlaceInMemory(Message* why) {
   std::vector<Tensor*> stored;
   const auto bytes = [](const Tensor& t) {
     const int64_t number = t.transform.multiplier != nullptr ? 2 : SizeOf(t.value.type);
-    return (Times(t.value.shape.Elements(), number) + 63) / 64 * 64;
+    const int64_t count =
+        t.blocked ? Times(t.value.shape.Product(0, 3), t.blocks * kTileChannels) : t.value.shape.Elements();
+    return (Times(count, number) + 63) / 64 * 64;
   };
   for (const auto& tensor : tensors_) {
     if (tensor->stored && tensor->whole >= 0)
@@ -787,6 +837,7 @@ bool Graph::Prepare(TfLiteContext* context, const NodeSpec** node, Message* why)
   KeepDots();
   SetLevels();
   JoinConcatenations();
+  ChooseLayouts();
   if (!MakeSteps(node, why) || !PlaceInMemory(why)) return false;
   for (const auto& made : nodes_) {
     const Tensor& output = *tensors_[static_cast<size_t>(made->output)];
@@ -839,12 +890,17 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
   const int64_t end = std::min<int64_t>(pixels, (chunk + 1) * kChunkPixels);
   float* scratch = scratch_.data() + worker * scratch_floats_;
 
+  // Numbers of a map in front of a tile's.
+  const auto place = [&](const Tensor& tensor, int64_t first) {
+    if (!tensor.blocked) return (step.image * pixels + first) * tensor.stride + channel;
+    const int64_t at = step.image * tensor.blocks + block + tensor.part / kTileChannels;
+    return (at * pixels + first) * kTileChannels;
+  };
   const auto map = [&](const Tensor& tensor, int64_t first) {
-    float* data = reinterpret_cast<float*>(tensor.data);
-    return Rows{data + (step.image * pixels + first) * tensor.stride + channel, tensor.stride};
+    return Rows{reinterpret_cast<float*>(tensor.data) + place(tensor, first), tensor.stride};
   };
   const auto map_of_dots = [&](const Tensor& tensor, int64_t first) {
-    return reinterpret_cast<int16_t*>(tensor.data) + (step.image * pixels + first) * tensor.stride + channel;
+    return reinterpret_cast<int16_t*>(tensor.data) + place(tensor, first);
   };
   const auto tile = [&](int slot) { return Rows{scratch + slot * kTileFloats, kTileChannels}; };
   const auto rows = [&](const Operand& operand, int64_t first) {
@@ -957,8 +1013,11 @@ void Graph::PoolTile(const Step& step, const TileOp& op, int64_t first, int coun
   for (int done = 0; done < count;) {
     const int64_t y = (first + done) / step.width, x = (first + done) % step.width;
     const int part = static_cast<int>(std::min<int64_t>(count - done, step.width - x));
-    const float* a = reinterpret_cast<const float*>(from.data) +
-                     ((step.image * 2 * step.height + 2 * y) * side + 2 * x) * from.stride + channel;
+    const int64_t pixel = 2 * y * side + 2 * x, pixels = 2 * step.height * side;
+    const int64_t block = channel / kTileChannels + from.part / kTileChannels;
+    const int64_t place = from.blocked ? ((step.image * from.blocks + block) * pixels + pixel) * kTileChannels
+                                       : (step.image * pixels + pixel) * from.stride + channel;
+    const float* a = reinterpret_cast<const float*>(from.data) + place;
     const float* slopes = op.b.constant != nullptr ? op.b.constant + channel : nullptr;
     kernels_.mean_of_four(out + done * stride, stride, a, 2 * from.stride, from.stride, side * from.stride, slopes,
                           part, width);
@@ -1108,7 +1167,9 @@ bool Graph::Run(TfLiteContext* context, const NodeSpec** node, Message* why) {
     }
   }
   for (const auto& tensor : tensors_) {
-    if (tensor->whole >= 0) tensor->data = tensors_[static_cast<size_t>(tensor->whole)]->data + 4 * tensor->part;
+    if (tensor->whole < 0) continue;
+    // Of blocks, the place is reckoned from the whole.
+    tensor->data = tensors_[static_cast<size_t>(tensor->whole)]->data + (tensor->blocked ? 0 : 4 * tensor->part);
   }
   for (const auto& step : steps_) {
     if (step->whole == nullptr) {

@@ -91,6 +91,7 @@ class Graph {
   Node* OnlyMaker(int tensor);
   void SetLevels();
   bool JoinConcatenations();
+  void ChooseLayouts();
   bool MakeSteps(const NodeSpec** culprit, Message* why);
   bool AddToGroup(Step* step, Node* node, Message* why);
   bool MakeOperand(const Node& node, int input, const Step& step, Operand* operand, Message* why);

@@ -6,8 +6,6 @@
 namespace bdd {
 namespace {
 
-typedef int32_t IntLanes __attribute__((vector_size(BDD_LANES * sizeof(int32_t))));
-
 template <int kRows, int kVectors>
 inline void ProductTile(const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride,
                         int64_t depth) {

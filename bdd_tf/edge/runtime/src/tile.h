@@ -68,42 +68,6 @@ inline void FinishInt8(const int32_t* sums, int count, const int32_t* const* cor
   }
 }
 
-template <int kChannels, typename F>
-inline void FinishDotsRow(const int32_t* sums, const Epilogue& e, const float* slopes, float* totals, int16_t* out,
-                          int valid, F dot_of) {
-  int16_t dots[kChannels];
-  for (int n = 0; n < kChannels; ++n) {
-    const int32_t dot = dot_of(sums[n], n);
-    dots[n] = static_cast<int16_t>(dot);
-    const float x = static_cast<float>(dot) * e.multiplier[n] + e.bias[n];
-    totals[n] += x > 0.0f ? x : slopes[n] * x;
-  }
-  std::memcpy(out, dots, static_cast<size_t>(valid) * sizeof(int16_t));
-}
-
-template <int kChannels>
-inline void FinishDots(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
-                       const float* slopes, float* totals, int16_t* out, int64_t stride, int valid) {
-  const int32_t products = e.products, low = e.low, high = e.high;
-  const bool bounded = low > -products || high < products;
-  float local[kChannels] = {};
-  for (int m = 0; m < count; ++m, sums += kChannels, out += stride) {
-    const int32_t* correction = corrections[m];
-    if (correction == nullptr && !bounded && valid == kChannels) {  // nearly always
-      FinishDotsRow<kChannels>(sums, e, slopes, local, out, kChannels,
-                               [&](int32_t sum, int) { return products - 2 * sum; });
-      continue;
-    }
-    if (correction == nullptr) correction = kNoCorrection;
-    FinishDotsRow<kChannels>(sums, e, slopes, local, out, valid, [&](int32_t sum, int n) {
-      int32_t dot = products - 2 * sum - correction[n];
-      dot = dot < low ? low : dot;
-      return dot > high ? high : dot;
-    });
-  }
-  for (int n = 0; n < valid; ++n) totals[n] += local[n];
-}
-
 template <int kChannels>
 inline void FinishBits(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
                        uint8_t* out, int64_t stride, int valid) {
@@ -139,6 +103,53 @@ inline Lanes LoadShorts(const int16_t* from) {
   ShortLanes numbers;
   std::memcpy(&numbers, from, sizeof numbers);
   return __builtin_convertvector(numbers, Lanes);
+}
+
+typedef int32_t IntLanes __attribute__((vector_size(BDD_LANES * sizeof(int32_t))));
+
+inline IntLanes LoadInts(const int32_t* from) {
+  IntLanes numbers;
+  std::memcpy(&numbers, from, sizeof numbers);
+  return numbers;
+}
+
+// Dot products as they are, and the sum of what PReLU makes of them.
+template <int kChannels>
+inline void FinishDots(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
+                       const float* slopes, float* totals, int16_t* out, int64_t stride, int valid) {
+  constexpr int kVectors = kChannels / BDD_LANES;
+  const IntLanes products = e.products - IntLanes{}, low = e.low - IntLanes{}, high = e.high - IntLanes{};
+  Lanes multiplier[kVectors], bias[kVectors], slope[kVectors], local[kVectors] = {};
+  Unroll<kVectors>([&](auto v) BDD_INLINE {
+    multiplier[v] = Load(e.multiplier + v * BDD_LANES);
+    bias[v] = Load(e.bias + v * BDD_LANES);
+    slope[v] = Load(slopes + v * BDD_LANES);
+  });
+  for (int m = 0; m < count; ++m, sums += kChannels, out += stride) {
+    int16_t numbers[kChannels];
+    int16_t* to = valid == kChannels ? out : numbers;
+    const int32_t* correction = corrections[m];
+    Unroll<kVectors>([&](auto v) BDD_INLINE {
+      const IntLanes sum = LoadInts(sums + v * BDD_LANES);
+      IntLanes dot = products - (sum + sum);
+      if (correction != nullptr) dot -= LoadInts(correction + v * BDD_LANES);
+      dot = dot < low ? low : dot;
+      dot = dot > high ? high : dot;
+      const ShortLanes narrow = __builtin_convertvector(dot, ShortLanes);
+      std::memcpy(to + v * BDD_LANES, &narrow, sizeof narrow);
+      const Lanes x = __builtin_convertvector(dot, Lanes) * multiplier[v] + bias[v];
+      local[v] += x > 0.0f ? x : slope[v] * x;
+    });
+    if (to == numbers) std::memcpy(out, numbers, static_cast<size_t>(valid) * sizeof(int16_t));
+  }
+  if (valid == kChannels) {
+    Unroll<kVectors>([&](auto v)
+                         BDD_INLINE { Store(totals + v * BDD_LANES, Load(totals + v * BDD_LANES) + local[v]); });
+    return;
+  }
+  float rest[kChannels];
+  Unroll<kVectors>([&](auto v) BDD_INLINE { Store(rest + v * BDD_LANES, local[v]); });
+  for (int n = 0; n < valid; ++n) totals[n] += rest[n];
 }
 
 inline float Logistic(float x) { return 1.0f / (1.0f + std::exp(-x)); }
