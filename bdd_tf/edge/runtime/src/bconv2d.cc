@@ -9,6 +9,7 @@ namespace {
 
 constexpr int64_t kMaxProducts = 1 << 24;  // dot products are then exact in float as well
 constexpr int64_t kMaxWindow = 1 << 12;
+constexpr int kMaxSums = 4 * kMaxPixels;  // pixels whose sums wait for what becomes of them
 constexpr int kNone = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3;
 
 inline int32_t Popcount(uint32_t x) { return __builtin_popcount(x); }
@@ -356,10 +357,12 @@ void Bconv2d::RunTiles(int64_t block, int64_t first, int64_t last, const F& fini
   const uint32_t* source = source_ + group * group_words_;
   const int64_t channels = groups_ * group_blocks_ * width;
 
-  alignas(64) int32_t sums[kMaxPixels * kMaxChannels];
+  // What becomes of the sums is done for several tiles at a time, while they lie in the first-level cache.
+  alignas(64) int32_t sums[kMaxSums * kMaxChannels];
   const uint32_t* places[kMaxPixels];
-  const int32_t* corrections[kMaxPixels] = {};
+  const int32_t* corrections[kMaxSums] = {};
   int64_t y = first / columns_.output, x = first % columns_.output;
+  int waiting = 0;
   // Tiles of even size: a last one of a single place would cost nearly as much as a full one.
   for (int64_t tiles = (last - first + kernels.pixels - 1) / kernels.pixels; tiles > 0; --tiles) {
     const int count = static_cast<int>((last - first + tiles - 1) / tiles);
@@ -367,16 +370,20 @@ void Bconv2d::RunTiles(int64_t block, int64_t first, int64_t last, const F& fini
       places[m] = source + (y * rows_.stride * columns_.padded + x * columns_.stride) * words_;
       if (corrects_) {
         const int64_t pair = int64_t{row_class_[y]} * column_classes_ + column_class_[x];
-        corrections[m] = pair == 0 ? nullptr : corrections_.data() + pair * channels + block * width;
+        corrections[waiting + m] = pair == 0 ? nullptr : corrections_.data() + pair * channels + block * width;
       }
       if (++x == columns_.output) {
         x = 0;
         ++y;
       }
     }
-    kernels.multiply(places, count, taps, weights, sums);
-    finish(sums, count, corrections, epilogue, valid);
+    kernels.multiply(places, count, taps, weights, sums + waiting * width);
+    waiting += count;
     first += count;
+    if (waiting + kMaxPixels > kMaxSums || tiles == 1) {
+      finish(sums, waiting, corrections, epilogue, valid);
+      waiting = 0;
+    }
   }
 }
 
@@ -409,7 +416,7 @@ void Bconv2d::RunBlock(int64_t block, int64_t first, int64_t last, uint8_t* targ
   } else {
     RunTiles(block, first, last,
              [&](const int32_t* sums, int count, Corrections corrections, const Epilogue& epilogue, int valid) {
-               uint8_t found[kMaxPixels * kMaxChannels / 8];
+               uint8_t found[kMaxSums * kMaxChannels / 8];
                kernels.finish_bits(sums, count, corrections, epilogue, found, kMaxChannels / 8, valid);
                for (int m = 0; m < count; ++m) {
                  for (int n = 0; n < valid; ++n) {
