@@ -229,7 +229,27 @@ def two_readers():
     return net.build(first, turned), cast.build(cast.unit(y), cast.by_channel("MUL", x))
 
 
+def looked_up():
+    """Bytes that become floats, one by one, for a layer that is not ours; and one that no chain follows."""
+    net = Net((1, 7, 6, 5), dtype="uint8")
+    x = net.op("CAST", [net.input], net.shapes[net.input])
+    y = net.two(
+        "SUB", net.by_channel("MUL", net.two("MUL", x, net.numbers(1)), activation=RELU6), net.numbers(5)
+    )
+    alone = net.op("CAST", [net.input], net.shapes[net.input])
+    large = net.convolution(y, 8, 3)  # of too few channels
+    return net.build(net.unit(large), y, net.pool(net.convolution(alone, 8, 3, 1)))
+
+
+def looked_up_by_us():
+    net = Net((1, 7, 6, 40), dtype="uint8")
+    x = net.op("CAST", [net.input], net.shapes[net.input])
+    return net.build(net.unit(net.by_channel("SUB", net.two("MUL", x, net.numbers(1)))))
+
+
 NETS = {
+    "looked up": looked_up(),
+    "image looked up": looked_up_by_us(),
     "image": image(),
     "image 1 channel": image(1, 40, 5, 1, size=(9, 9), turns=(1,)),
     "image 5 channels": image(5, 17, 3, 1, 2, turns=(2,)),

@@ -57,7 +57,7 @@ bool Bounds(int activation, NodeSpec* spec) {
 // Whether a convolution is one of few products a pixel for many channels, and fits its map: what ours is faster at.
 bool IsSmallConvolution(const TfLiteConvParams& p, const TfLiteTensor& input, const TfLiteTensor& filter,
                         const TfLiteTensor& bias) {
-  constexpr int kLargest = 1 << 12, kManyChannels = 16;
+  constexpr int kLargest = 1 << 12, kManyChannels = 16, kFewChannels = 8;
   const int *map = input.dims->data, *dims = filter.dims->data;
   for (int i = 0; i < 4; ++i) {
     if (map[i] < 1 || map[i] > (1 << 16) || dims[i] < 1 || dims[i] > kLargest) return false;
@@ -68,7 +68,7 @@ bool IsSmallConvolution(const TfLiteConvParams& p, const TfLiteTensor& input, co
   const int64_t products = int64_t{dims[1]} * dims[2] * dims[3];
   Window rows = {dims[1], p.stride_height, p.dilation_height}, columns = {dims[2], p.stride_width, p.dilation_width};
   return map[1] * map[2] > 1 && products <= kMaxConvolutionProducts && dims[0] >= kManyChannels && dims[3] == map[3] &&
-         bias.dims->size == 1 && bias.dims->data[0] == dims[0] &&
+         map[3] <= kFewChannels && bias.dims->size == 1 && bias.dims->data[0] == dims[0] &&
          bias.bytes == sizeof(float) * static_cast<size_t>(dims[0]) &&
          filter.bytes == sizeof(float) * static_cast<size_t>(products * dims[0]) && rows.Fit(map[1], p.padding == 1) &&
          columns.Fit(map[2], p.padding == 1);
@@ -456,9 +456,29 @@ std::vector<bool> Choose(const std::vector<std::unique_ptr<NodeSpec>>& specs, co
       chain.push_back(at);
       input = specs[at]->inputs[specs[at]->varies];
     }
-    if (at < count && chain.empty() && !specs[at]->made_of.empty()) ours[at] = true;
     if (at == count || specs[at]->wanted != Kind::kCast) continue;
     ours[at] = true;
+    for (const size_t j : chain) ours[j] = true;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    if (specs[i] == nullptr) continue;
+    // Forensic channels are done faster here whatever reads them.
+    if (!specs[i]->made_of.empty()) ours[i] = true;
+    if (ours[i] || specs[i]->wanted != Kind::kCast) continue;
+    // So is what happens to bytes one by one: it is looked up.
+    size_t last = i;
+    std::vector<size_t> chain;
+    for (size_t j = i + 1; j < count; ++j) {
+      const int made = specs[last]->output;
+      if (specs[j] == nullptr || ours[j] || specs[j]->wanted != Kind::kCombine || specs[j]->varies < 0 ||
+          specs[j]->inputs[specs[j]->varies] != made || readers[static_cast<size_t>(made)] != 1) {
+        continue;
+      }
+      chain.push_back(j);
+      last = j;
+    }
+    if (chain.empty()) continue;
+    ours[i] = true;
     for (const size_t j : chain) ours[j] = true;
   }
   return ours;

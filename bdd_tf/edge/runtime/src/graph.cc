@@ -29,7 +29,7 @@ bool MakesTiles(Kind kind) {
 // Nodes that run by themselves.
 bool RunsWhole(Kind kind) {
   return kind == Kind::kOperator || kind == Kind::kConcatenate || kind == Kind::kDense || kind == Kind::kCast ||
-         kind == Kind::kReverse;
+         kind == Kind::kTable || kind == Kind::kReverse;
 }
 
 float Combine(Arithmetic arithmetic, float a, float b) {
@@ -81,7 +81,8 @@ struct Graph::Node {
   const Node* prelu = nullptr;  // of a pool: the activation in front, done while pooling
   const Node* dots = nullptr;   // of an activation whose result is kept as dot products: the convolution in front
   bool absorbed = false;        // such an activation, or what a convolution does while it loads
-  std::vector<int> fed;         // of a convolution that absorbed something: what it reads instead
+  const Buffer<float>* table = nullptr;  // of kTable
+  std::vector<int> fed;                  // of a convolution that absorbed something: what it reads instead
 };
 
 // Where a tile's operation finds its numbers.
@@ -342,9 +343,9 @@ Graph::Node* Graph::OnlyMaker(int number) {
 }
 
 // What a chain of operations with constants makes of each byte, for each channel.
-bool Graph::FillTable(const Node& cast, const std::vector<Node*>& chain, Feed* feed, Message* why) {
+bool Graph::FillTable(const Node& cast, const std::vector<Node*>& chain, Buffer<float>* filled, Message* why) {
   const int64_t channels = tensors_[static_cast<size_t>(cast.output)]->value.shape.dims[3];
-  Buffer<float>& table = feed->table;
+  Buffer<float>& table = *filled;
   if (!table.Reset(Times(channels, 256))) return why->Set("no memory");
   for (int64_t i = 0; i < table.size(); ++i) table[i] = static_cast<float>(i % 256);
   for (auto at = chain.rbegin(); at != chain.rend(); ++at) {
@@ -361,7 +362,58 @@ bool Graph::FillTable(const Node& cast, const std::vector<Node*>& chain, Feed* f
       if (spec.has_bounds) x = std::min(std::max(x, spec.low), spec.high);
     }
   }
-  feed->bytes = true;
+  return true;
+}
+
+// The operations with constants that make a tensor, the last one first, and what they begin with.
+std::vector<Graph::Node*> Graph::ChainBehind(int input, Node** first) {
+  std::vector<Node*> chain;
+  const int32_t channels = tensors_[static_cast<size_t>(input)]->value.shape.dims[3];
+  for (*first = OnlyMaker(input); *first != nullptr && (*first)->spec.kind == Kind::kCombine;) {
+    const Node& node = **first;
+    const Value& a = tensors_[static_cast<size_t>(node.inputs[0])]->value;
+    const Value& b = tensors_[static_cast<size_t>(node.inputs[1])]->value;
+    const Value& constant = a.constant != nullptr ? a : b;
+    const int64_t count = constant.shape.Elements();
+    if ((a.constant != nullptr) == (b.constant != nullptr) || (count != 1 && count != channels)) break;
+    chain.push_back(*first);
+    *first = OnlyMaker(node.inputs[a.constant != nullptr ? 1 : 0]);
+  }
+  return chain;
+}
+
+// Where bytes become floats and these others, one by one, each byte's result is looked up.
+bool Graph::AbsorbChains(Message* why) {
+  for (const auto& node : nodes_) node->table = nullptr;
+  for (const auto& cast : nodes_) {
+    if (cast->spec.kind != Kind::kCast || cast->absorbed) continue;
+    // Forward, as long as one operation with constants alone reads what was made.
+    std::vector<Node*> chain;
+    for (Node* made = cast.get(); made != nullptr;) {
+      Node* next = nullptr;
+      for (const auto& reader : nodes_) {
+        const bool reads = std::count(reader->inputs.begin(), reader->inputs.end(), made->output) > 0;
+        if (reads && OnlyMaker(made->output) == made && reader->spec.kind == Kind::kCombine) next = reader.get();
+      }
+      if (next == nullptr) break;
+      const Value& a = tensors_[static_cast<size_t>(next->inputs[0])]->value;
+      const Value& b = tensors_[static_cast<size_t>(next->inputs[1])]->value;
+      const int64_t count = (a.constant != nullptr ? a : b).shape.Elements();
+      const int32_t channels = tensors_[static_cast<size_t>(made->output)]->value.shape.dims[3];
+      if ((a.constant != nullptr) == (b.constant != nullptr) || (count != 1 && count != channels)) break;
+      chain.insert(chain.begin(), next);
+      made = next;
+    }
+    if (chain.empty()) continue;
+    Node* last = chain.front();
+    constants_.emplace_back(new Buffer<float>);
+    if (!FillTable(*cast, chain, constants_.back().get(), why)) return false;
+    last->table = constants_.back().get();
+    last->fed = cast->inputs;
+    last->spec.kind = Kind::kTable;
+    cast->absorbed = true;
+    for (Node* node : chain) node->absorbed = node != last;
+  }
   return true;
 }
 
@@ -380,19 +432,10 @@ bool Graph::AbsorbFeeds(Message* why) {
       maker->absorbed = true;
       input = maker->inputs[0];
     }
-    std::vector<Node*> chain;
-    const int32_t channels = tensors_[static_cast<size_t>(input)]->value.shape.dims[3];
-    for (int at = input; maker != nullptr && maker->spec.kind == Kind::kCombine; maker = OnlyMaker(at)) {
-      const Value& a = tensors_[static_cast<size_t>(maker->inputs[0])]->value;
-      const Value& b = tensors_[static_cast<size_t>(maker->inputs[1])]->value;
-      const Value& constant = a.constant != nullptr ? a : b;
-      const int64_t count = constant.shape.Elements();
-      if ((a.constant != nullptr) == (b.constant != nullptr) || (count != 1 && count != channels)) break;
-      chain.push_back(maker);
-      at = maker->inputs[a.constant != nullptr ? 1 : 0];
-    }
+    const std::vector<Node*> chain = ChainBehind(input, &maker);
     if (maker != nullptr && maker->spec.kind == Kind::kCast) {
-      if (!FillTable(*maker, chain, feed, why)) return false;
+      if (!FillTable(*maker, chain, &feed->table, why)) return false;
+      feed->bytes = true;
       for (Node* absorbed : chain) absorbed->absorbed = true;
       maker->absorbed = true;
       input = maker->inputs[0];
@@ -727,8 +770,6 @@ void Graph::PlanChains(Step* step) {
 }
 
 bool Graph::MakeSteps(const NodeSpec** culprit, Message* why) {
-  steps_.clear();
-  constants_.clear();
   scratch_floats_ = kTileFloats;
   for (const auto& made : nodes_) {
     Node* node = made.get();
@@ -833,7 +874,9 @@ bool Graph::Prepare(TfLiteContext* context, const NodeSpec** node, Message* why)
     if (!Infer(context, made.get(), why)) return false;
   }
   AbsorbActivations();
-  if (!AbsorbFeeds(why)) return false;
+  steps_.clear();
+  constants_.clear();
+  if (!AbsorbFeeds(why) || !AbsorbChains(why)) return false;
   KeepDots();
   SetLevels();
   JoinConcatenations();
@@ -1131,6 +1174,22 @@ void Graph::RunCast(const Node& node) {
   for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(input.data[i]);
 }
 
+void Graph::RunTable(const Node& node) {
+  const Tensor& input = *tensors_[static_cast<size_t>(node.fed[0])];
+  const Tensor& output = *tensors_[static_cast<size_t>(node.output)];
+  const int64_t channels = input.value.shape.dims[3], pixels = input.value.shape.Product(0, 3);
+  constexpr int64_t kPixels = 4096;  // of an item of work
+  const float* table = node.table->data();
+  pool_.ForEach((pixels + kPixels - 1) / kPixels, [&](int64_t item) {
+    const int64_t last = std::min(pixels, (item + 1) * kPixels);
+    for (int64_t p = item * kPixels; p < last; ++p) {
+      const uint8_t* from = input.data + p * channels;
+      float* to = reinterpret_cast<float*>(output.data) + p * channels;
+      for (int64_t c = 0; c < channels; ++c) to[c] = table[256 * c + from[c]];
+    }
+  });
+}
+
 void Graph::RunReverse(const Node& node) {
   const Tensor& input = *tensors_[static_cast<size_t>(node.inputs[0])];
   const Tensor& output = *tensors_[static_cast<size_t>(node.output)];
@@ -1186,6 +1245,8 @@ bool Graph::Run(TfLiteContext* context, const NodeSpec** node, Message* why) {
       RunDense(*step);
     } else if (whole.spec.kind == Kind::kCast) {
       RunCast(whole);
+    } else if (whole.spec.kind == Kind::kTable) {
+      RunTable(whole);
     } else if (whole.spec.kind == Kind::kReverse) {
       RunReverse(whole);
     } else {

@@ -31,6 +31,7 @@ enum class Kind {
   kDense,        // CONV_2D of maps of 1 x 1
   kConvolution,  // CONV_2D with a small window, a source of tiles
   kCast,         // bytes to floats
+  kTable,        // bytes to what a chain of operations with constants makes of them
   kReverse,      // along height or width
 };
 
@@ -87,7 +88,9 @@ class Graph {
   void AbsorbActivations();
   bool AbsorbFeeds(Message* why);
   void KeepDots();
-  bool FillTable(const Node& cast, const std::vector<Node*>& chain, Feed* feed, Message* why);
+  bool AbsorbChains(Message* why);
+  std::vector<Node*> ChainBehind(int input, Node** first);
+  bool FillTable(const Node& cast, const std::vector<Node*>& chain, Buffer<float>* table, Message* why);
   Node* OnlyMaker(int tensor);
   void SetLevels();
   bool JoinConcatenations();
@@ -104,6 +107,7 @@ class Graph {
   void RunDense(const Step& step);
   void RunConcatenation(const Node& node);
   void RunCast(const Node& node);
+  void RunTable(const Node& node);
   void RunReverse(const Node& node);
 
   const KernelSet& kernels_;
