@@ -470,7 +470,7 @@ std::vector<bool> Choose(const std::vector<std::unique_ptr<NodeSpec>>& specs, co
     std::vector<size_t> chain;
     for (size_t j = i + 1; j < count; ++j) {
       const int made = specs[last]->output;
-      if (specs[j] == nullptr || ours[j] || specs[j]->wanted != Kind::kCombine || specs[j]->varies < 0 ||
+      if (specs[j] == nullptr || specs[j]->wanted != Kind::kCombine || specs[j]->varies < 0 ||
           specs[j]->inputs[specs[j]->varies] != made || readers[static_cast<size_t>(made)] != 1) {
         continue;
       }
