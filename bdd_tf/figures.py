@@ -512,7 +512,7 @@ def latency_bars(
 
 
 def roofline(path: str | Path, rows: Sequence[dict], *, title: str = "") -> Path:
-    """Draw measured times against the least that arithmetic needs, both logarithmic.
+    """Draw how much of each measured time the arithmetic needs at least, at the machine's best.
 
     Args:
         path: The PNG to write.
@@ -525,32 +525,37 @@ def roofline(path: str | Path, rows: Sequence[dict], *, title: str = "") -> Path
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        least = np.array([r["least_ms"]["binary"] + r["least_ms"]["float"] for r in rows])
+        places = np.arange(len(rows))[::-1]
         measured = np.array([r["ms"] for r in rows])
-        ends = np.array([least.min() / 2, max(measured.max(), least.max()) * 2])
-        for share, style in ((1.0, "-"), (0.5, "--"), (0.25, ":")):
-            axes.plot(ends, ends / share, style, color=_GREY, lw=1)
-            axes.annotate(f"{share:.0%} of the bound", (ends[0] * 1.05, ends[0] / share * 1.12), fontsize=7, rotation=37,
-                          rotation_mode="anchor", color=_GREY)  # fmt: skip
-        for row, x, y in zip(rows, least, measured, strict=True):
-            binary = row["least_ms"]["binary"] > row["least_ms"]["float"]
-            axes.scatter(x, y, s=40, color=COLOURS[FAKE] if binary else COLOURS[1 - FAKE], zorder=3)
-            axes.plot([x, x], [row["least_ms"]["memory"], y], color=_GREY, lw=0.6, zorder=1)
-            axes.scatter(x, row["least_ms"]["memory"], marker="_", s=60, color=_GREY, zorder=2)
-            axes.annotate(row["name"], (x, y), (7, -3), textcoords="offset points", fontsize=8)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlim(*ends)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set(
-            xlabel="least time for the arithmetic, ms (binary + float multiply-adds at the machine's best)",
-            ylabel="measured, ms (dash below: weights read once from memory)",
+        binary, real, memory = (
+            100 * np.array([r["least_ms"][key] for r in rows]) / measured
+            for key in ("binary", "float", "memory")
         )
+        axes.barh(places, np.full(len(rows), 100), color="#E4E4E4", height=0.7, label="measured")
+        if np.any(binary):
+            axes.barh(places, binary, color=COLOURS[FAKE], height=0.7, label="binary multiply-adds at best")
+        if np.any(real):
+            axes.barh(
+                places,
+                real,
+                left=binary,
+                color=COLOURS[REAL],
+                height=0.7,
+                label="float multiply-adds at best",
+            )
+        axes.plot(memory, places, "|", color="black", ms=14, label="weights read once from memory")
+        for place, row, share in zip(places, rows, binary + real, strict=True):
+            axes.text(101, place, f"{row['ms']:.3g} ms, {share:.0f} %", va="center", fontsize=8)
+        axes.set_yticks(places, [r["name"] for r in rows], fontsize=8)
+        axes.set_xlim(0, 122)
+        axes.set_xticks(range(0, 101, 20))
+        axes.grid(visible=False, axis="y")
+        axes.set(xlabel="share of the measured time that the bound explains, %")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
         if title:
             figure.suptitle(title, fontsize=10)
 
-    return _draw(path, (7.5, 5.5), paint)
+    return _draw(path, (8, 2.0 + 0.32 * len(rows)), paint)
 
 
 def channels(path: str | Path, image: np.ndarray, maps: dict[str, np.ndarray], *, title: str = "") -> Path:

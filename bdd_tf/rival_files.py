@@ -34,7 +34,7 @@ _EDITION = 2
 
 
 def _cached(name: str, make: Callable[[], bytes]) -> Path:
-    path = cache_folder() / f"{name}.{_EDITION}.tflite"
+    path = cache_folder() / str(_EDITION) / f"{name}.tflite"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         content = make()

@@ -221,3 +221,25 @@ def test_channel_maps_span_black_to_white_and_may_be_constant(tmp_path):
     assert picture[:, panel : 2 * panel].min() == 0
     assert share_of(picture[:, 2 * panel : 3 * panel], (0, 0, 0)) > 0.5
     pixels(figures.channels(tmp_path / "alone.png", image, {}, title="only the image"))
+
+
+def test_latency_bars_mark_those_that_were_benchmarked(tmp_path):
+    bars = [("ours", 1.0, 1.2), ("ours, two threads", 0.6, 0.7), ("rival", 100.0, 90.0)]
+    marked = [
+        share_of(
+            pixels(figures.latency_bars(tmp_path / f"{own}.png", bars, own=own)), rgb(figures.COLOURS[1])
+        )
+        for own in (1, 2)
+    ]
+    assert 0 < marked[0] < marked[1]
+
+
+def test_roofline_shows_binary_and_float_networks(tmp_path):
+    def row(name, ms, binary, real):
+        return {"name": name, "ms": ms, "least_ms": {"binary": binary, "float": real, "memory": 0.1}}
+
+    both = pixels(figures.roofline(tmp_path / "r.png", [row("b", 9, 4, 0.5), row("f", 6, 0, 4)], title="t"))
+    assert share_of(both, rgb(figures.COLOURS[0])) > 0
+    assert share_of(both, rgb(figures.COLOURS[1])) > 0
+    alone = pixels(figures.roofline(tmp_path / "f.png", [row("f", 6, 0, 4)]))
+    assert share_of(alone, rgb(figures.COLOURS[1])) == 0
