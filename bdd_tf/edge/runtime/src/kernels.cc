@@ -26,7 +26,10 @@ unsigned SavedState() {
   return eax;
 }
 
-bool HasAvx2() { return (SavedState() & 0x6) == 0x6 && (Cpuid(7).ebx & (1u << 5)) != 0; }
+bool HasAvx2() {
+  const bool fused = (Cpuid(1).ecx & (1u << 12)) != 0;  // multiplication and addition
+  return fused && (SavedState() & 0x6) == 0x6 && (Cpuid(7).ebx & (1u << 5)) != 0;
+}
 
 bool HasAvx512() {
   const Cpuid seven(7);

@@ -9,6 +9,7 @@ namespace {
 template <int kRows, int kVectors>
 inline void ProductTile(const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride,
                         int64_t depth) {
+  BDD_FUSED
   Lanes sums[kRows][kVectors] = {};
   for (int64_t k = 0; k < depth; ++k, b += b_stride) {
     Lanes row[kVectors];
@@ -114,6 +115,7 @@ inline void PatternRow(const float* centre, const float* const* points, int64_t 
 template <int kVectors>
 inline void MixPlaces(const float* planes, int64_t plane, int64_t row, int64_t channels, const float* weights,
                       Lanes (&sums)[3][kVectors]) {
+  BDD_FUSED
   Unroll<3>([&](auto o) BDD_INLINE {
     Unroll<kVectors>([&](auto v) BDD_INLINE { sums[o][v] = weights[9 * channels * 3 + o] - Lanes{}; });
   });
