@@ -85,6 +85,7 @@ def run(runtime):
     sys.path[:0] = [str(ROOT), str(HERE)]
     from case_runner import load, run_all
     from fused_nets import NETS as FUSED
+    from fused_nets import fed
 
     from bdd_tf.edge.runtime import available_kernels, lce_delegate
 
@@ -114,10 +115,10 @@ def run(runtime):
 
     apart = 0.0
     for content in FUSED.values():
-        shape = interpreter_class(
+        (entry,) = interpreter_class(
             model_content=content, experimental_delegates=[lce_delegate()]
         ).get_input_details()
-        x = np.random.default_rng(0).normal(size=(2, *shape[0]["shape"][1:])).astype(np.float32)
+        x = fed((2, *entry["shape"][1:]), entry["dtype"], 0)
         for a, b in zip(outputs(content, x), outputs(content, x, fuse=False), strict=True):
             apart = max(apart, float(np.abs(a.astype(float) - b).max() / max(np.abs(b).max(), 1e-9)))
     print(f"  {len(FUSED)} fused stretches against unfused: {apart:.1e} of the scale at most")
