@@ -1,6 +1,5 @@
 """Hostile models, made by hand: refused with the node's number and a reason, by the stock runtime's own error."""
 
-
 import numpy as np
 import pytest
 from operator_cases import Bconv
