@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from bdd_tf.errors import BddError, UsageError, one_of
@@ -32,7 +33,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Lower-case suffixes by which `find_images` recognises images inside a folder."""
 
-ImageSource = str | Path | bytes | Image.Image | np.ndarray
+ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 
 # Leading bytes of each accepted format, and the Pillow plugin that reads it. Naming the one plugin keeps
 # Pillow from importing all forty (slow), and strangers' files from the likes of EPS (runs Ghostscript).
@@ -73,7 +74,7 @@ class ImageError(BddError):
     """An image that cannot be read; ``str()`` is one sentence that does not repeat the path."""
 
 
-def read_image(source: ImageSource) -> np.ndarray:
+def read_image(source: ImageSource) -> NDArray[np.uint8]:
     """Decode an image to RGB.
 
     EXIF rotation is applied; alpha is laid over white; greys of 16 bit are scaled to 8 (by 257, rounded); of
@@ -104,7 +105,7 @@ def read_image(source: ImageSource) -> np.ndarray:
     return result
 
 
-def load_image(source: ImageSource, rule: ResizeRule) -> np.ndarray:
+def load_image(source: ImageSource, rule: ResizeRule) -> NDArray[np.uint8]:
     """Decode an image and bring it to a network's size; equal to ``rule.apply(read_image(source))``.
 
     Args:
@@ -125,7 +126,7 @@ def load_image(source: ImageSource, rule: ResizeRule) -> np.ndarray:
 
 def load_sized(
     source: ImageSource, rule: ResizeRule, max_pixels: int | None = None
-) -> tuple[np.ndarray, tuple[int, int]]:
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """As `load_image`, with the image's own size, and for a machine that bears less than `MAX_PIXELS`.
 
     Args:
@@ -188,7 +189,7 @@ class ResizeRule:
         return cls(size, size * 9 // 8)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ResizeRule:
+    def from_dict(cls, values: object) -> ResizeRule:
         """Inverse of `to_dict`.
 
         Raises:
@@ -209,7 +210,7 @@ class ResizeRule:
         """The rule as plain JSON values: ``size``, ``shorter_side``, ``interpolation``."""
         return asdict(self)
 
-    def apply(self, image: np.ndarray) -> np.ndarray:
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize and crop one image.
 
         Args:
@@ -306,7 +307,7 @@ def _walk(folder: Path, suffixes: frozenset[str], visited: set[tuple[int, int]])
             yield folder / name
 
 
-def _checked_array(image: np.ndarray) -> np.ndarray:
+def _checked_array(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UsageError(
             f"an image array must be uint8 of shape [height, width, 3] (RGB, 0 to 255); this one is "
@@ -315,7 +316,7 @@ def _checked_array(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _decode(source: str | Path | bytes | Image.Image, max_pixels: int | None = None) -> Image.Image:
+def _decode(source: ImageSource, max_pixels: int | None = None) -> Image.Image:
     """The source as a loaded Pillow image of mode RGB, the right way up."""
     max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
     if isinstance(source, Image.Image):
@@ -333,7 +334,7 @@ def _decode(source: str | Path | bytes | Image.Image, max_pixels: int | None = N
 
 
 @contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[io.BufferedReader]:
+def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
     try:
         # A named pipe would wait for ever, and /dev/zero never ends.
         mode = os.stat(path).st_mode  # noqa: PTH116 (path may be a str, and detection is a hot loop)
@@ -350,7 +351,7 @@ def _opened(path: str | os.PathLike) -> Iterator[io.BufferedReader]:
         yield file
 
 
-def _decode_file(file: io.BufferedIOBase, max_pixels: int) -> Image.Image:
+def _decode_file(file: io.BytesIO | io.BufferedReader, max_pixels: int) -> Image.Image:
     try:
         head = file.read(16)
         file.seek(0)
@@ -377,7 +378,7 @@ def _decode_file(file: io.BufferedIOBase, max_pixels: int) -> Image.Image:
         return _to_rgb(image, max_pixels)
 
 
-def _check_scans(file: io.BufferedIOBase) -> None:
+def _check_scans(file: io.BytesIO | io.BufferedReader) -> None:
     """Refuse progressive JPEGs whose many scans, of a few bytes each, take minutes to decode.
 
     Each scan visits every block of the image: at 100 megapixels 141 bytes cost 20 ms. Cameras and libraries write
@@ -395,7 +396,7 @@ def _check_scans(file: io.BufferedIOBase) -> None:
                 )
 
 
-def _mapped(file: io.BufferedIOBase) -> mmap.mmap:
+def _mapped(file: io.BufferedReader) -> mmap.mmap:
     try:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
@@ -423,7 +424,7 @@ def _to_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
 def _upright(flat: Image.Image, original: Image.Image) -> Image.Image:
     # TIFF files turn themselves while loading, and then no longer name an orientation.
     try:
-        turn = _EXIF_TURNS.get(original.getexif().get(_EXIF_ORIENTATION))
+        turn = _EXIF_TURNS.get(original.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:
         # A damaged EXIF block says nothing about the pixels, which were read.
         turn = None
@@ -447,7 +448,7 @@ def _flattened(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey_to_uint8(grey: np.ndarray) -> np.ndarray:
+def _grey_to_uint8(grey: NDArray[Any]) -> NDArray[np.uint8]:
     """Greys of 16 bit, 32 bit or floating point, [H, W], as uint8.
 
     Neither 32-bit nor floating-point files say what value white has. The usual ones are told apart by their

@@ -18,7 +18,8 @@ _RADIUS, _FAR, _NEAR = 6, 3923, 16077
 
 def grey(image: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Grey levels as the network's channels are made of them: uint8 [H, W, 3] RGB to int64 [H, W] in [0, 255]."""
-    return (image @ _GREY_WEIGHTS + (1 << 14)) >> 15
+    levels: NDArray[np.int64] = (image @ _GREY_WEIGHTS + (1 << 14)) >> 15
+    return levels
 
 
 def fft_log_magnitude(levels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -30,7 +31,9 @@ def fft_log_magnitude(levels: NDArray[np.int64]) -> NDArray[np.float64]:
     Returns:
         [H, W] in [0, 1].
     """
-    return np.log1p(np.abs(np.fft.fftshift(np.fft.fft2(levels)))) / np.log1p(255.0 * levels.size)
+    magnitude: NDArray[np.float64] = np.abs(np.fft.fftshift(np.fft.fft2(levels)))
+    scaled: NDArray[np.float64] = np.log1p(magnitude) / np.log1p(255.0 * levels.size)
+    return scaled
 
 
 def local_binary_pattern(levels: NDArray[np.int64]) -> NDArray[np.int64]:
