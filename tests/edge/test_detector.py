@@ -68,7 +68,15 @@ def test_every_kind_of_image_gives_the_same_score(float_detector, photo, save):
     path = save(photo, "a.png")
     expected = float_detector.predict_batch(ResizeRule.reference(SIZE).apply(photo)[None])
     content = path.read_bytes()
-    for single in (path, str(path), content, bytearray(content), memoryview(content), Image.open(path), photo):
+    for single in (
+        path,
+        str(path),
+        content,
+        bytearray(content),
+        memoryview(content),
+        Image.open(path),
+        photo,
+    ):
         result = float_detector.predict(single)
         assert (result.shape, result.dtype) == ((1,), np.float32)
         np.testing.assert_array_equal(result, expected)
@@ -160,7 +168,7 @@ def test_many_threads_get_what_one_would_until_the_detector_is_closed(kind, requ
     rng = np.random.default_rng(4)
     many = rng.integers(0, 256, (40, SIZE, SIZE, 3), dtype=np.uint8)
     files = [save(image, f"{index}.png") for index, image in enumerate(many)]
-    threads, rounds = 32, 12
+    threads, rounds = 32, 6
     with Detector(request.getfixturevalue(kind), num_threads=2) as detector:
         expected = [detector.predict_batch(image[None])[0] for image in many]
         resized = [detector.predict(image)[0] for image in many]
