@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from serving import MODEL, Server
 
+
 @pytest.fixture(scope="session")
 def server():
     with Server() as running:

@@ -52,6 +52,8 @@ class Browser:
         self.console: list[str] = []
         #: Addresses that the page asked for.
         self.requests: list[str] = []
+        #: File pickers that the page opened, by their mode.
+        self.opened: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "DOM", "Log", "Network"):
@@ -109,6 +111,8 @@ class Browser:
             self.console.append(str(given["args"]))
         elif message["method"] == "Network.requestWillBeSent":
             self.requests.append(given["request"]["url"])
+        elif message["method"] == "Page.fileChooserOpened":
+            self.opened.append(given["mode"])
 
     def resize(self, width: int, height: int, scale: float = 1) -> None:
         """Give the tab another size, in CSS pixels, of ``scale`` device pixels each."""
