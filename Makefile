@@ -14,7 +14,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize test-runtimes lint train evaluate convert detect benchmark data report coverage clean
+.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,11 +53,15 @@ test-runtimes: runtime ## operators and larq-zoo's nets on four TFLite runtimes,
 test-arm: $(READY) ## the wheels on emulated 64-bit and 32-bit ARM, results equal to x86 (Debian: apt)
 	@$(PY) tests/arm/emulate.py $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
 
+test-browser: runtime ## the page of `bdd serve` in Chromium (Debian: apt-get install chromium) [SCREENSHOT=folder]
+	$(if $(SCREENSHOT),SCREENSHOT="$(SCREENSHOT)") $(PY) -m pytest tests/service/browser.py -rs $(ARGS)
+
 coverage: runtime ## run the tests, with line coverage
 	$(PY) -m pytest --cov --cov-report=term
 
-lint: $(READY) ## ruff and clang-format: lint and format check
+lint: $(READY) ## ruff, mypy and clang-format: lint, types of what others import, format check
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 	$(VENV)/bin/clang-format --dry-run --Werror bdd_tf/edge/runtime/src/*.cc bdd_tf/edge/runtime/src/*.h tests/runtime/*.cc
 
 train: $(READY) ## train: DATASET=cifake [DATA_DIR= BACKBONE= CHANNELS= RESOLUTION= EPOCHS= BATCH= INIT= FREEZE=1 RUN=]
@@ -73,6 +77,9 @@ convert: runtime ## write runs/RUN/model.tflite: RUN=name
 
 detect: runtime ## which are fake? IMAGE=file-or-folder [MODEL=model.tflite or RUN=name]
 	$(BDD) detect $(IMAGE) $(call option,MODEL,model) $(call option,RUN,run) $(ARGS)
+
+serve: runtime ## a page to drop images on, at http://127.0.0.1:8000 [MODEL=model.tflite PORT=8000]
+	$(BDD) serve $(call option,MODEL,model) $(call option,PORT,port) $(ARGS)
 
 benchmark: runtime ## how fast, beside what one would pick instead [MODEL=model.tflite DEVICE=local|adb|ssh:user@host]
 	$(BDD) benchmark $(call option,MODEL,model) $(call option,DEVICE,device) --output build/benchmark $(ARGS)

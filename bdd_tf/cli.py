@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": ("bdd_tf.evaluation", "metrics and figures of a trained run"),
     "convert": ("converters.keras_to_tflite", "write the .tflite file of a run"),
     "detect": ("bdd_tf.edge.detect", "which of these images are fake?"),
+    "serve": ("bdd_tf.service.command", "a page to drop images on, and an HTTP API"),
     "benchmark": ("bdd_tf.benchmarking", "how fast is a file here, beside what one would pick instead?"),
     "report": ("bdd_tf.reporting", "one table over all runs, or a comparison of two"),
     "info": ("bdd_tf.information", "what a .tflite file, a run or a checkpoint holds and costs"),
@@ -25,7 +26,8 @@ VERBS = {
 SOURCE_TREE = str(Path(__file__).resolve().parents[1])
 _EXTRA_OF = {"tensorflow": "train", "larq": "train", "matplotlib": "train", "yaml": "train", "tqdm": "train",
              "scipy": "train", "converters": "train", "torch": "torch",
-             "safetensors": "torch", "cv2": "video"}  # fmt: skip
+             "safetensors": "torch", "cv2": "video", "starlette": "serve", "uvicorn": "serve", "h11": "serve",
+             "anyio": "serve", "python_multipart": "serve"}  # fmt: skip
 
 
 def _usage() -> str:

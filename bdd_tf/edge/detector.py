@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from bdd_tf.edge.engines import DEFAULT_ENGINE, Engine, create_engine
@@ -74,31 +76,28 @@ class Detector:
             raise BddError(f"{source}: {error}") from error
         self.engine_name = self._engine.name
 
-    def predict(self, images: ImageSource | Sequence[ImageSource]) -> np.ndarray:
+    def predict(self, images: ImageSource | Iterable[ImageSource]) -> NDArray[np.float32]:
         """Score images, brought to the network's size by the file's own rule.
 
         Args:
-            images: A path, a PIL image, the bytes of an image file, a uint8 array [H, W, 3], or a list of
-                these (also an array [N, H, W, 3]).
+            images: A path, a PIL image, the bytes of an image file, a uint8 array [H, W, 3], or several of
+                these: a list, an iterator (read batch by batch), an array [N, H, W, 3].
 
         Returns:
             float32 array [N] of fake probabilities in [0, 1], in the order given; N is 1 for a single image.
 
         Raises:
-            ImageError: If an image cannot be read; the text names it. None is scored then.
+            ImageError: If an image cannot be read; the text names it. No scores are returned then.
             UsageError: If something is no image at all.
             BddError: If the runtime fails, or the detector is closed.
         """
-        single = isinstance(images, (str, os.PathLike, bytes, bytearray, Image.Image))
-        if single or (isinstance(images, np.ndarray) and images.ndim != 4):
-            images = [images]
+        several = _one_by_one(images)
         scores = []
-        for first in range(0, len(images), BATCH):
-            part = images[first : first + BATCH]
-            scores.append(self.predict_batch(np.stack([self._load(image) for image in part])))
+        while part := [self._load(image) for image in itertools.islice(several, BATCH)]:
+            scores.append(self.predict_batch(np.stack(part)))
         return np.concatenate(scores) if scores else np.empty(0, np.float32)
 
-    def predict_batch(self, images: np.ndarray) -> np.ndarray:
+    def predict_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Score images that already have the network's size; the part of `predict` after reading.
 
         Args:
@@ -112,10 +111,12 @@ class Detector:
             BddError: If the runtime fails, its output is no probability, or the detector is closed.
         """
         shape = (self.resize.size, self.resize.size, 3)
-        if images.dtype != np.uint8 or images.shape[1:] != shape or len(images) == 0:
+        array = isinstance(images, np.ndarray)
+        if not array or images.dtype != np.uint8 or images.shape[1:] != shape or len(images) == 0:
+            given = f"{images.dtype} of shape {list(images.shape)}" if array else f"a {type(images).__name__}"
             raise UsageError(
                 f"a batch for this model must be uint8 [N, {', '.join(map(str, shape))}] with N at least 1; "
-                f"this one is {images.dtype} of shape {list(images.shape)}."
+                f"this one is {given}."
             )
         with self._lock:
             if self._engine is None:
@@ -125,7 +126,7 @@ class Detector:
             raise BddError("the model's output is not one probability in [0, 1] per image; convert it again.")
         return scores
 
-    def verdicts(self, scores: np.ndarray) -> list[str]:
+    def verdicts(self, scores: NDArray[np.floating[Any]]) -> list[str]:
         """``"REAL"`` or ``"FAKE"`` for each score, by the model's threshold."""
         return [verdict(float(score), self.threshold) for score in scores]
 
@@ -142,12 +143,21 @@ class Detector:
     ) -> None:
         self.close()
 
-    def _load(self, image: ImageSource) -> np.ndarray:
+    def _load(self, image: ImageSource) -> NDArray[np.uint8]:
         try:
             return load_image(image, self.resize)
         except ImageError as error:
             name = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
             raise ImageError(f"{name}{error}") from None
+
+
+def _one_by_one(images: ImageSource | Iterable[ImageSource]) -> Iterator[ImageSource]:
+    if isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)):
+        return iter((images,))
+    if isinstance(images, np.ndarray):
+        return iter(images if images.ndim == 4 else (images,))
+    # What is nothing of the kind is left for load_image, which says what it may be.
+    return iter(images if isinstance(images, Iterable) else (images,))
 
 
 def _shipped_model() -> bytes:

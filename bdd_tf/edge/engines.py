@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bdd_tf.edge.runtime import interpreter_module, lce_delegate
 from bdd_tf.edge.tflite_file import TfliteModel
@@ -22,7 +23,7 @@ class Engine(Protocol):
 
     name: str
 
-    def run(self, images: np.ndarray) -> np.ndarray:
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Score a batch.
 
         Args:
@@ -110,7 +111,7 @@ class LiteRtEngine:
             raise BddError(f"LiteRT cannot run this model: {_first_line(error)}") from None
         self._batches = True
 
-    def run(self, images: np.ndarray) -> np.ndarray:
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Engine.run`."""
         try:
             if self._batches:
@@ -123,7 +124,7 @@ class LiteRtEngine:
         except (ValueError, RuntimeError) as error:
             raise BddError(f"LiteRT failed to run the model: {_first_line(error)}") from None
 
-    def _run_batch(self, images: np.ndarray) -> np.ndarray | None:
+    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         if len(images) == 1:
             return self._run_single(images)
         try:
@@ -133,7 +134,7 @@ class LiteRtEngine:
             return None
         return scores if scores.shape == (len(images),) else None
 
-    def _run_single(self, image: np.ndarray) -> np.ndarray:
+    def _run_single(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         self._allocate(1)
         return self._invoke(image)
 
@@ -145,11 +146,12 @@ class LiteRtEngine:
             self._interpreter.allocate_tensors()
             self._allocated = batch
 
-    def _invoke(self, images: np.ndarray) -> np.ndarray:
+    def _invoke(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         interpreter = self._interpreter
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.ascontiguousarray(images))
         interpreter.invoke()
-        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).reshape(-1)
+        scores: NDArray[np.float32] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        return scores.reshape(-1)
 
 
 def _first_line(error: Exception) -> str:

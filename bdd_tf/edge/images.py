@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import mmap
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from bdd_tf.errors import BddError, UsageError, one_of
@@ -30,7 +33,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Lower-case suffixes by which `find_images` recognises images inside a folder."""
 
-ImageSource = str | Path | bytes | Image.Image | np.ndarray
+ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 
 # Leading bytes of each accepted format, and the Pillow plugin that reads it. Naming the one plugin keeps
 # Pillow from importing all forty (slow), and strangers' files from the likes of EPS (runs Ghostscript).
@@ -59,6 +62,10 @@ _EXIF_TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _STRIP = 4_000_000  # pixels
+_MAX_JPEG_SCANS = 100
+# A JPEG marker with a segment: neither a stuffed or fill byte nor a restart inside a scan, nor TEM.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
+_JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
 _MAX_SIDE = math.isqrt(MAX_PIXELS)
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR}
 
@@ -67,7 +74,7 @@ class ImageError(BddError):
     """An image that cannot be read; ``str()`` is one sentence that does not repeat the path."""
 
 
-def read_image(source: ImageSource) -> np.ndarray:
+def read_image(source: ImageSource) -> NDArray[np.uint8]:
     """Decode an image to RGB.
 
     EXIF rotation is applied; alpha is laid over white; greys of 16 bit are scaled to 8 (by 257, rounded); of
@@ -98,7 +105,7 @@ def read_image(source: ImageSource) -> np.ndarray:
     return result
 
 
-def load_image(source: ImageSource, rule: ResizeRule) -> np.ndarray:
+def load_image(source: ImageSource, rule: ResizeRule) -> NDArray[np.uint8]:
     """Decode an image and bring it to a network's size; equal to ``rule.apply(read_image(source))``.
 
     Args:
@@ -115,6 +122,27 @@ def load_image(source: ImageSource, rule: ResizeRule) -> np.ndarray:
     if isinstance(source, np.ndarray):
         return rule.apply(source)
     return np.asarray(rule._apply_pil(_decode(source)))
+
+
+def load_sized(
+    source: ImageSource, rule: ResizeRule, max_pixels: int | None = None
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """As `load_image`, with the image's own size, and for a machine that bears less than `MAX_PIXELS`.
+
+    Args:
+        source: As for `read_image`, but no array.
+        rule: How to resize and crop.
+        max_pixels: Images with more pixels are refused before they are decoded; None for `MAX_PIXELS`.
+
+    Returns:
+        uint8 array [rule.size, rule.size, 3], and width and height of the upright image in pixels.
+
+    Raises:
+        ImageError: As for `load_image`, or if the image has more than ``max_pixels``.
+        UsageError: As for `read_image`.
+    """
+    image = _decode(source, max_pixels)
+    return np.asarray(rule._apply_pil(image)), image.size
 
 
 @dataclass(frozen=True)
@@ -161,7 +189,7 @@ class ResizeRule:
         return cls(size, size * 9 // 8)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ResizeRule:
+    def from_dict(cls, values: object) -> ResizeRule:
         """Inverse of `to_dict`.
 
         Raises:
@@ -182,7 +210,7 @@ class ResizeRule:
         """The rule as plain JSON values: ``size``, ``shorter_side``, ``interpolation``."""
         return asdict(self)
 
-    def apply(self, image: np.ndarray) -> np.ndarray:
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize and crop one image.
 
         Args:
@@ -279,7 +307,7 @@ def _walk(folder: Path, suffixes: frozenset[str], visited: set[tuple[int, int]])
             yield folder / name
 
 
-def _checked_array(image: np.ndarray) -> np.ndarray:
+def _checked_array(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UsageError(
             f"an image array must be uint8 of shape [height, width, 3] (RGB, 0 to 255); this one is "
@@ -288,16 +316,17 @@ def _checked_array(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _decode(source: str | Path | bytes | Image.Image) -> Image.Image:
+def _decode(source: ImageSource, max_pixels: int | None = None) -> Image.Image:
     """The source as a loaded Pillow image of mode RGB, the right way up."""
+    max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
     if isinstance(source, Image.Image):
-        return _to_rgb(source)
+        return _to_rgb(source, max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)):
         with io.BytesIO(source) as file:
-            return _decode_file(file)
+            return _decode_file(file, max_pixels)
     if isinstance(source, (str, os.PathLike)):
         with _opened(source) as file:
-            return _decode_file(file)
+            return _decode_file(file, max_pixels)
     raise UsageError(
         f"an image must be a path, the bytes of a file, a PIL image or a uint8 array [H, W, 3]; "
         f"got {type(source).__name__}."
@@ -305,7 +334,7 @@ def _decode(source: str | Path | bytes | Image.Image) -> Image.Image:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[io.BufferedReader]:
+def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
     try:
         # A named pipe would wait for ever, and /dev/zero never ends.
         mode = os.stat(path).st_mode  # noqa: PTH116 (path may be a str, and detection is a hot loop)
@@ -322,7 +351,7 @@ def _opened(path: str | os.PathLike) -> Iterator[io.BufferedReader]:
         yield file
 
 
-def _decode_file(file: io.BufferedIOBase) -> Image.Image:
+def _decode_file(file: io.BytesIO | io.BufferedReader, max_pixels: int) -> Image.Image:
     try:
         head = file.read(16)
         file.seek(0)
@@ -337,20 +366,47 @@ def _decode_file(file: io.BufferedIOBase) -> Image.Image:
         importlib.import_module(f"PIL.{_PLUGINS.get(family, family)}ImagePlugin")
         image = Image.open(file, formats=(family.upper(),))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"the image has more than {MAX_PIXELS:,} pixels, which is the limit") from None
+        raise ImageError(f"the image has more than {max_pixels:,} pixels, which is the limit") from None
     except ImportError:
         raise ImageError(f"the file is {family.upper()}, which this build of Pillow does not read") from None
     except Exception as error:
         # Hostile headers make Pillow's parsers raise nearly anything (KeyError, struct.error ...).
         raise ImageError(f"the {family.upper()} file is damaged ({_reason(error)})") from None
     with image:
-        return _to_rgb(image)
+        if "progressive" in image.info:
+            _check_scans(file)
+        return _to_rgb(image, max_pixels)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _check_scans(file: io.BytesIO | io.BufferedReader) -> None:
+    """Refuse progressive JPEGs whose many scans, of a few bytes each, take minutes to decode.
+
+    Each scan visits every block of the image: at 100 megapixels 141 bytes cost 20 ms. Cameras and libraries write
+    about ten.
+    """
+    with memoryview(file.getbuffer() if isinstance(file, io.BytesIO) else _mapped(file)) as data:
+        at, scans = 2, 0
+        while (marker := _JPEG_MARKER.search(data, at)) and (code := data[marker.start() + 1]) != _JPEG_END:
+            # Behind a marker stands its segment's length; thumbnails, themselves JPEGs, lie in such segments.
+            at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+            scans += code == _JPEG_SCAN
+            if scans > _MAX_JPEG_SCANS:
+                raise ImageError(
+                    f"the JPEG is progressive in more than {_MAX_JPEG_SCANS} scans, which is the limit"
+                )
+
+
+def _mapped(file: io.BufferedReader) -> mmap.mmap:
+    try:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"the file cannot be read: {error}") from None
+
+
+def _to_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"the image has {width}x{height} pixels, more than the limit of {MAX_PIXELS:,}")
+    if width * height > max_pixels:
+        raise ImageError(f"the image has {width}x{height} pixels, more than the limit of {max_pixels:,}")
     if width == 0 or height == 0:
         raise ImageError(f"the image has no pixels ({width}x{height})")
     try:
@@ -368,7 +424,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _upright(flat: Image.Image, original: Image.Image) -> Image.Image:
     # TIFF files turn themselves while loading, and then no longer name an orientation.
     try:
-        turn = _EXIF_TURNS.get(original.getexif().get(_EXIF_ORIENTATION))
+        turn = _EXIF_TURNS.get(original.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:
         # A damaged EXIF block says nothing about the pixels, which were read.
         turn = None
@@ -381,13 +437,18 @@ def _flattened(image: Image.Image) -> Image.Image:
         grey = Image.fromarray(_grey_to_uint8(np.asarray(image)))
         return grey.convert("RGB")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        # In strips, because three further images of 100 megapixels would take 1.2 GB.
+        result = Image.new("RGB", image.size)
+        rows = max(1, _STRIP // image.width)
+        for top in range(0, image.height, rows):
+            strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+            white = Image.new("RGBA", strip.size, "white")
+            result.paste(Image.alpha_composite(white, strip).convert("RGB"), (0, top))
+        return result
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey_to_uint8(grey: np.ndarray) -> np.ndarray:
+def _grey_to_uint8(grey: NDArray[Any]) -> NDArray[np.uint8]:
     """Greys of 16 bit, 32 bit or floating point, [H, W], as uint8.
 
     Neither 32-bit nor floating-point files say what value white has. The usual ones are told apart by their

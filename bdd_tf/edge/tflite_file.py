@@ -392,7 +392,8 @@ class _Reader:
     def scalar(self, position: int, kind: str) -> int:
         size = struct.calcsize(kind)
         self._check(position, size)
-        return struct.unpack_from(f"<{kind}", self.content, position)[0]
+        value: int = struct.unpack_from(f"<{kind}", self.content, position)[0]
+        return value
 
     def slice(self, position: int, length: int) -> memoryview:
         self._check(position, length)

@@ -1,4 +1,7 @@
+import itertools
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -64,7 +67,16 @@ def test_a_batch_gives_what_its_images_give_alone(float_detector, images):
 def test_every_kind_of_image_gives_the_same_score(float_detector, photo, save):
     path = save(photo, "a.png")
     expected = float_detector.predict_batch(ResizeRule.reference(SIZE).apply(photo)[None])
-    for single in (path, str(path), path.read_bytes(), Image.open(path), photo):
+    content = path.read_bytes()
+    for single in (
+        path,
+        str(path),
+        content,
+        bytearray(content),
+        memoryview(content),
+        Image.open(path),
+        photo,
+    ):
         result = float_detector.predict(single)
         assert (result.shape, result.dtype) == ((1,), np.float32)
         np.testing.assert_array_equal(result, expected)
@@ -79,7 +91,14 @@ def test_order_is_kept_over_batches_and_no_images_give_no_scores(float_detector)
     many = np.random.default_rng(2).integers(0, 256, (2 * BATCH + 3, SIZE, SIZE, 3), dtype=np.uint8)
     alone = [float_detector.predict(image)[0] for image in many]
     np.testing.assert_allclose(float_detector.predict(list(many)), alone, atol=1e-6)
-    assert float_detector.predict([]).shape == (0,)
+    np.testing.assert_allclose(float_detector.predict(image for image in many), alone, atol=1e-6)
+    assert float_detector.predict([]).shape == float_detector.predict(iter(())).shape == (0,)
+
+
+@pytest.mark.parametrize("nonsense", [42, None, [42], object()])
+def test_what_is_no_image_is_wrong_usage(float_detector, nonsense):
+    with pytest.raises(UsageError, match="an image must be"):
+        float_detector.predict(nonsense)
 
 
 def test_the_files_own_rule_is_applied(float_model, tmp_path, photo):
@@ -115,6 +134,7 @@ def test_unreadable_images_are_named(float_detector, tmp_path, photo):
         np.zeros((8, 8, 3), np.uint8),
         np.zeros((0, 8, 8, 3), np.uint8),
         np.zeros((1, 8, 8, 3), np.float32),
+        [np.zeros((8, 8, 3), np.uint8)],
     ],
 )
 def test_batches_of_other_shapes_are_wrong_usage(float_detector, batch):
@@ -140,6 +160,60 @@ def test_threads_share_a_detector(float_detector):
     assert len(results) == 24
     for index, scores in results.items():
         np.testing.assert_allclose(scores, expected[index], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["float_file", "binary_file"])
+def test_many_threads_get_what_one_would_until_the_detector_is_closed(kind, request, save):
+    """32 threads, every kind of source, batches of all sizes; then closing it beneath them."""
+    rng = np.random.default_rng(4)
+    many = rng.integers(0, 256, (40, SIZE, SIZE, 3), dtype=np.uint8)
+    files = [save(image, f"{index}.png") for index, image in enumerate(many)]
+    threads, rounds = 32, 6
+    with Detector(request.getfixturevalue(kind), num_threads=2) as detector:
+        expected = [detector.predict_batch(image[None])[0] for image in many]
+        resized = [detector.predict(image)[0] for image in many]
+        assert min(np.ptp(expected), np.ptp(resized)) > 0.01
+        start = threading.Barrier(threads)
+
+        def work(seed):
+            order = np.random.default_rng(seed)
+            start.wait()
+            for _ in range(rounds):
+                chosen = order.integers(0, len(many), order.integers(1, 2 * BATCH + 2))
+                if order.integers(2):
+                    scores = detector.predict(iter(files[i] if i % 2 else many[i] for i in chosen))
+                    np.testing.assert_allclose(scores, np.take(resized, chosen), atol=1e-5)
+                else:
+                    scores = detector.predict_batch(many[chosen])
+                    np.testing.assert_allclose(scores, np.take(expected, chosen), atol=1e-5)
+            return rounds
+
+        with ThreadPoolExecutor(threads) as pool:
+            assert sum(pool.map(work, range(threads))) == threads * rounds
+
+        start.reset()
+        closing, closed = threading.Event(), threading.Event()
+
+        def until_closed(_):
+            start.wait()
+            for count in itertools.count():
+                late = closed.is_set()
+                try:
+                    np.testing.assert_allclose(detector.predict_batch(many[:3]), expected[:3], atol=1e-5)
+                except BddError as error:
+                    assert "closed" in str(error)  # noqa: PT017 (any other error is raised)
+                    assert closing.is_set()
+                    return count
+                assert not late
+            return None
+
+        with ThreadPoolExecutor(threads + 1) as pool:
+            counts = pool.map(until_closed, range(threads))
+            time.sleep(0.2)
+            closing.set()
+            detector.close()
+            closed.set()
+            assert sum(counts) > 0
 
 
 def test_a_closed_detector_says_so(float_file, images):

@@ -11,9 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scan_bomb import scan_bomb
 
 from bdd_tf.edge import images as module
-from bdd_tf.edge.images import MAX_PIXELS, ImageError, ResizeRule, find_images, load_image, read_image
+from bdd_tf.edge.images import (
+    MAX_PIXELS,
+    ImageError,
+    ResizeRule,
+    find_images,
+    load_image,
+    load_sized,
+    read_image,
+)
 from bdd_tf.errors import UsageError
 
 
@@ -396,3 +405,45 @@ def test_images_read_in_strips_are_the_same(photo, save, monkeypatch):
     for strip in (1, 31, 40, 62, 31 * 22, 31 * 23):
         monkeypatch.setattr(module, "_STRIP", strip)
         np.testing.assert_array_equal(read_image(path), photo)
+
+
+@pytest.mark.parametrize("between", [b"", b"\xff\x01\xff\xff", b"\xff\xd0"])
+def test_progressive_jpegs_of_too_many_scans_are_refused_unread(tmp_path, between):
+    assert read_image(scan_bomb(40, 24, 99, between)).shape == (24, 40, 3)
+    for content in (scan_bomb(40, 24, 100, between), scan_bomb(10_000, 10_000, 50_000, between)):
+        path = tmp_path / "a.jpg"
+        path.write_bytes(content)
+        for source in (content, path):
+            with pytest.raises(ImageError, match="more than 100 scans"):
+                read_image(source)
+
+
+def test_progressive_jpegs_may_hold_a_thumbnail_and_anything_behind_their_end(photo, save):
+    path = save(photo, "a.jpg", progressive=True)
+    content = path.read_bytes()
+    segment = content[:2] + b"\xff\xe1\xff\xff" + (b"\xff\xda" * 200).ljust(65533, b"x") + content[2:]
+    for odd in (segment, content + b"\xff\xda" * 200):
+        np.testing.assert_array_equal(read_image(odd), read_image(path))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB"])
+def test_transparency_in_strips_is_the_same(mode, monkeypatch):
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (30, 21, 4), np.uint8), "RGBA")
+    image = image if mode == "RGBA" else image.convert("LA" if mode == "LA" else "RGB").convert(mode)
+    if mode in ("P", "L", "RGB"):
+        image.info["transparency"] = (1, 2, 3) if mode == "RGB" else 7
+    whole = read_image(image)
+    monkeypatch.setattr(module, "_STRIP", 50)
+    np.testing.assert_array_equal(read_image(image), whole)
+
+
+def test_the_size_comes_with_the_pixels_and_a_limit_of_ones_own(photo, save):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(photo, "a.jpg", exif=exif)
+    rule = ResizeRule.reference(8)
+    pixels, size = load_sized(path, rule, photo.shape[0] * photo.shape[1])
+    np.testing.assert_array_equal(pixels, load_image(path, rule))
+    assert size == photo.shape[:2]  # upright: turned by 90 degrees
+    with pytest.raises(ImageError, match="31x23 pixels, more than the limit of 712"):
+        load_sized(path, rule, 31 * 23 - 1)

@@ -63,7 +63,7 @@ def _kernels_of(path: Path) -> tuple[str, ...]:
     except OSError as error:
         raise BddError(f"this machine cannot load {path}: {error}") from None
     library.bdd_lce_kernels.restype = ctypes.c_char_p
-    names = []
+    names: list[str] = []
     while (name := library.bdd_lce_kernels(len(names))) is not None:
         names.append(name.decode())
     return tuple(names)

@@ -1,0 +1,77 @@
+"""The pages: each is one file with its style and script inside, allowed by their hashes and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page and the Content-Security-Policy that it is sent with."""
+
+    html: str
+    policy: str
+
+
+def start_page() -> Page:
+    """The page to drop images on."""
+    return _assemble(_read("page.html"), _read("page.css"), _read("page.js"))
+
+
+def listing(description: dict[str, Any]) -> Page:
+    """The API as a page to read.
+
+    Args:
+        description: The OpenAPI document.
+    """
+    info = description["info"]
+    parts = [f"<h1>{html.escape(info['title'])}</h1><p>{html.escape(info['description'])}</p>"]
+    for path, operations in description["paths"].items():
+        for method, operation in operations.items():
+            parts.append(
+                f"<h2><code>{method.upper()} {html.escape(path)}</code></h2>"
+                f"<p>{html.escape(operation['description'])}</p>"
+            )
+            rows = [(p["name"], p["description"]) for p in operation.get("parameters", [])]
+            rows += [(status, answer["description"]) for status, answer in operation["responses"].items()]
+            parts.append(
+                "<dl>"
+                + "".join(f"<dt>{html.escape(n)}</dt><dd>{html.escape(d)}</dd>" for n, d in rows)
+                + "</dl>"
+            )
+    parts.append(
+        '<p>For programs: <a href="/openapi.json">/openapi.json</a>. For people: <a href="/">the page</a>.</p>'
+    )
+    body = (
+        _read("page.html").partition("<body")[0]
+        + f'<body><main class="docs">{"".join(parts)}</main></body></html>'
+    )
+    return _assemble(body, _read("page.css"), "")
+
+
+def _read(name: str) -> str:
+    return (resources.files("bdd_tf.service") / name).read_text("utf-8")
+
+
+def _assemble(text: str, style: str, script: str) -> Page:
+    def source(content: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"style-src {source(style)}",
+            f"script-src {source(script)}" if script else "script-src 'none'",
+            "img-src data: blob:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    )
+    return Page(text.replace("/* style */", style).replace("/* script */", script), policy)
