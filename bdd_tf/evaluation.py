@@ -75,7 +75,7 @@ class Subject:
         if split not in SPLITS:
             raise one_of("split", split, SPLITS)
         config = Experiment.load(run.config)
-        own = dataset in (None, config.dataset)
+        own = _is_own(config, dataset)
         if not own and data_dir is None and dataset not in ("cifake", "sample"):
             raise UsageError(f"--dataset {dataset} needs --data-dir.")
         data = load_dataset(
@@ -97,6 +97,10 @@ class Subject:
     def title(self) -> str:
         """What stands above its figures."""
         return f"{self.run.name} on {self.data.name}"
+
+
+def _is_own(config: Experiment, dataset: str | None) -> bool:
+    return dataset in (None, config.dataset)
 
 
 def choose(labels: np.ndarray, found: np.ndarray, rates: Sequence[float]) -> tuple[Validated, list[str]]:
@@ -160,8 +164,8 @@ def evaluate_run(
     for rate in false_alarms:
         if not 0 < rate < 1:
             raise UsageError(f"--false-alarms is {rate:g}; it must lie between 0 and 1, e.g. 0.01.")
-    own = dataset in (None, Experiment.load(run.config).dataset)
-    if not (own and split == "validation"):
+    # Before the data are loaded, which may take a while.
+    if not (_is_own(Experiment.load(run.config), dataset) and split == "validation"):
         _check_chosen(run, false_alarms)
     subject = Subject.of(run, split, dataset, data_dir)
     data, items = subject.data, subject.data.items(split)

@@ -31,8 +31,9 @@ from bdd_tf.perturbations import FILTER, PERTURBATIONS, Perturbation
 from bdd_tf.runs import Run, Validated, trained_weights, validated
 from bdd_tf.training import load_trained, say
 
-#: Threads of the engine; reading has one more.
-THREADS = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+#: Threads of the engine: reading and perturbing keep one core busy beside them.
+THREADS = min(max(_CORES - 1, 1), 2)
 #: Pixels that go through the network together: 64 images of 32 px, and at least :data:`_FEWEST` of any size.
 _BATCH_PIXELS, _FEWEST = 64 * 32 * 32, 8
 _MEASURES = ("accuracy", "auc", "accuracy_real", "accuracy_fake")

@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bdd_tf.errors import BddError, UsageError
 
@@ -146,8 +147,8 @@ def validated(run: Run) -> Validated:
     return Validated(threshold, temperature, thresholds)
 
 
-def _within(value: object, low: float, high: float) -> float:
-    number = float(value)  # type: ignore[arg-type]
+def _within(value: Any, low: float, high: float) -> float:
+    number = float(value)
     if not low <= number <= high:
         raise ValueError(f"{number:g} is not in [{low:g}, {high:g}]")
     return number
