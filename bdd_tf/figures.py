@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bdd_tf import metrics
+from bdd_tf import calibration, metrics
 from bdd_tf.config import write_atomically
 from bdd_tf.edge.labels import FAKE, LABELS, REAL
 from bdd_tf.errors import BddError
@@ -253,6 +253,117 @@ def score_histogram(
         figure.legend(loc="outside lower center", ncols=3)
 
     return _draw(path, (7, 4), paint)
+
+
+def reliability(
+    path: str | Path,
+    labels: metrics.Labels,
+    logits: calibration.Logits,
+    temperature: float,
+    *,
+    title: str = "",
+) -> Path:
+    """Draw accuracy over confidence, as trained and calibrated side by side, with the images per bin below.
+
+    Args:
+        path: The PNG to write.
+        labels: 0 or 1, [N].
+        logits: Of the network as trained, [N].
+        temperature: Of the right half.
+        title: Above the figure.
+
+    Returns:
+        The path.
+
+    Raises:
+        BddError: For impossible input.
+    """
+    halves = [
+        ("as trained", calibration.reliability(labels, logits)),
+        (f"temperature {temperature:.3g}", calibration.reliability(labels, logits, temperature)),
+    ]
+
+    def bars(axes: Axes, name: str, bins: calibration.Reliability) -> None:
+        # Bins are of equal width in [0, 1]; the one that 0.5 lies in shows its upper half.
+        left = np.maximum(bins.low, 0.5)
+        width = bins.high - left
+        style = {"align": "edge", "edgecolor": "white", "linewidth": 0.8}
+        axes.bar(left, bins.accuracy, width, color=COLOURS[REAL], label="accuracy", **style)
+        axes.plot([0.5, 1], [0.5, 1], color="black", linewidth=1, linestyle="--", label="as sure as right")
+        axes.plot(
+            bins.confidence, bins.accuracy, "o", color=COLOURS[FAKE], markersize=4, label="mean confidence"
+        )
+        axes.set(xlim=(0.5, 1), ylim=(0, 1.02), title=f"{name}: error {_percent(bins.error)}")
+        axes.tick_params(labelbottom=False)
+
+    def paint(figure: Figure) -> None:
+        rows = figure.subplots(2, 2, sharex="col", sharey="row", height_ratios=(3, 1))
+        for column, (name, bins) in enumerate(halves):
+            bars(rows[0, column], name, bins)
+            below = rows[1, column]
+            left = np.maximum(bins.low, 0.5)
+            share = 100 * bins.images / bins.images.sum()
+            below.bar(
+                left, share, bins.high - left, align="edge", color=_GREY, edgecolor="white", linewidth=0.8
+            )
+            below.set(xlabel="confidence", ylim=(0, 100))
+        rows[0, 0].set(ylabel="accuracy")
+        rows[1, 0].set(ylabel="% of images")
+        handles, names = rows[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=3)
+        if title:
+            figure.suptitle(title, fontsize=11)
+
+    return _draw(path, (7.4, 4.6), paint)
+
+
+def robustness(path: str | Path, document: dict, *, title: str = "") -> Path:
+    """Draw what each perturbation does to accuracy, its severity rising from the clean images rightwards.
+
+    Args:
+        path: The PNG to write.
+        document: As :func:`bdd_tf.robustness.evaluate_robustness` gives it.
+        title: Above the figure.
+
+    Returns:
+        The path.
+    """
+    clean, rows = document["clean"], document["rows"]
+    names = list(dict.fromkeys(row["perturbation"] for row in rows))
+    lines = (
+        ("accuracy", "accuracy", "black", "-"),
+        ("accuracy_real", "on REAL", COLOURS[REAL], "--"),
+        ("accuracy_fake", "on FAKE", COLOURS[FAKE], "--"),
+    )
+
+    def panel(axes: Axes, name: str) -> None:
+        mine = [row for row in rows if row["perturbation"] == name]
+        for key, label, colour, dash in lines:
+            values = [clean[key], *(row[key] for row in mine)]
+            if None not in values:
+                style = {"color": colour, "linestyle": dash, "marker": "o", "markersize": 3.5}
+                axes.plot(100 * np.array(values), label=label, **style)
+        axes.axhline(100 * clean["accuracy"], color=_GREY, linewidth=0.9, linestyle=":", label="clean images")
+        axes.set_xticks(range(len(mine) + 1), ["clean", *(f"{row['severity']:g}" for row in mine)])
+        axes.set(title=name, xlabel=document["perturbations"][name]["unit"], ylim=(0, 103))
+        axes.grid(axis="x", visible=False)
+
+    def paint(figure: Figure) -> None:
+        columns = min(len(names), 4)
+        grid = figure.subplots(-(-len(names) // columns), columns, squeeze=False, sharey=True)
+        for axes, name in zip(grid.flat, names, strict=False):
+            panel(axes, name)
+        for axes in grid.flat[len(names) :]:
+            axes.set_visible(False)
+        for row in grid:
+            row[0].set(ylabel="% right")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        if title:
+            figure.suptitle(title, fontsize=11)
+
+    columns = min(len(names), 4)
+    return _draw(path, (max(2.4 * columns, 4.2), 2.5 * -(-len(names) // columns) + 0.7), paint)
 
 
 def choose_examples(
@@ -602,6 +713,7 @@ def evaluation_figures(
     scores: metrics.Scores,
     document: dict,
     *,
+    logits: calibration.Logits | None = None,
     load: Load | None = None,
     title: str = "",
 ) -> list[Path]:
@@ -609,12 +721,14 @@ def evaluation_figures(
 
     Args:
         folder: Where they go: ``confusion-SPLIT.png``, ``scores-SPLIT.png``, ``gallery-SPLIT.png`` (with
-            ``load``) and ``roc-SPLIT.png`` (where both classes are there).
+            ``load``), ``reliability-SPLIT.png`` (with ``logits``) and ``roc-SPLIT.png`` (where both classes are
+            there).
         split: Name of the split.
         paths: Of the images, [N].
         labels: 0 or 1, [N].
         scores: Fake probabilities in [0, 1], [N].
         document: As :func:`bdd_tf.metrics.evaluate` or ``metrics_document`` gives it, of the same images.
+        logits: Of the network as trained, [N]; ``document`` holds their ``temperature``. None: no reliability.
         load: See :func:`gallery`; None: no gallery.
         title: Above each figure, e.g. the run's name.
 
@@ -642,6 +756,9 @@ def evaluation_figures(
     written.append(
         score_histogram(folder / f"scores-{split}.png", labels, scores, threshold=threshold, title=title)
     )
+    if logits is not None:
+        temperature, path = document["temperature"], folder / f"reliability-{split}.png"
+        written.append(reliability(path, labels, logits, temperature, title=title))
     if load is not None:
         written.append(
             gallery(

@@ -19,7 +19,7 @@ import numpy as np
 
 from bdd_tf.config import write_atomically
 from bdd_tf.edge.labels import FAKE, LABELS, REAL
-from bdd_tf.errors import BddError
+from bdd_tf.errors import BddError, UsageError
 
 #: The measures that get an interval, in the order in which tables show them.
 MEASURES = ("accuracy", "auc", "average_precision", "eer", "accuracy_real", "accuracy_fake")
@@ -56,7 +56,12 @@ class _Tally:
         return int(np.count_nonzero(self.values >= threshold))
 
 
-def _checked(labels: Labels, scores: Scores) -> tuple:
+def checked(labels: Labels, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as int64 [N] and scores as float64 [N].
+
+    Raises:
+        BddError: If they are empty, of different lengths, no labels, or not finite; the text says which.
+    """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != scores.shape:
         raise BddError(
@@ -74,7 +79,7 @@ def _checked(labels: Labels, scores: Scores) -> tuple:
 
 
 def _checked_probabilities(labels: Labels, scores: Scores) -> tuple:
-    labels, scores = _checked(labels, scores)
+    labels, scores = checked(labels, scores)
     if scores.min() < 0 or scores.max() > 1:
         raise BddError(
             f"scores must be fake probabilities in [0, 1]; got {scores.min():g} to {scores.max():g}."
@@ -176,7 +181,7 @@ def confusion(labels: Labels, scores: Scores, threshold: float = 0.5) -> dict[st
     Raises:
         BddError: For empty, mismatched or impossible input.
     """
-    tally = _Tally.of(*_checked(labels, scores))
+    tally = _Tally.of(*checked(labels, scores))
     return _confusion(tally.counts(), tally.called_fake(threshold))
 
 
@@ -201,7 +206,7 @@ def roc_curve(
     Raises:
         BddError: For impossible input, or where a class is missing.
     """
-    labels, scores = _checked(labels, scores)
+    labels, scores = checked(labels, scores)
     reason = why_undefined(labels)
     if reason:
         raise BddError(f"there is no ROC curve: {reason}.")
@@ -224,7 +229,7 @@ def auc(labels: Labels, scores: Scores) -> float | None:
     Raises:
         BddError: For empty, mismatched or impossible input.
     """
-    return _or_none(_auc(_Tally.of(*_checked(labels, scores)).counts()))
+    return _or_none(_auc(_Tally.of(*checked(labels, scores)).counts()))
 
 
 def average_precision(labels: Labels, scores: Sequence[float] | np.ndarray) -> float | None:
@@ -236,7 +241,7 @@ def average_precision(labels: Labels, scores: Sequence[float] | np.ndarray) -> f
     Raises:
         BddError: For empty, mismatched or impossible input.
     """
-    return _or_none(_average_precision(_Tally.of(*_checked(labels, scores)).counts()))
+    return _or_none(_average_precision(_Tally.of(*checked(labels, scores)).counts()))
 
 
 def equal_error_rate(labels: Labels, scores: Sequence[float] | np.ndarray) -> float | None:
@@ -250,7 +255,24 @@ def equal_error_rate(labels: Labels, scores: Sequence[float] | np.ndarray) -> fl
     Raises:
         BddError: For empty, mismatched or impossible input.
     """
-    return _or_none(_equal_error_rate(_Tally.of(*_checked(labels, scores)).counts()))
+    return _or_none(_equal_error_rate(_Tally.of(*checked(labels, scores)).counts()))
+
+
+def _between(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """A threshold between each two neighbouring scores, 0 <= low < high <= 1: above low, at most high.
+
+    Halfway between their logits. So a temperature, which stretches all logits alike, moves thresholds and scores
+    together and changes no decision. (Outside the outermost score, where 0 and 1 have no logit: halfway.)
+    """
+
+    def logit(p: np.ndarray) -> np.ndarray:
+        return np.log(p) - np.log1p(-p)
+
+    inside = (low > 0) & (high < 1)
+    a, b = (np.where(inside, p, 0.5) for p in (low, high))
+    middle = np.where(inside, 1 / (1 + np.exp(-(logit(a) + logit(b)) / 2)), low + (high - low) / 2)
+    # Two scores may be neighbouring floats with nothing between them; the upper one separates them as well.
+    return np.where((middle > low) & (middle <= high), middle, high)
 
 
 def best_threshold(labels: Labels, scores: Scores) -> float:
@@ -264,9 +286,9 @@ def best_threshold(labels: Labels, scores: Scores) -> float:
         scores: Fake probabilities in [0, 1], [N].
 
     Returns:
-        In [0, 1], halfway between two neighbouring scores (or between the outermost one and 0 or 1). Of
-        equally good thresholds, the one closest to 0.5, and of two equally close the lower. 0.5 where a class
-        is missing.
+        In [0, 1], halfway between the logits of two neighbouring scores (or halfway between the outermost one and
+        0 or 1). Of equally good thresholds, the one closest to 0.5, and of two equally close the lower. 0.5 where
+        a class is missing.
 
     Raises:
         BddError: For empty, mismatched or impossible input.
@@ -282,14 +304,70 @@ def best_threshold(labels: Labels, scores: Scores) -> float:
     below = np.vstack([np.zeros((1, 2), np.int64), np.cumsum(counts, axis=0)])
     gain = below[:, REAL] * fakes + (fakes - below[:, FAKE]) * reals
     edges = np.concatenate([[0.0], rising, [1.0]])
-    low, high = edges[:-1], edges[1:]
-    middle = low + (high - low) / 2
-    # Two scores may be neighbouring floats with nothing between them; the upper one separates them as well.
-    middle = np.where(middle > low, middle, high)
+    middle = _between(edges[:-1], edges[1:])
     if rising[-1] == 1.0:
         gain, middle = gain[:-1], middle[:-1]  # No threshold in [0, 1] calls a score of 1 REAL.
     best = middle[gain == gain.max()]
     return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+def false_alarm_threshold(labels: Labels, scores: Scores, rate: float) -> float | None:
+    """The lowest threshold that calls at most a given share of REAL images FAKE. Meant for validation scores.
+
+    Args:
+        labels: 0 or 1, [N].
+        scores: Fake probabilities in [0, 1], [N].
+        rate: In (0, 1).
+
+    Returns:
+        In [0, 1], placed as :func:`best_threshold`'s. None where the images do not tell: fewer REAL ones than
+        1 / rate (not one of them may be a false alarm then, and none among so few promises little), or so many of
+        them with a score of exactly 1 that no threshold does it.
+
+    Raises:
+        UsageError: For an impossible rate; BddError for empty, mismatched or impossible input.
+    """
+    labels, scores = _checked_probabilities(labels, scores)
+    if not 0 < rate < 1:
+        raise UsageError(f"a rate of false alarms must lie between 0 and 1; got {rate:g}.")
+    tally = _Tally.of(labels, scores)
+    false = np.cumsum(tally.counts()[:, REAL])
+    # A rate such as 0.07 of 100 images is 7.000000000000001 in floats, and may be 6.99...
+    allowed = int(np.floor(rate * false[-1] + 1e-9))
+    called = int(np.count_nonzero(false <= allowed))
+    if not allowed or (not called and tally.values[0] == 1.0):
+        return None
+    edges = np.concatenate([[1.0], tally.values, [0.0]])
+    return float(_between(edges[called + 1], edges[called]))
+
+
+def at_thresholds(labels: Labels, scores: Scores, thresholds: dict[str, float | None]) -> dict[str, dict]:
+    """What thresholds for rates of false alarms, chosen elsewhere, do on these images.
+
+    Args:
+        labels: 0 or 1, [N].
+        scores: Fake probabilities in [0, 1], [N].
+        thresholds: By rate, as text; None where there is none.
+
+    Returns:
+        By rate: ``threshold``, ``false_alarms`` (share of REAL called FAKE) and ``detected`` (share of FAKE called
+        FAKE), all in [0, 1]; None where there is no threshold or the class is missing.
+
+    Raises:
+        BddError: For empty, mismatched or impossible input.
+    """
+    found = {}
+    for rate, threshold in thresholds.items():
+        row = dict.fromkeys(("threshold", "false_alarms", "detected"))
+        if threshold is not None:
+            rates = _rates(confusion(labels, scores, threshold))
+            row = {
+                "threshold": threshold,
+                "false_alarms": _or_none(1 - rates["accuracy_real"]),
+                "detected": _or_none(rates["accuracy_fake"]),
+            }
+        found[rate] = row
+    return found
 
 
 def _interval(samples: np.ndarray) -> list[float] | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bdd_tf.errors import BddError, UsageError
 
@@ -68,6 +70,10 @@ class Run:
         """Metrics of a split."""
         return self.path / f"metrics-{split}.json"
 
+    def robustness(self, split: str) -> Path:
+        """What perturbations do to the scores of a split."""
+        return self.path / f"robustness-{split}.json"
+
     def scores(self, split: str) -> Path:
         """Score of every image of a split."""
         return self.path / f"scores-{split}.csv"
@@ -99,6 +105,53 @@ def existing_run(name: str, runs_dir: str | Path = RUNS_DIR) -> Run:
     others = sorted(p.parent.name for p in folder.glob("*/config.yaml")) if folder.is_dir() else []
     known = f"runs in {folder}: {', '.join(others)}" if others else f"there are no runs in {folder} yet"
     raise UsageError(f"no run {name!r} ({run.config} is missing); {known}. `make train` makes one.")
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What was chosen on a run's validation split.
+
+    Attributes:
+        threshold: Calibrated scores from here on are called FAKE; in [0, 1].
+        temperature: By which logits are divided (:mod:`bdd_tf.calibration`); above 0.
+        thresholds: For rates of false alarms (text such as ``"0.01"``): those in [0, 1] at which so large a share of
+            REAL images, at most, is called FAKE; None where the validation images do not tell.
+    """
+
+    threshold: float = 0.5
+    temperature: float = 1.0
+    thresholds: dict[str, float | None] = field(default_factory=dict)
+
+
+def validated(run: Run) -> Validated:
+    """Read ``metrics-validation.json``; 0.5, 1 and no thresholds where it is missing or does not say."""
+    try:
+        document = json.loads(run.metrics("validation").read_text())
+        threshold = _within(document["threshold"], 0, 1)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Validated()
+    try:
+        # Runs of versions without it chose their threshold on the network's own scores: temperature 1.
+        temperature = _within(document.get("temperature", 1.0), 1e-6, 1e6)
+        rows = document.get("thresholds", {}).items()
+        thresholds = {
+            f"{_within(rate, 0, 1):g}": None if row["threshold"] is None else _within(row["threshold"], 0, 1)
+            for rate, row in rows
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        # Half of it would be worse than nothing: thresholds belong to their temperature.
+        raise BddError(
+            f"{run.metrics('validation')} is damaged ({error}); make evaluate RUN={run.name} SPLIT=validation "
+            "writes it anew."
+        ) from error
+    return Validated(threshold, temperature, thresholds)
+
+
+def _within(value: Any, low: float, high: float) -> float:
+    number = float(value)
+    if not low <= number <= high:
+        raise ValueError(f"{number:g} is not in [{low:g}, {high:g}]")
+    return number
 
 
 def read_history(path: Path) -> list[dict[str, int | float | None]]:

@@ -21,8 +21,9 @@ from bdd_tf.edge.labels import LABELS
 from bdd_tf.edge.tflite_file import METADATA_FORMAT, METADATA_NAME, TfliteModel, embed_metadata, parse_tflite
 from bdd_tf.errors import BddError, UsageError, one_of
 from bdd_tf.legacy_keras import tf
+from bdd_tf.models.detector import fold_temperature
 from bdd_tf.models.operations import Operations, count_operations, flat_layers, is_binary
-from bdd_tf.runs import RUNS_DIR, existing_run
+from bdd_tf.runs import RUNS_DIR, Validated, existing_run, validated
 from bdd_tf.training import build, load_trained, say
 from converters.borders import exact_borders
 from converters.shrink import shrink
@@ -112,8 +113,19 @@ def to_flatbuffer(model: tf.keras.Model) -> bytes:
         return lce.convert_saved_model(folder)
 
 
-def metadata(config: Experiment, threshold: float, metrics: dict | None, trained: bool) -> dict:
-    """The JSON that the file carries (DESIGN: The .tflite file)."""
+def metadata(config: Experiment, chosen: Validated, metrics: dict | None, trained: bool) -> dict:
+    """The JSON that the file carries (DESIGN: The .tflite file).
+
+    Args:
+        config: The network's experiment.
+        chosen: What validation chose. Its temperature must have been folded into the network
+            (:func:`bdd_tf.models.detector.fold_temperature`), for the thresholds are those of calibrated scores.
+        metrics: Figures of the network; None: not evaluated.
+        trained: Whether the weights are more than random.
+
+    Returns:
+        Plain JSON values; ``thresholds`` holds a threshold for each rate of false alarms that validation could tell.
+    """
     return {
         "format": METADATA_FORMAT,
         "backbone": config.backbone,
@@ -122,8 +134,9 @@ def metadata(config: Experiment, threshold: float, metrics: dict | None, trained
         "resolution": config.resolution,
         "resize": config.rule.to_dict(),
         "labels": list(LABELS),
-        "threshold": threshold,
-        "temperature": 1.0,
+        "threshold": chosen.threshold,
+        "temperature": chosen.temperature,
+        "thresholds": {rate: t for rate, t in chosen.thresholds.items() if t is not None},
         "dataset": config.dataset if trained else None,
         "trained": trained,
         "metrics": metrics,
@@ -276,18 +289,17 @@ def _check_images(config: Experiment) -> np.ndarray:
 def convert_run(
     name: str, runs_dir: Path = Path(RUNS_DIR), weights: str = "int8"
 ) -> tuple[Path, TfliteModel, Operations, Agreement]:
-    """Write a run's ``model.tflite`` with its threshold and metrics inside."""
-    from bdd_tf.evaluation import validated_threshold
-
+    """Write a run's ``model.tflite`` with its thresholds and metrics inside; its scores are calibrated."""
     run = existing_run(name, runs_dir)
     config = Experiment.load(run.config)
-    model = load_trained(run, config)
+    model, chosen = load_trained(run, config), validated(run)
+    fold_temperature(model, chosen.temperature)
     found = None
     for split in ("test", "validation"):
         if found is None and run.metrics(split).is_file():
             values = json.loads(run.metrics(split).read_text())
             found = {"split": split, **{k: values.get(k) for k in ("images", "accuracy", "auc", "eer")}}
-    about = metadata(config, validated_threshold(run), found, trained=True)
+    about = metadata(config, chosen, found, trained=True)
     return run.tflite, *convert(model, about, run.tflite, _check_images(config), weights)
 
 
@@ -358,6 +370,8 @@ def main(args: argparse.Namespace) -> int:
         model, output = build(config), args.output
         calibrate(model, photographs(16, config.resolution, seed=1))
         images = photographs(CHECK_IMAGES if config.resolution < 96 else 8, config.resolution)
-        found = convert(model, metadata(config, 0.5, None, trained=False), output, images, args.weights)
+        found = convert(
+            model, metadata(config, Validated(), None, trained=False), output, images, args.weights
+        )
     print(describe(output, *found))
     return 0

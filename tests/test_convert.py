@@ -13,6 +13,7 @@ from bdd_tf.legacy_keras import tf
 from bdd_tf.models.bnext import binary_conv
 from bdd_tf.models.detector import build_detector
 from bdd_tf.models.operations import flat_layers, is_binary
+from bdd_tf.runs import Validated
 from converters import keras_to_tflite as convert
 from converters.borders import _affected, exact_borders, padding_sums
 from converters.shrink import shrink
@@ -54,20 +55,51 @@ def test_the_file_is_as_the_contract_says(converted, trained):
     ).split():
         assert key in about, key
     assert about["labels"] == ["REAL", "FAKE"]
-    assert about["threshold"] == json.loads(trained.metrics("validation").read_text())["threshold"]
+    validation = json.loads(trained.metrics("validation").read_text())
+    assert about["threshold"] == validation["threshold"]
+    assert about["temperature"] == validation["temperature"] != 1
+    assert about["thresholds"] == {"0.25": validation["thresholds"]["0.25"]["threshold"]}
     assert about["metrics"]["split"] == "test"
     assert len(parsed.inputs) == len(parsed.outputs) == 1
 
 
+def test_file_keras_and_csv_agree_on_what_a_score_is_and_no_decision_depends_on_the_temperature(
+    converted, trained, tree
+):
+    from bdd_tf import metrics
+    from bdd_tf.calibration import calibrated
+    from bdd_tf.edge import load_image
+    from bdd_tf.models.detector import logits
+    from bdd_tf.training import load_trained
+
+    paths, _, scores = metrics.read_scores_csv(trained.scores("test"))
+    with Detector(converted[0]) as detector:
+        temperature = detector.metadata["temperature"]
+        pixels = np.stack([load_image(tree / path, detector.resize) for path in paths])
+        ours = detector.predict_batch(pixels)
+    assert np.median(np.abs(ours - scores)) <= convert.ROUNDED_MEDIAN_LIMIT
+    # As trained the network says something else, by far more than the file's weights are rounded.
+    raw = logits(load_trained(trained))(pixels, training=False).numpy()[:, 0]
+    np.testing.assert_allclose(scores, calibrated(raw, temperature), atol=1e-4)
+    assert np.abs(scores - calibrated(raw)).max() > 1e-2
+    _, labels, validated = metrics.read_scores_csv(trained.scores("validation"))
+    as_trained = calibrated(temperature * (np.log(validated) - np.log1p(-validated)))
+    threshold = metrics.best_threshold(labels, as_trained)
+    np.testing.assert_array_equal(scores >= detector.threshold, calibrated(raw) >= threshold)
+
+
 def test_detector_equals_keras_on_files(converted, trained, tree):
     from bdd_tf.edge import load_image
+    from bdd_tf.models.detector import fold_temperature
     from bdd_tf.training import load_trained
 
     files = sorted((tree / "test").glob("*/*.png"))
     with Detector(converted[0]) as detector:
         ours = detector.predict(files)
         pixels = np.stack([load_image(f, detector.resize) for f in files])
-    keras = load_trained(trained)(pixels, training=False).numpy()[:, 0]
+    network = load_trained(trained)
+    fold_temperature(network, detector.metadata["temperature"])
+    keras = network(pixels, training=False).numpy()[:, 0]
     assert np.median(np.abs(ours - keras)) <= convert.ROUNDED_MEDIAN_LIMIT
 
 
@@ -109,7 +141,7 @@ def test_a_file_that_disagrees_is_not_written(small, tmp_path, monkeypatch):
     content = convert.to_flatbuffer(other)
     monkeypatch.setattr(convert, "to_flatbuffer", lambda model: content)
     config = convert.experiment(channels=("rgb", "sobel", "fft", "lbp"))
-    about = convert.metadata(config, 0.5, None, trained=False)
+    about = convert.metadata(config, Validated(), None, trained=False)
     with pytest.raises(BddError, match="disagrees with Keras"):
         convert.convert(small, about, tmp_path / "m.tflite", convert.photographs(16, 32))
     assert not list(tmp_path.iterdir())
@@ -204,7 +236,7 @@ def test_shrinking_twice_changes_nothing_more(content):
 def test_float_weights_on_request(small, content, tmp_path, monkeypatch):
     monkeypatch.setattr(convert, "to_flatbuffer", lambda model: content)
     about = convert.metadata(
-        convert.experiment(channels=("rgb", "sobel", "fft", "lbp")), 0.5, None, trained=False
+        convert.experiment(channels=("rgb", "sobel", "fft", "lbp")), Validated(), None, trained=False
     )
     images, path = convert.photographs(16, 32), tmp_path / "m.tflite"
     with pytest.raises(UsageError, match="int8, float32"):

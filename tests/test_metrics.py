@@ -11,7 +11,7 @@ import pytest
 
 from bdd_tf import metrics
 from bdd_tf.edge.labels import LABELS, verdict
-from bdd_tf.errors import BddError
+from bdd_tf.errors import BddError, UsageError
 
 PERFECT = ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
 INVERTED = ([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9])
@@ -188,11 +188,12 @@ def test_no_threshold_beats_the_best(labels, scores):
     ("labels", "scores", "expected"),
     [
         (*PERFECT, 0.5),
-        ([0, 1], [0.2, 0.4], 0.3),
-        # 0.15 and 0.45 separate one REAL and three images equally well.
-        ([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.5], 0.45),
+        # Halfway between logits: the geometric mean of the odds 1 / 4 and 2 / 3.
+        ([0, 1], [0.2, 0.4], 1 / (1 + 6**0.5)),
+        # Between 0.1 and 0.2, and between 0.4 and 0.5, thresholds separate one REAL and three images equally well.
+        ([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.5], 1 / (1 + 1.5**0.5)),
         # Balanced: nine REAL images do not outvote one FAKE.
-        ([0] * 9 + [1], [0.1] * 7 + [0.8] * 2 + [0.5], 0.3),
+        ([0] * 9 + [1], [0.1] * 7 + [0.8] * 2 + [0.5], 0.25),
         # No verdict separates equal scores; 0.15 (all FAKE) and 0.65 (all REAL) are equally good.
         ([0, 1], [0.3, 0.3], 0.65),
         ([0, 1], [1.0, 1.0], 0.5),
@@ -438,3 +439,46 @@ def test_json_is_strict_and_a_failed_write_leaves_the_old_file(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
     metrics.write_json(path, {"path": "latin-\udce4.jpg"})
     assert json.loads(path.read_text()) == {"path": "latin-\udce4.jpg"}
+
+
+def test_the_lowest_threshold_with_so_few_false_alarms():
+    random = np.random.default_rng(0)
+    for seed in range(20):
+        labels, scores = random_case(seed, n=300, levels=40)
+        rate = random.uniform(0.01, 0.5)
+        threshold = metrics.false_alarm_threshold(labels, scores, rate)
+        real, fake = (np.asarray(scores)[labels == label] for label in (0, 1))
+        assert np.mean(real >= threshold) <= rate
+        # Any threshold that catches more fakes raises more alarms.
+        for lower in np.unique(scores[scores < threshold]):
+            assert np.mean(real >= lower) > rate or np.mean(fake >= lower) == np.mean(fake >= threshold)
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "rate", "expected"),
+    [
+        ([0] * 10 + [1], [0.1] * 9 + [0.8, 0.5], 0.1, 1 / (1 + 3)),  # odds 1 / 9 and 1: halfway 1 / 3
+        ([0] * 10 + [1], [0.1] * 9 + [0.8, 0.5], 0.09, None),  # ten images do not tell a rate of 9 %
+        ([0] * 10 + [1], [0.9] * 10 + [0.5], 0.1, 0.95),  # all alike: nothing may be called FAKE
+        ([0] * 10 + [1], [1.0] * 10 + [0.5], 0.1, None),  # no threshold calls a score of 1 REAL
+        ([1, 1], [0.2, 0.3], 0.1, None),
+    ],
+)
+def test_false_alarm_threshold_by_hand(labels, scores, rate, expected):
+    found = metrics.false_alarm_threshold(labels, scores, rate)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, math.nan])
+def test_impossible_rates_are_refused(rate):
+    with pytest.raises(UsageError, match="rate of false alarms"):
+        metrics.false_alarm_threshold([0, 1], [0.1, 0.9], rate)
+
+
+def test_what_thresholds_do_elsewhere():
+    found = metrics.at_thresholds([0, 0, 1, 1], [0.1, 0.6, 0.5, 0.9], {"0.01": 0.55, "0.001": None})
+    assert found == {
+        "0.01": {"threshold": 0.55, "false_alarms": 0.5, "detected": 0.5},
+        "0.001": {"threshold": None, "false_alarms": None, "detected": None},
+    }
+    assert metrics.at_thresholds([1], [0.6], {"0.5": 0.5})["0.5"]["false_alarms"] is None

@@ -47,11 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-0", "--null", action="store_true", help="with --list-fakes: end paths with a zero byte (xargs -0)"
     )
-    parser.add_argument(
+    threshold = parser.add_mutually_exclusive_group()
+    threshold.add_argument(
         "--threshold",
         type=float,
         metavar="T",
         help="call images fake from this score on (default: the model's)",
+    )
+    threshold.add_argument(
+        "--false-alarms",
+        type=float,
+        metavar="R",
+        help="use the threshold at which at most this share of real images was called fake in validation (0.01)",
     )
     parser.add_argument(
         "--crop",
@@ -102,7 +109,7 @@ def main(args: argparse.Namespace) -> int:
         closed early (``| head``). A camera that was stopped by Ctrl-C is 0.
 
     Raises:
-        UsageError: If the threshold, the model, the engine, the paths or options make no sense.
+        UsageError: If the threshold or rate of false alarms, the model, the engine, the paths or options make no sense.
         BddError: If the model or camera cannot be used.
     """
     threshold = args.threshold
@@ -122,7 +129,9 @@ def main(args: argparse.Namespace) -> int:
         with ExitStack() as stack:
             stack.enter_context(_quiet_pillow())
             detector = stack.enter_context(Detector(model, engine=args.engine, num_threads=args.threads))
-            if threshold is None:
+            if args.false_alarms is not None:
+                threshold = detector.threshold_for(args.false_alarms)
+            elif threshold is None:
                 threshold = detector.threshold
             if args.camera is not None:
                 return detect_video.watch_camera(plan, detector, threshold)

@@ -38,6 +38,8 @@ class Detector:
 
     Attributes:
         threshold: Score in [0, 1] from which on an image is called fake, as validated for this model.
+        thresholds: Others by rate of false alarms: from there on at most that share of real images was called fake
+            in validation. Empty where the file has none; `threshold_for` looks them up.
         labels: ``("REAL", "FAKE")``.
         metadata: The file's metadata: a dict with ``backbone``, ``channels``, ``resolution`` and so on.
         resize: The file's resize rule.
@@ -66,7 +68,8 @@ class Detector:
             parsed = parse_tflite(content)
             self.metadata: dict[str, Any] = read_metadata(parsed)
             self.resize = _resize_rule(self.metadata)
-            self.threshold = _threshold(self.metadata)
+            self.threshold = _threshold(self.metadata.get("threshold"))
+            self.thresholds = _thresholds(self.metadata)
             self.labels = _labels(self.metadata)
             _check_signature(parsed, self.resize)
             self._engine = create_engine(parsed, engine or DEFAULT_ENGINE, num_threads)
@@ -129,6 +132,26 @@ class Detector:
     def verdicts(self, scores: NDArray[np.floating[Any]]) -> list[str]:
         """``"REAL"`` or ``"FAKE"`` for each score, by the model's threshold."""
         return [verdict(float(score), self.threshold) for score in scores]
+
+    def threshold_for(self, false_alarms: float) -> float:
+        """The threshold at which at most a given share of the real validation images was called fake.
+
+        Args:
+            false_alarms: One of the rates in ``thresholds``, e.g. 0.01.
+
+        Returns:
+            In [0, 1].
+
+        Raises:
+            UsageError: If the file has none for this rate; lists those it has.
+        """
+        if false_alarms in self.thresholds:
+            return self.thresholds[false_alarms]
+        known = ", ".join(f"{rate:g}" for rate in self.thresholds)
+        raise UsageError(
+            f"this model has no threshold for a false alarm rate of {false_alarms:g}; "
+            + (f"possible: {known}." if known else "it has none for any, so give --threshold instead.")
+        )
 
     def close(self) -> None:
         """Free the runtime; scoring raises from here on. Closing twice is fine."""
@@ -198,11 +221,26 @@ def _resize_rule(metadata: dict[str, Any]) -> ResizeRule:
         raise BddError(f"its metadata is damaged: {error}") from None
 
 
-def _threshold(metadata: dict[str, Any]) -> float:
-    value = metadata.get("threshold")
+def _threshold(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise BddError(f"its metadata is damaged: the threshold is {value!r}, not a number in [0, 1].")
     return float(value)
+
+
+def _thresholds(metadata: dict[str, Any]) -> dict[float, float]:
+    given = metadata.get("thresholds", {})
+    if not isinstance(given, dict):
+        raise BddError("its metadata is damaged: thresholds is no mapping.")
+    found = {}
+    for text, value in given.items():
+        try:
+            rate = float(text)
+        except ValueError:
+            rate = math.nan
+        if not 0 < rate < 1:
+            raise BddError(f"its metadata is damaged: {text[:40]!r} is no rate of false alarms in (0, 1).")
+        found[rate] = _threshold(value)
+    return dict(sorted(found.items()))
 
 
 def _labels(metadata: dict[str, Any]) -> tuple[str, str]:

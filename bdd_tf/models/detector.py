@@ -88,6 +88,19 @@ def logits(model: tf.keras.Model) -> tf.keras.Model:
     return tf.keras.Model(model.input, model.get_layer("logit").output, name=f"{model.name}_logits")
 
 
+def fold_temperature(model: tf.keras.Model, temperature: float) -> None:
+    """Divide the last layer by a temperature: from now on the model's scores are calibrated.
+
+    What scores mean, and why it is done here, is written in :mod:`bdd_tf.calibration`.
+
+    Args:
+        model: A detector with its trained weights; changed in place.
+        temperature: Above 0.
+    """
+    layer = model.get_layer("logit")
+    layer.set_weights([np.asarray(w / temperature, w.dtype) for w in layer.get_weights()])
+
+
 def freeze_backbone(model: tf.keras.Model) -> None:
     """Leave only adapter and classifier trainable; frozen batch normalisation keeps its statistics."""
     for layer in model.layers:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edge_models import with_metadata
 from PIL import Image
 
 from bdd_tf.edge import detect
@@ -125,6 +126,20 @@ def test_the_threshold_can_be_given(run, folder, float_file):
 def test_thresholds_outside_of_0_to_1_are_wrong_usage(run, folder, float_file, threshold):
     with pytest.raises(UsageError, match=r"\[0, 1\]"):
         run(folder, "--model", float_file, f"--threshold={threshold}")
+
+
+def test_a_rate_of_false_alarms_stands_for_a_threshold(run, folder, float_model, float_file, tmp_path):
+    model = tmp_path / "m.tflite"
+    model.write_bytes(with_metadata(float_model.content, thresholds={"0.010": 1.0, "0.05": 0.0}))
+    for rate, word in ((0.01, "REAL"), (0.05, "FAKE")):
+        _, out, _ = run(folder, "--model", model, "--false-alarms", rate)
+        assert {line.split()[0] for line in out.splitlines()} == {word}
+    with pytest.raises(UsageError, match=r"false alarm rate of 0\.02; possible: 0\.01, 0\.05"):
+        run(folder, "--model", model, "--false-alarms", 0.02)
+    with pytest.raises(UsageError, match="none for any, so give --threshold"):
+        run(folder, "--model", float_file, "--false-alarms", 0.01)
+    with pytest.raises(SystemExit):
+        run(folder, "--model", model, "--false-alarms", 0.01, "--threshold", 0.5)
 
 
 def test_a_missing_path_is_an_unreadable_image(run, folder, float_file):

@@ -259,6 +259,12 @@ def test_without_an_argument_the_shipped_model_is_used_or_asked_for():
         ({"threshold": None}, "threshold"),
         ({"labels": ["FAKE", "REAL"]}, "labels"),
         ({"labels": None}, "labels"),
+        ({"thresholds": [0.5]}, "thresholds"),
+        ({"thresholds": {"0.01": 1.5}}, "threshold"),
+        ({"thresholds": {"0.01": None}}, "threshold"),
+        ({"thresholds": {"few": 0.5}}, "'few' is no rate"),
+        ({"thresholds": {"1": 0.5}}, "'1' is no rate"),
+        ({"thresholds": {"nan": 0.5}}, "'nan' is no rate"),
     ],
 )
 def test_metadata_that_contradict_the_format_are_named(tmp_path, float_model, changes, said):
