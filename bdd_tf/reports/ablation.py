@@ -138,7 +138,9 @@ def _summary(group: dict) -> dict:
     for wanted in ROWS:
         runs = [
             {"run": row["run"], "seed": seed, "accuracy": row["test"]["accuracy"], "auc": row["test"]["auc"]}
-            for (kind, seed), row in sorted(members.items(), key=lambda item: (item[0][1] is None, item[0][1]))
+            for (kind, seed), row in sorted(
+                members.items(), key=lambda item: (item[0][1] is None, item[0][1])
+            )
             if kind == wanted
         ]
         if runs:

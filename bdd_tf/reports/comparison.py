@@ -57,7 +57,9 @@ def compare_runs(first: Run, second: Run) -> dict:
         )
     for run, scored in zip((first, second), tables, strict=True):
         if len(scored) > len(common):
-            notes.append(f"{len(scored) - len(common):,} images that only {run.name} has scored are left out.")
+            notes.append(
+                f"{len(scored) - len(common):,} images that only {run.name} has scored are left out."
+            )
     labels = np.array([tables[0][p][0] for p in common])
     other = np.array([tables[1][p][0] for p in common])
     differ = int((labels != other).sum())
@@ -74,7 +76,7 @@ def compare_runs(first: Run, second: Run) -> dict:
     return {"runs": [first.name, second.name], "thresholds": thresholds, **document, "notes": notes}
 
 
-def comparison_markdown(found: dict) -> str:
+def markdown(found: dict) -> str:
     """The comparison as a table and a sentence.
 
     Args:

@@ -66,7 +66,14 @@ def count() -> list[Cost]:
         tf.keras.backend.clear_session()
         print(f"bdd: counted {name} {','.join(channels)}", file=sys.stderr, flush=True)
         return Cost(
-            name, ",".join(channels), c.binary_macs > 0, c.parameters, c.binary_macs, c.float_macs, c.channel_macs, size
+            name,
+            ",".join(channels),
+            c.binary_macs > 0,
+            c.parameters,
+            c.binary_macs,
+            c.float_macs,
+            c.channel_macs,
+            size,
         )
 
     found = []

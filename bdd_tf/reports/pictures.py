@@ -67,7 +67,10 @@ def roc_curves(
     Raises:
         BddError: For impossible input, or where a class is missing.
     """
-    drawn = [(name, *metrics.roc_curve(labels, scores)[:2], metrics.auc(labels, scores)) for name, labels, scores in curves]
+    drawn = [
+        (name, *metrics.roc_curve(labels, scores)[:2], metrics.auc(labels, scores))
+        for name, labels, scores in curves
+    ]
     best = max(area for *_, area in drawn)
     span = 0.5 if best < 0.9 else 0.2 if best < 0.99 else 0.1
 
@@ -78,7 +81,9 @@ def roc_curves(
             for axes in (whole, corner):
                 axes.plot(false_fake, true_fake, label=f"{name}: AUC {100 * area:.2f} %", **style)
         whole.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1, linestyle="--")
-        whole.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title="all of it", ylabel="FAKE images called FAKE")
+        whole.set(
+            xlim=(0, 1), ylim=(0, 1), aspect="equal", title="all of it", ylabel="FAKE images called FAKE"
+        )
         corner.set(xlim=(0, span), ylim=(1 - span, 1), aspect="equal", title="its corner")
         for axes in (whole, corner):
             axes.set_xlabel("REAL images called FAKE")
@@ -109,10 +114,15 @@ def accuracy_latency(
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         times, shares = (np.array([point[i] for point in points], np.float64) for i in (2, 3))
-        for kind, colour, marker, name in ((True, COLOURS[FAKE], "o", "binary"), (False, COLOURS[REAL], "s", "float")):
+        for kind, colour, marker, name in (
+            (True, COLOURS[FAKE], "o", "binary"),
+            (False, COLOURS[REAL], "s", "float"),
+        ):
             mine = np.array([point[1] is kind for point in points])
             if mine.any():
-                axes.scatter(times[mine], 100 * shares[mine], c=colour, marker=marker, s=45, label=name, zorder=3)
+                axes.scatter(
+                    times[mine], 100 * shares[mine], c=colour, marker=marker, s=45, label=name, zorder=3
+                )
         axes.set_xscale("log")
         axes.set_xlim(times.min() / 1.8, times.max() * 3)
         low, high = 100 * shares.min(), 100 * shares.max()
@@ -131,9 +141,7 @@ def accuracy_latency(
     return _draw(path, (6.6, 4.4), paint)
 
 
-def ablation_dots(
-    path: str | Path, rows: Sequence[tuple[str, Sequence[float]]], *, title: str = ""
-) -> Path:
+def ablation_dots(path: str | Path, rows: Sequence[tuple[str, Sequence[float]]], *, title: str = "") -> Path:
     """Draw a dot per seed and a bar at the mean, a column per row of the ablation.
 
     Args:
@@ -167,3 +175,27 @@ def ablation_dots(
             figure.suptitle(title, fontsize=10)
 
     return _draw(path, (8.4, 4.2), paint)
+
+
+def image_channels(path: str | Path, image: np.ndarray, *, title: str = "") -> Path:
+    """Draw an image beside its FFT, LBP and Sobel channels, as a detector trained from scratch sees them.
+
+    Args:
+        path: The PNG to write.
+        image: uint8 [H, W, 3].
+        title: Above the figure.
+
+    Returns:
+        The path.
+    """
+    from bdd_tf import channels, figures
+
+    levels = channels.grey(image[None])
+    maps = {
+        "FFT": channels.fft_log_magnitude(levels, "stable"),
+        "LBP": channels.local_binary_pattern(levels, "stable"),
+        "Sobel": channels.sobel_magnitude(levels, "stable"),
+    }
+    return figures.channels(
+        path, image, {name: m.numpy()[0, ..., 0] for name, m in maps.items()}, title=title
+    )

@@ -50,7 +50,9 @@ _RESULTS = {
 RESULTS = tuple(
     Printed(dataset, f"bnext-{size}", frozen, round(accuracy / 100, 6), round(auc / 100, 6))
     for dataset in DATASETS
-    for size, row in zip(SIZES, zip(_RESULTS[dataset, True], _RESULTS[dataset, False], strict=True), strict=True)
+    for size, row in zip(
+        SIZES, zip(_RESULTS[dataset, True], _RESULTS[dataset, False], strict=True), strict=True
+    )
     for frozen, (accuracy, auc) in zip((True, False), row, strict=True)
 )
 

@@ -11,6 +11,7 @@ from bdd_tf.errors import BddError
 
 #: Result files are kilobytes; what is larger is something else.
 LIMIT = 4 << 20
+_LONGEST = 64  # entries of a list among the settings
 
 
 def one_line(value: object) -> str:
@@ -45,7 +46,7 @@ def read_json(path: Path) -> dict:
 
 
 def read_yaml(path: Path) -> dict:
-    """A YAML mapping of plain types.
+    """A YAML mapping, its values as :func:`plain` gives them.
 
     Raises:
         BddError: If the file is missing, damaged, too large, or holds anything else.
@@ -58,7 +59,7 @@ def read_yaml(path: Path) -> dict:
         raise BddError(f"{path.name} cannot be read: {one_line(error)}") from error
     if not isinstance(value, dict):
         raise BddError(f"{path.name} holds no settings")
-    return value
+    return {str(key)[:100]: plain(content) for key, content in value.items() if not isinstance(key, tuple)}
 
 
 def number(values: dict, key: str) -> float | None:
@@ -77,12 +78,39 @@ def interval(document: dict, key: str) -> list[float] | None:
     found = found.get(key) if isinstance(found, dict) else None
     if not isinstance(found, list) or len(found) != 2:
         return None
-    ends = [number({"": end}, "") for end in found]
+    ends = [share({"": end}, "") for end in found]
     return None if None in ends else ends
+
+
+def share(values: dict, key: str) -> float | None:
+    """A number in [0, 1] of a file, or None."""
+    value = number(values, key)
+    return value if value is not None and 0 <= value <= 1 else None
+
+
+def plain(value: object) -> object:
+    """A setting as a scalar or a list of scalars; anything deeper is named by its type.
+
+    A few lines of YAML can stand for a structure of any depth and size, which no setting of ours is.
+    """
+    if isinstance(value, list | tuple):
+        return [
+            plain(v) if not isinstance(v, list | tuple | dict | set) else _kind(v) for v in value[:_LONGEST]
+        ]
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value[:1000] if isinstance(value, str) else _kind(value)
+
+
+def _kind(value: object) -> str:
+    return f"({type(value).__name__})"
 
 
 def text(value: object) -> str | None:
     """A setting as text; lists joined by commas."""
+    value = plain(value)
     if value is None:
         return None
-    return ",".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
+    return ",".join(str(v) for v in value) if isinstance(value, list) else str(value)

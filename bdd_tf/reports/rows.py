@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bdd_tf.errors import BddError
 from bdd_tf.reports.latency import fastest, measured
-from bdd_tf.reports.reading import interval, number, read_json, read_yaml, text
+from bdd_tf.reports.reading import interval, number, read_json, read_yaml, share, text
 from bdd_tf.reports.store import scores_file, settings
 from bdd_tf.runs import Run, read_history
 
@@ -38,7 +38,7 @@ def _robustness(run: Run) -> list[dict]:
                 "perturbation": text(row.get("perturbation")),
                 "severity": number(row, "severity"),
                 "unit": text(unit.get("unit")) if isinstance(unit, dict) else None,
-                **{key: number(row, key) for key in ("accuracy", "auc")},
+                **{key: share(row, key) for key in ("accuracy", "auc")},
             }
         )
     return found
@@ -101,14 +101,15 @@ def describe(run: Run) -> dict:
     for key in ("epochs", "images_seen", "training_seconds"):
         row[key] = history.get(key)
     for split, document in documents.items():
-        keys = ("images", "threshold", "ece", "ece_calibrated", "temperature")
-        row[split] = {key: number(document, key) for key in keys}
+        row[split] = {key: number(document, key) for key in ("images", "temperature")}
+        row[split] |= {key: share(document, key) for key in ("threshold", "ece", "ece_calibrated")}
         for key in ("accuracy", "auc"):
-            row[split][key] = number(document, key)
+            row[split][key] = share(document, key)
             row[split][f"{key}_interval"] = interval(document, key)
     clean = documents["test"].get("deduplicated")
     clean = clean if isinstance(clean, dict) else {}
-    row["deduplicated"] = {key: number(clean, key) for key in ("images", "accuracy", "auc")}
+    row["deduplicated"] = {"images": number(clean, "images")}
+    row["deduplicated"] |= {key: share(clean, key) for key in ("accuracy", "auc")}
     row["tflite_bytes"] = _tflite_bytes(run)
     latencies, notes = measured(run)
     best = fastest([found for found in latencies if found.owner])

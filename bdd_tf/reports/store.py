@@ -144,7 +144,9 @@ def _same(wanted: dict, target: Path) -> None:
     changes = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
     if changes:
         listed = "; ".join(f"{k}: {there.get(k)} there, {wanted.get(k)} now" for k in changes)
-        raise UsageError(f"{target} holds another experiment ({listed}); give this one another name with --as.")
+        raise UsageError(
+            f"{target} holds another experiment ({listed}); give this one another name with --as."
+        )
 
 
 def _bytes(path: Path, limit: int) -> bytes:

@@ -162,7 +162,9 @@ def results(rows: list[dict]) -> tuple[str, list[dict]]:
         data.append(entry)
     text = table(header, lines, 3) + "\n"
     text += f"\nPaper: {published.SOURCE}; all of its rows start from ImageNet weights, RGB+FFT+LBP, at 224 px, and its "
-    text += "CIFAKE rows were chosen on the test split. Ours: of several runs of a kind the one that is best on "
+    text += (
+        "CIFAKE rows were chosen on the test split. Ours: of several runs of a kind the one that is best on "
+    )
     text += f"validation. {_INTERVALS}{_CLEAN}\n"
     missing = [entry for entry in data if "command" in entry]
     if missing:
@@ -182,7 +184,17 @@ def channel_ablation(group: dict | None, command: str) -> str:
     Returns:
         Markdown that ends with a line break.
     """
-    header = ["channels beside RGB", "paper %", "mean %", "sd", "min", "max", "seeds", "minus none", "mean AUC %"]
+    header = [
+        "channels beside RGB",
+        "paper %",
+        "mean %",
+        "sd",
+        "min",
+        "max",
+        "seeds",
+        "minus none",
+        "mean AUC %",
+    ]
     lines = []
     found = group["rows"] if group else {}
     base = found.get("none", {}).get("accuracy", {}).get("mean")
@@ -200,9 +212,9 @@ def channel_ablation(group: dict | None, command: str) -> str:
     if group is None:
         return f"{text}Ours: none of it was run.\n\n```\n{command}\n```\n"
     s = group["settings"]
-    text += f"Ours: {one_line(s.get('dataset'))}, {one_line(s.get('backbone'))}"
-    text += f"{' frozen' if s.get('freeze') is True else ''} at {one_line(s.get('resolution'))} px, "
-    text += f"{one_line(s.get('epochs'))} epochs, test accuracy over seeds; all settings equal but channels and seed. "
+    text += f"Ours: {escaped(s.get('dataset'))}, {escaped(s.get('backbone'))}"
+    text += f"{' frozen' if s.get('freeze') is True else ''} at {escaped(s.get('resolution'))} px, "
+    text += f"{escaped(s.get('epochs'))} epochs, test accuracy over seeds; all settings equal but channels and seed. "
     text += "sd: standard deviation over seeds, in points.\n"
     text += f"\n{ablation.verdict(group)}\n"
     if group["missing"]:
@@ -231,7 +243,9 @@ def costs(counted: list[Cost], latencies: list[Latency]) -> tuple[str, list[dict
     lines, data, machines = [], [], []
     for cost in counted:
         printed = published.OPERATIONS.get(cost.name) if cost.channels == "rgb" else None
-        found = fastest([found for found in latencies if found.name in benchmark_names(cost)[: 2 - cost.binary]])
+        found = fastest(
+            [found for found in latencies if found.name in benchmark_names(cost)[: 2 - cost.binary]]
+        )
         giga = cost.operations / 1e9
         shown = found.to_dict() if found else None
         if found and found.machine not in machines:
@@ -250,14 +264,15 @@ def costs(counted: list[Cost], latencies: list[Latency]) -> tuple[str, list[dict
         )  # fmt: skip
     text = table(header, lines, 2) + "\n"
     text += "\nOperations: binary MACs / 64 + float MACs, the paper's definition, and those of the channels, which it "
-    text += "leaves out. What it prints is ten times what its definition gives: its networks with a classifier of 1000 "
-    text += "outputs have 0.0886, 0.1905 and 0.338 G, with one output what stands here. Float networks: keras.applications "
-    text += "with one output, VGG16 with its fully connected layers; float32 files. MACs are multiply-accumulates: "
-    text += "counted as two operations each, ResNet50 has 7.7 G.\n"
+    text += "leaves out. What it prints is ten times what its definition gives; its classifier of 1000 outputs, where "
+    text += "one is counted here, adds 0.001 to 0.0016 G and does not explain it. Float networks: keras.applications with "
+    text += "one output, VGG16 with its fully connected layers; float32 files.\n"
     if machines:
         text += f"\nLatency: median of one image on one thread, random weights; {'; '.join(map(escaped, machines))}.\n"
     else:
-        text += "\nNo latency is stored; `bdd benchmark --threads 1 --output results` measures them in turns.\n"
+        text += (
+            "\nNo latency is stored; `bdd benchmark --threads 1 --output results` measures them in turns.\n"
+        )
     return text, data
 
 
@@ -273,7 +288,9 @@ def rivals(rows: list[dict]) -> str:
     header = ["backbone", "channels", "px", "accuracy %", "AUC %", "images seen", "hours", "parameters", "binary MACs",
               "float MACs", "operations, G", "file, MB", "latency, ms", "run"]  # fmt: skip
     text, machines = "", []
-    for dataset in sorted({row["dataset"] for row in rows if row["dataset"] and row["test"]["accuracy"] is not None}):
+    for dataset in sorted(
+        {row["dataset"] for row in rows if row["dataset"] and row["test"]["accuracy"] is not None}
+    ):
         kinds = sorted({(row["backbone"] or "", row["frozen"]) for row in rows if row["dataset"] == dataset})
         found = [chosen(rows, dataset, backbone, frozen) for backbone, frozen in kinds]
         lines = []
@@ -293,7 +310,9 @@ def rivals(rows: list[dict]) -> str:
         text += f"### {escaped(dataset)}\n\n{table(header, lines, 2)}\n"
         if dataset == "cifake":
             others = "; ".join(f"{who} {100 * value:.4g}" for who, value in published.ELSEWHERE_ON_CIFAKE)
-            text += f"\nPrinted elsewhere for the same test split, not measured here, accuracy in %: {others}.\n"
+            text += (
+                f"\nPrinted elsewhere for the same test split, not measured here, accuracy in %: {others}.\n"
+            )
         text += "\n"
     if not text:
         return "No run has been evaluated on a test split.\n"
@@ -325,7 +344,9 @@ def calibration(rows: list[dict]) -> str:
         for row in known
     ]  # fmt: skip
     text = table(["run", "as trained %", "calibrated %", "temperature"], lines, 1)
-    return f"{text}\n\nExpected calibration error on the test split; the temperature is fitted on validation.\n"
+    return (
+        f"{text}\n\nExpected calibration error on the test split; the temperature is fitted on validation.\n"
+    )
 
 
 def robustness(row: dict) -> str:
