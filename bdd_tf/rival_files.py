@@ -19,9 +19,6 @@ APPLICATIONS = {
     "mobilenetv3-small": "MobileNetV3Small",
     "mobilenetv3-large": "MobileNetV3Large",
     "resnet50": "ResNet50",
-    "vgg16": "VGG16",
-    "densenet121": "DenseNet121",
-    "efficientnet-b0": "EfficientNetB0",
 }
 INT8 = "-int8"
 _SAMPLES = 8  # images that int8 ranges are taken from: speed does not depend on them
@@ -58,23 +55,6 @@ def _convert(model: tf.keras.Model, dtype: tf.DType, samples: np.ndarray | None 
     return converter.convert()
 
 
-def application(name: str, resolution: int) -> tf.keras.Model:
-    """A network of keras.applications with one output and random weights; VGG16 with its fully connected layers.
-
-    Args:
-        name: A key of `APPLICATIONS`.
-        resolution: Side of its input, at least 32.
-    """
-    options = {"include_preprocessing": False} if name.startswith("mobilenetv3") else {}
-    return getattr(tf.keras.applications, APPLICATIONS[name])(
-        weights=None,
-        input_shape=(resolution, resolution, 3),
-        classes=1,
-        classifier_activation="sigmoid",
-        **options,
-    )
-
-
 def rival(name: str, resolution: int) -> Path:
     """A network of keras.applications with one output and random weights, as a .tflite file.
 
@@ -96,7 +76,14 @@ def rival(name: str, resolution: int) -> Path:
         from converters.keras_to_tflite import photographs
 
         tf.keras.utils.set_random_seed(0)
-        network = application(base, resolution)
+        options = {"include_preprocessing": False} if base.startswith("mobilenetv3") else {}
+        network = getattr(tf.keras.applications, APPLICATIONS[base])(
+            weights=None,
+            input_shape=(resolution, resolution, 3),
+            classes=1,
+            classifier_activation="sigmoid",
+            **options,
+        )
         samples = photographs(_SAMPLES, resolution).astype(np.float32) / 255
         return _convert(network, tf.float32, samples if name.endswith(INT8) else None)
 

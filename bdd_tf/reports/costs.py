@@ -17,9 +17,16 @@ from bdd_tf.reports.reading import number, read_json, text
 FILE = "costs.json"
 COMMAND = "bdd report --count"
 RESOLUTION = 224
-#: Binary networks and, apart, float ones as keras.applications builds them, with one output in place of 1000.
+#: Binary detectors of ours.
 BINARY = ("bnext-n", "bnext-t", "bnext-s", "bnext-m")
-FLOAT = ("resnet50", "vgg16", "densenet121", "mobilenetv3-small", "efficientnet-b0")
+#: Float networks as published, classifier included, with one output in place of 1000: class in keras.applications.
+FLOAT = {
+    "resnet50": "ResNet50",
+    "vgg16": "VGG16",
+    "densenet121": "DenseNet121",
+    "mobilenetv3-small": "MobileNetV3Small",
+    "efficientnet-b0": "EfficientNetB0",
+}
 #: Channels of the binary detectors that are counted: the image alone, as in the paper, and our default.
 CHANNELS = (("rgb",), ("rgb", "fft", "lbp"))
 
@@ -59,7 +66,7 @@ def count() -> list[Cost]:
     from bdd_tf.legacy_keras import tf
     from bdd_tf.models.detector import build_detector
     from bdd_tf.models.operations import count_operations
-    from bdd_tf.rival_files import application, rival, untrained
+    from bdd_tf.rival_files import untrained
 
     def cost(model: tf.keras.Model, name: str, channels: tuple[str, ...], size: int | None) -> Cost:
         c = count_operations(model)
@@ -82,10 +89,20 @@ def count() -> list[Cost]:
             # One file per backbone: that of the detector as it is shipped.
             size = untrained(name, RESOLUTION, channels).stat().st_size if len(channels) > 1 else None
             found.append(cost(build_detector(name, RESOLUTION, channels), name, channels, size))
-    for name in FLOAT:
-        size = rival(name, RESOLUTION).stat().st_size
-        found.append(cost(application(name, RESOLUTION), name, ("rgb",), size))
+    for name, application in FLOAT.items():
+        model = getattr(tf.keras.applications, application)(
+            weights=None, input_shape=(RESOLUTION, RESOLUTION, 3), classes=1, classifier_activation="sigmoid"
+        )
+        found.append(cost(model, name, ("rgb",), _float_bytes(model)))
     return found
+
+
+def _float_bytes(model) -> int:  # noqa: ANN001 (a Keras model; TensorFlow is loaded for counting only)
+    from bdd_tf.legacy_keras import tf
+
+    image = [tf.TensorSpec([1, *model.input_shape[1:]], tf.float32)]
+    traced = tf.function(lambda x: model(x, training=False), image).get_concrete_function()
+    return len(tf.lite.TFLiteConverter.from_concrete_functions([traced], model).convert())
 
 
 def write(folder: Path, costs: list[Cost]) -> Path:
