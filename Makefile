@@ -14,7 +14,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report coverage clean
+.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report ablation coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -87,8 +87,13 @@ benchmark: runtime ## how fast, beside what one would pick instead [MODEL=model.
 data: $(READY) ## what is in a data set: DATASET=cifake [DATA_DIR=]
 	$(BDD) data check $(DATASET) $(call option,DATA_DIR,data-dir) $(ARGS)
 
-report: $(READY) ## one table over all runs
+report: $(READY) ## the paper's tables and figures from results/ and runs/, in build/report/
 	$(BDD) report $(ARGS)
+
+ablation: $(READY) ## eight rows of channels over seeds, resumable [EPOCHS=2 SEEDS=5,6,7 DATASET= DATA_DIR= BACKBONE=]
+	$(PY) -m bdd_tf.ablation $(if $(filter-out file,$(origin DATASET)),--dataset "$(DATASET)") \
+	  $(call option,DATA_DIR,data-dir) $(call option,BACKBONE,backbone) $(call option,RESOLUTION,resolution) \
+	  $(call option,EPOCHS,epochs) $(call option,BATCH,batch) $(call option,SEEDS,seeds) $(ARGS)
 
 clean: ## remove .venv and derived data; runs/ stays
 	rm -rf $(VENV) data/cache build *.egg-info

@@ -9,11 +9,8 @@ from pathlib import Path
 from bdd_tf.edge.anatomy import dissect
 from bdd_tf.edge.tflite_file import METADATA_NAME, parse_tflite, read_metadata
 from bdd_tf.errors import BddError, UsageError
+from bdd_tf.reports import published
 from bdd_tf.runs import RUNS_DIR, Run, run_named, trained_weights
-
-#: Giga-operations as the paper prints them (Lanzino et al., table 1). Its own definition, binary MACs / 64 + float
-#: MACs at 224 px, gives a tenth of that.
-PAPER_OPERATIONS = {"bnext-t": 0.89, "bnext-s": 1.91, "bnext-m": 3.39}
 
 
 def inform(path: str, runs_dir: Path = Path(RUNS_DIR)) -> dict:
@@ -73,7 +70,7 @@ def _costs(binary: int | None, real: int | None, backbone: object) -> dict:
         "binary_macs": binary,
         "float_macs": real,
         "operations": binary / 64 + real if known else None,
-        "paper_operations": PAPER_OPERATIONS.get(str(backbone)),
+        "paper_operations": published.OPERATIONS.get(str(backbone)),
     }
 
 

@@ -78,6 +78,23 @@ class Run:
         """Score of every image of a split."""
         return self.path / f"scores-{split}.csv"
 
+    def compact_scores(self, split: str) -> Path:
+        """The same, rounded and compressed: what a stored result keeps (:mod:`bdd_tf.reports.store`)."""
+        return self.path / f"scores-{split}.csv.xz"
+
+    @property
+    def tflite_note(self) -> Path:
+        """Size and SHA-256 of a .tflite file that a stored result does not keep."""
+        return self.path / "tflite.json"
+
+    def robustness(self, split: str) -> Path:
+        """Metrics of a split under JPEG, blur, noise and the like."""
+        return self.path / f"robustness-{split}.json"
+
+    def benchmarks(self) -> list[Path]:
+        """What `bdd benchmark --output` left here, by name."""
+        return sorted(self.path.glob("benchmark*.json"))
+
 
 def run_named(name: str, runs_dir: str | Path = RUNS_DIR) -> Run:
     """The run folder for a name, or for a path to one; it need not exist.
