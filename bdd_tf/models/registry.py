@@ -39,11 +39,33 @@ def _quicknet(name: str) -> Callable:
     return build
 
 
+def _rival(name: str) -> Callable:
+    def build(x, stem_stride: int):  # noqa: ANN001, ANN202 (Keras tensors)
+        from bdd_tf.models.rivals import rival
+
+        return rival(x, name, stem_stride=stem_stride)
+
+    return build
+
+
+#: Float networks: their stem with its max pool, and the rest.
+_RIVAL_STRIDES = {
+    "resnet50": ((4, 1), 8),
+    "vgg16": ((2, 1), 16),
+    "densenet121": ((4, 1), 8),
+    "mobilenetv2": ((2, 1), 16),
+    "mobilenetv3-small": ((2, 1), 16),
+    "mobilenetv3-large": ((2, 1), 16),
+    "efficientnet-b0": ((2, 1), 16),
+}
+RIVALS = tuple(_RIVAL_STRIDES)
+
 BACKBONES = {
     **{
         n: Backbone(n, (2, 1), 16, _bnext(n)) for n in ("bnext-n", "bnext-t", "bnext-s", "bnext-m", "bnext-l")
     },
     **{n: Backbone(n, (4,), 8, _quicknet(n)) for n in ("quicknet-small", "quicknet", "quicknet-large")},
+    **{n: Backbone(n, stems, stage, _rival(n)) for n, (stems, stage) in _RIVAL_STRIDES.items()},
 }
 
 
