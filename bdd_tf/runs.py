@@ -59,6 +59,10 @@ class Run:
         """The converted file."""
         return self.path / "model.tflite"
 
+    def twin(self, kind: str) -> Path:
+        """A binary network's file for runtimes without our delegate, ``float`` or ``int8``."""
+        return self.path / f"model-{kind}.tflite"
+
     @property
     def figures(self) -> Path:
         """Pictures."""

@@ -423,11 +423,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bdd train`: the fields of an experiment."""
     parser.add_argument("--dataset", help="data set (bdd data list); default cifake")
     parser.add_argument("--data-dir", help="folder, archive or CSV with the data")
-    parser.add_argument("--backbone", help="e.g. bnext-n, bnext-t, quicknet; default bnext-n")
+    parser.add_argument("--backbone", help="e.g. bnext-n, bnext-t, quicknet, resnet50; default bnext-n")
     parser.add_argument("--channels", help="rgb and any of sobel, fft, lbp; default rgb,fft,lbp")
     parser.add_argument("--variant", help="channel formulas: paper or stable")
     parser.add_argument("--resolution", type=int, help="side of the input in pixels")
-    parser.add_argument("--stem-stride", type=int, help="1 or 2; default by resolution")
+    parser.add_argument(
+        "--stem-stride", type=int, help="1, 2 or 4, as the backbone has it; default by resolution"
+    )
     parser.add_argument("--resize", help="native or reference")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch", type=int, help="images per gradient")

@@ -66,9 +66,7 @@ class Rival:
 
 _V3 = {"include_preprocessing": False}
 RIVALS = {
-    "resnet50": Rival(
-        "ResNet50", {"conv1_conv": {"strides": (1, 1)}, "pool1_pad": None, "pool1_pool": None}
-    ),
+    "resnet50": Rival("ResNet50", {"conv1_conv": {"strides": (1, 1)}, "pool1_pad": None, "pool1_pool": None}),
     "vgg16": Rival("VGG16", {"block1_pool": None}, convolutions={"kernel_initializer": "he_normal"}),
     # The two paddings have no names of their own, see _named.
     "densenet121": Rival(
