@@ -61,6 +61,10 @@ class Run:
         """The converted file."""
         return self.path / "model.tflite"
 
+    def twin(self, kind: str) -> Path:
+        """A binary network's file for runtimes without our delegate, ``float`` or ``int8``."""
+        return self.path / f"model-{kind}.tflite"
+
     @property
     def figures(self) -> Path:
         """Pictures."""
@@ -86,10 +90,6 @@ class Run:
     def tflite_note(self) -> Path:
         """Size and SHA-256 of a .tflite file that a stored result does not keep."""
         return self.path / "tflite.json"
-
-    def robustness(self, split: str) -> Path:
-        """Metrics of a split under JPEG, blur, noise and the like."""
-        return self.path / f"robustness-{split}.json"
 
     def benchmarks(self) -> list[Path]:
         """What `bdd benchmark --output` left here, by name."""

@@ -446,11 +446,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bdd train`: the fields of an experiment."""
     parser.add_argument("--dataset", help="data set (bdd data list); default cifake")
     parser.add_argument("--data-dir", help="folder, archive or CSV with the data")
-    parser.add_argument("--backbone", help="e.g. bnext-n, bnext-t, quicknet; default bnext-n")
+    parser.add_argument("--backbone", help="e.g. bnext-n, bnext-t, quicknet, resnet50; default bnext-n")
     parser.add_argument("--channels", help="rgb and any of sobel, fft, lbp; default rgb,fft,lbp")
     parser.add_argument("--variant", help="channel formulas: paper or stable")
     parser.add_argument("--resolution", type=int, help="side of the input in pixels")
-    parser.add_argument("--stem-stride", type=int, help="1 or 2; default by resolution")
+    parser.add_argument(
+        "--stem-stride", type=int, help="1, 2 or 4, as the backbone has it; default by resolution"
+    )
     parser.add_argument("--resize", help="native or reference")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch", type=int, help="images per gradient")
@@ -463,7 +465,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--augment", help="comma-separated: flip, vflip, rot90, crop, jitter; none")
     parser.add_argument("--init", help="run, or .weights.h5 file, to start from")
     parser.add_argument("--freeze", type=int, choices=(0, 1), help="1: train adapter and classifier only")
-    parser.add_argument("--gradients", help="int8, float32 or keras: who computes a BNext's gradients, and how")
+    parser.add_argument(
+        "--gradients", help="int8, float32 or keras: who computes a BNext's gradients, and how"
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument(
         "--preset", help="scratch, paper, or a row of the paper's tables (paper-cifake-t ...)"

@@ -56,9 +56,7 @@ class FusedBlocks:
             names = ("ffn",) if widths[i] == widths[i - 1] else ("ffn_1", "ffn_2")
             whole, dwhole = self._maps(batch, height, width, widths[i])
             for k, name in enumerate(names):
-                step = self._step(
-                    model, f"feature.{i}.{name}", (batch, height, width, channels), 1, 1, False
-                )
+                step = self._step(model, f"feature.{i}.{name}", (batch, height, width, channels), 1, 1, False)
                 step.source, step.dsource = source, dsource
                 part = slice(k * channels, (k + 1) * channels)
                 step.out, step.dout = whole[..., part], dwhole[..., part]
@@ -69,7 +67,9 @@ class FusedBlocks:
         self._out, self._dout = source, dsource
         self.weights = [w for step in self.steps for w in step.weights]
 
-    def _step(self, model: tf.keras.Model, name: str, shape: tuple, kernel: int, stride: int, attention: bool) -> _Step:
+    def _step(
+        self, model: tf.keras.Model, name: str, shape: tuple, kernel: int, stride: int, attention: bool
+    ) -> _Step:
         unit = kernels.Unit(*shape, kernel, stride, attention)
         weights = [
             getattr(model.get_layer(f"{name}.{layer}"), weight)
@@ -147,9 +147,7 @@ class FusedBlocks:
             def gradient(dout: tf.Tensor) -> list[tf.Tensor]:
                 types = [tf.float32] * (1 + len(weights))
                 found = tf.numpy_function(self._backward, [dout, seed, x, *weights], types)
-                return [
-                    tf.ensure_shape(g, v.shape) for g, v in zip(found, (x, *weights), strict=True)
-                ]
+                return [tf.ensure_shape(g, v.shape) for g, v in zip(found, (x, *weights), strict=True)]
 
             return tf.ensure_shape(out, self._out.shape), gradient
 
@@ -162,7 +160,9 @@ class FusedBlocks:
 
     def _move_averages(self, moments: tf.Tensor) -> None:
         averages = self._averages()
-        for average, now in zip(averages, tf.split(moments, [int(a.shape[0]) for a in averages]), strict=True):
+        for average, now in zip(
+            averages, tf.split(moments, [int(a.shape[0]) for a in averages]), strict=True
+        ):
             average.assign(average * MOMENTUM + now * (1 - MOMENTUM))
 
     def infer(self, x: tf.Tensor) -> tf.Tensor:

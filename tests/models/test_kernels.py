@@ -40,9 +40,7 @@ def pair(request):
     image = tf.keras.Input((side, side, channels))
     model = unusual(tf.keras.Model(image, unit(image, kernel, strides=stride, attention=attention, name="u")))
     ours = kernels.Unit(BATCH, side, side, channels, kernel, stride, attention)
-    weights = [
-        getattr(model.get_layer(f"u.{a}"), b) for a, b in kernels.PARAMETERS[: ours.parameters]
-    ]
+    weights = [getattr(model.get_layer(f"u.{a}"), b) for a, b in kernels.PARAMETERS[: ours.parameters]]
     rng = np.random.default_rng(1)
     x = rng.normal(0, 1, ours.in_shape).astype(np.float32)
     dout = rng.normal(0, 1, ours.out_shape).astype(np.float32)

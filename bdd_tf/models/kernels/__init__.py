@@ -13,7 +13,6 @@ import os
 import platform
 import shlex
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -65,8 +64,8 @@ def build() -> Path:
     from bdd_tf.datasets.index import cache_folder
 
     command = _command()
-    sources = sorted(SOURCES.glob("*.cc")) + [runtime_build.SOURCES / "threads.cc"]
-    headers = sorted(SOURCES.glob("*.h")) + [runtime_build.SOURCES / "threads.h"]
+    sources = [*sorted(SOURCES.glob("*.cc")), runtime_build.SOURCES / "threads.cc"]
+    headers = [*sorted(SOURCES.glob("*.h")), runtime_build.SOURCES / "threads.h"]
     digest = hashlib.sha256(repr((command, _FLAGS, _processor())).encode())
     for path in [*sources, *headers]:
         digest.update(path.read_bytes())
@@ -144,7 +143,9 @@ class Unit:
         attention: Form of the unit.
     """
 
-    def __init__(self, batch: int, height: int, width: int, channels: int, kernel: int, stride: int, attention: bool):
+    def __init__(
+        self, batch: int, height: int, width: int, channels: int, kernel: int, stride: int, attention: bool
+    ):
         if channels % 16:
             raise ValueError(f"channels must be a multiple of 16; got {channels}.")
         self.attention, self.channels, self.stride = attention, channels, stride
@@ -152,7 +153,9 @@ class Unit:
         self.out_shape = (batch, height // stride, width // stride, channels)
         self.parameters = len(PARAMETERS) - (not attention)
         self._lib = library()
-        self._unit = self._lib.bdd_unit_new(_pool(), batch, height, width, channels, kernel, stride, int(attention))
+        self._unit = self._lib.bdd_unit_new(
+            _pool(), batch, height, width, channels, kernel, stride, int(attention)
+        )
 
     def __del__(self) -> None:
         """Free its memory."""
@@ -163,7 +166,12 @@ class Unit:
         return (ctypes.c_void_p * len(PARAMETERS))(*(_address(a) for a in arrays))
 
     def forward(
-        self, x: np.ndarray, parameters: list[np.ndarray], out: np.ndarray, statistics: np.ndarray, training: bool
+        self,
+        x: np.ndarray,
+        parameters: list[np.ndarray],
+        out: np.ndarray,
+        statistics: np.ndarray,
+        training: bool,
     ) -> None:
         """Fill ``out``.
 
