@@ -98,7 +98,8 @@ class CamNetwork:
         self.layer = layer.name
         # BNext turns the image by 180 degrees (bdd_tf.models.bnext); its maps are turned back.
         self._turned = any(isinstance(x, Rotate180) for x in model.layers)
-        self._opened = tf.keras.Model(model.input, [layer.output, logit])
+        self._body = tf.keras.Model(model.input, layer.output)
+        self._head = tf.keras.Model(layer.output, logit)
         front, tail = tf.keras.Model(model.input, stack), tf.keras.Model(stack, logit)
         self._front = tf.function(lambda x: front(x, training=False))
         self._tail = tf.function(lambda x: tail(x, training=False))
@@ -119,8 +120,10 @@ class CamNetwork:
         return finite(self._tail(tf.constant(stacks)).numpy()[:, 0].astype(np.float64))
 
     def _with_gradients(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        activations = self._body(image, training=False)
         with tf.GradientTape() as tape:
-            activations, logit = self._opened(image, training=False)
+            tape.watch(activations)
+            logit = self._head(activations, training=False)
         weights = tf.reduce_sum(tape.gradient(logit, activations), axis=[1, 2], keepdims=True)
         return tf.reduce_sum(weights * activations, axis=-1)[0], logit[0, 0]
 

@@ -62,7 +62,7 @@ def draw(image: NDArray[np.uint8], explanation: Explanation, verdict: str, title
 
     grey = np.asarray(Image.fromarray(image).convert("L"), np.float64)[..., None]
     # Lightened, so that the colours stay the loudest; the image shows through their middle tones.
-    laid = np.rint(colours(explanation.values, scale) * (0.45 + 0.55 * grey / 255)).astype(np.uint8)
+    laid = np.rint(colours(explanation.values, scale) * (0.65 + 0.35 * grey / 255)).astype(np.uint8)
     left = _MARGIN
     for picture, caption in (
         (image, f"what the network saw, {side} x {side} px"),
@@ -131,7 +131,7 @@ def _channels(pen: ImageDraw.ImageDraw, explanation: Explanation, top: int) -> N
         "by its own mean" if explanation.reference == "own mean" else f"by the {explanation.reference}"
     )
     _write(
-        pen, _MARGIN, top, f"channels: change of the logit by each, against the channel replaced {reference}",
+        pen, _MARGIN, top, f"channels: logit less the logit with this channel replaced {reference}",
         12, _PALE,
     )  # fmt: skip
     most = max(*(abs(v) for v in explanation.channels.values()), LEAST_SCALE)
