@@ -14,7 +14,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report coverage clean
+.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report notebooks coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ data: $(READY) ## what is in a data set: DATASET=cifake [DATA_DIR=]
 
 report: $(READY) ## one table over all runs
 	$(BDD) report $(ARGS)
+
+notebooks: runtime ## run the notebooks and write them with their outputs [NAMES=edge]
+	$(PY) notebooks/make_notebooks.py $(NAMES)
 
 clean: ## remove .venv and derived data; runs/ stays
 	rm -rf $(VENV) data/cache build *.egg-info
