@@ -196,7 +196,7 @@ class Occlusion:
         colour = np.rint(image.mean((0, 1))).astype(np.uint8)
         for one, box in zip(covered, boxes, strict=True):
             one[box.top : box.top + box.height, box.left : box.left + box.width] = colour
-        logits = self._logits(self._score, np.concatenate([image[None], covered]))
+        logits = self.logits(np.concatenate([image[None], covered]))
         changes = logits[0] - logits[1:]
         total, count = np.zeros(image.shape[:2]), np.zeros(image.shape[:2])
         for change, box in zip(changes, boxes, strict=True):
@@ -215,6 +215,10 @@ class Occlusion:
             self._why,
             "" if self._channels is None else self._channels.reference,
         )
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Logits [N] of images uint8 [N, S, S, 3], as the file computes them."""
+        return self._logits(self._score, images)
 
     def _logits(
         self, run: Callable[[NDArray[Any]], NDArray[np.float32]], inputs: NDArray[Any]

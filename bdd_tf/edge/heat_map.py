@@ -33,7 +33,8 @@ def colours(values: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
     """
     share = np.clip(np.asarray(values, np.float64) / scale, -1, 1)[..., None]
     end = np.where(share >= 0, np.array(FAKE_COLOUR, np.float64), np.array(REAL_COLOUR, np.float64))
-    return np.rint(255 + np.abs(share) * (end - 255)).astype(np.uint8)
+    blended: NDArray[np.float64] = np.rint(255 + np.abs(share) * (end - 255))
+    return blended.astype(np.uint8)
 
 
 def draw(image: NDArray[np.uint8], explanation: Explanation, verdict: str, title: str) -> Image.Image:
@@ -70,11 +71,11 @@ def draw(image: NDArray[np.uint8], explanation: Explanation, verdict: str, title
     ):
         canvas.paste(_enlarged(picture), (left, _TOP))
         box = explanation.box
-        corners = [left + box.left, _TOP + box.top, left + box.left + box.width, _TOP + box.top + box.height]
-        origin = (left, _TOP, left, _TOP)
-        corners = [o + (c - o) * _PANEL / side for c, o in zip(corners, origin, strict=True)]
-        pen.rectangle([corners[0] - 1, corners[1] - 1, corners[2], corners[3]], outline="white", width=3)
-        pen.rectangle([corners[0], corners[1], corners[2] - 1, corners[3] - 1], outline="black", width=1)
+        k = _PANEL / side
+        x, y = left + box.left * k, _TOP + box.top * k
+        right, bottom = x + box.width * k, y + box.height * k
+        pen.rectangle((x - 1, y - 1, right, bottom), outline="white", width=3)
+        pen.rectangle((x, y, right - 1, bottom - 1), outline="black", width=1)
         _write(pen, left, _TOP - 18, caption, 12, _PALE)
         left += _PANEL + _MARGIN
     _scale(canvas, pen, left, scale)
@@ -100,7 +101,7 @@ def _write(
     y: float,
     text: str,
     size: int,
-    colour: str | tuple,
+    colour: str | tuple[int, int, int],
     anchor: str = "la",
 ) -> None:
     pen.text((x, y), text, colour, font=ImageFont.load_default(size), anchor=anchor)
