@@ -14,7 +14,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report ablation coverage clean
+.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report ablation notebooks coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -94,6 +94,9 @@ ablation: $(READY) ## eight rows of channels over seeds, resumable [EPOCHS=2 SEE
 	$(PY) -m bdd_tf.ablation $(if $(filter-out file,$(origin DATASET)),--dataset "$(DATASET)") \
 	  $(call option,DATA_DIR,data-dir) $(call option,BACKBONE,backbone) $(call option,RESOLUTION,resolution) \
 	  $(call option,EPOCHS,epochs) $(call option,BATCH,batch) $(call option,SEEDS,seeds) $(ARGS)
+
+notebooks: runtime ## run the notebooks and write them with their outputs [NAMES=edge]
+	$(PY) notebooks/make_notebooks.py $(NAMES)
 
 clean: ## remove .venv and derived data; runs/ stays
 	rm -rf $(VENV) data/cache build *.egg-info

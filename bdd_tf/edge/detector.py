@@ -43,7 +43,9 @@ class Detector:
         labels: ``("REAL", "FAKE")``.
         metadata: The file's metadata: a dict with ``backbone``, ``channels``, ``resolution`` and so on.
         resize: The file's resize rule.
+        model: The parsed file.
         engine_name: Name of the engine in use.
+        num_threads: As given.
 
     Raises:
         UsageError: If there is no such file or engine, or ``num_threads`` is less than 1.
@@ -65,19 +67,20 @@ class Detector:
         source = "the model shipped in the package" if model is None else str(model)
         content = _shipped_model() if model is None else _read_model(model)
         try:
-            parsed = parse_tflite(content)
-            self.metadata: dict[str, Any] = read_metadata(parsed)
+            self.model: TfliteModel = parse_tflite(content)
+            self.metadata: dict[str, Any] = read_metadata(self.model)
             self.resize = _resize_rule(self.metadata)
             self.threshold = _threshold(self.metadata.get("threshold"))
             self.thresholds = _thresholds(self.metadata)
             self.labels = _labels(self.metadata)
-            _check_signature(parsed, self.resize)
-            self._engine = create_engine(parsed, engine or DEFAULT_ENGINE, num_threads)
+            _check_signature(self.model, self.resize)
+            self._engine = create_engine(self.model, engine or DEFAULT_ENGINE, num_threads)
         except UsageError:
             raise
         except BddError as error:
             raise BddError(f"{source}: {error}") from error
         self.engine_name = self._engine.name
+        self.num_threads = num_threads
 
     def predict(self, images: ImageSource | Iterable[ImageSource]) -> NDArray[np.float32]:
         """Score images, brought to the network's size by the file's own rule.

@@ -15,7 +15,7 @@ from PIL import Image
 
 from bdd_tf.edge.crops import Cropper, Views
 from bdd_tf.edge.detector import BATCH
-from bdd_tf.edge.images import ImageError, load_image, read_image
+from bdd_tf.edge.images import ImageError, load_image, load_sized, read_image
 
 THUMBNAIL = 192
 """Longer side of a thumbnail, in pixels, at most."""
@@ -31,7 +31,7 @@ class Loaded:
         error: Why it cannot be read.
         is_video: Whether it is one; nothing has been read of it then.
         thumbnail: A JPEG, if asked for.
-        size: Width and height in pixels, with the thumbnail.
+        size: Width and height in pixels, if asked for, and with the thumbnail.
     """
 
     path: Path
@@ -48,11 +48,13 @@ class Reader:
     Args:
         cropper: What the network is to see.
         thumbnails: Whether to make them.
+        sizes: Whether to tell the images' sizes.
     """
 
-    def __init__(self, cropper: Cropper, *, thumbnails: bool = False) -> None:
+    def __init__(self, cropper: Cropper, *, thumbnails: bool = False, sizes: bool = False) -> None:
         self._cropper = cropper
         self._thumbnails = thumbnails
+        self._sizes = sizes
 
     def __call__(self, path: Path) -> Loaded:
         """Read one file; what is wrong with it is said in ``error``."""
@@ -62,15 +64,17 @@ class Reader:
             return Loaded(path, is_video=True)
         try:
             if self._cropper.how is None and not self._thumbnails:
+                if self._sizes:
+                    seen, size = load_sized(path, self._cropper.rule)
+                    return Loaded(path, Views(seen[None]), size=size)
                 return Loaded(path, Views(load_image(path, self._cropper.rule)[None]))
             image = read_image(path)
             views = self._cropper(image)
         except ImageError as error:
             # Only now is it worth while to look what else the file could be.
             return Loaded(path, is_video=True) if is_video(path) else Loaded(path, error=str(error))
-        if not self._thumbnails:
-            return Loaded(path, views)
-        return Loaded(path, views, thumbnail=thumbnail(image), size=(image.shape[1], image.shape[0]))
+        size = (image.shape[1], image.shape[0])
+        return Loaded(path, views, thumbnail=thumbnail(image) if self._thumbnails else None, size=size)
 
 
 def thumbnail(image: np.ndarray, strip: Image.Image | None = None) -> bytes:

@@ -186,12 +186,17 @@ def test_a_run_stands_for_its_model(run, folder, tmp_path, float_file):
     assert run(folder, "--run", "first", "--runs-dir", runs)[1] == run(folder, "--model", float_file)[1]
 
 
-@pytest.mark.parametrize("arguments", [["a", "--json", "--csv"], ["a", "--run", "x", "--model", "y"], []])
+@pytest.mark.parametrize("arguments", [["a", "--json", "--csv"], ["a", "--run", "x", "--model", "y"]])
 def test_contradictions_are_refused_by_the_parser(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(*arguments)
     assert caught.value.code == 2
     capsys.readouterr()
+
+
+def test_nothing_to_score_is_wrong_usage(run):
+    with pytest.raises(UsageError, match="give images"):
+        run()
 
 
 NAMES = [
