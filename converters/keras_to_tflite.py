@@ -255,8 +255,12 @@ def describe(output: Path, parsed: TfliteModel, operations: Operations, agreemen
     )
 
 
-def _check_images(config: Experiment) -> np.ndarray:
-    """Validation images of the run's data set; photographs where it is out of reach now."""
+def _check_images(config: Experiment) -> tuple[np.ndarray, dict | None]:
+    """Validation images of the run's data set, and what its training images are like.
+
+    Photographs and None where the data set is out of reach now.
+    """
+    from bdd_tf.datasets.familiar import trained_on
     from bdd_tf.datasets.pipeline import load_dataset
 
     try:
@@ -267,10 +271,13 @@ def _check_images(config: Experiment) -> np.ndarray:
             validation_fraction=config.validation_fraction,
         )
         batches = data.eval_batches("validation", CHECK_IMAGES)
-        return next(iter(batches))[0].numpy()
+        return next(iter(batches))[0].numpy(), trained_on(data).to_dict()
     except BddError as error:
-        say(f"comparing on photographs, since the data set is out of reach: {error}")
-        return photographs(CHECK_IMAGES, config.resolution)
+        say(
+            "comparing on photographs, and the file will not tell unfamiliar images, since the data set is out of "
+            f"reach: {error}"
+        )
+        return photographs(CHECK_IMAGES, config.resolution), None
 
 
 def convert_run(
@@ -288,7 +295,8 @@ def convert_run(
             values = json.loads(run.metrics(split).read_text())
             found = {"split": split, **{k: values.get(k) for k in ("images", "accuracy", "auc", "eer")}}
     about = metadata(config, validated_threshold(run), found, trained=True)
-    return run.tflite, *convert(model, about, run.tflite, _check_images(config), weights)
+    images, about["trained_on"] = _check_images(config)
+    return run.tflite, *convert(model, about, run.tflite, images, weights)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -313,6 +321,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stem-stride", type=int, help="with --untrained")
     parser.add_argument("--output", type=Path, help="with --untrained: the file to write")
+    parser.add_argument(
+        "--ship",
+        action="store_true",
+        help="with --run: measure the file on the test split and make it the package's model, with a card",
+    )
+    parser.add_argument("--data-dir", help="with --ship: where the run's data set lies now")
     parser.add_argument(
         "--weights",
         default="int8",
@@ -340,6 +354,10 @@ def main(args: argparse.Namespace) -> int:
     """Run `bdd convert`; returns the exit code."""
     if bool(args.run) == args.untrained:
         raise UsageError("give either --run NAME, or --untrained with --output F.tflite.")
+    if args.ship and (args.untrained or args.from_torch or args.to_torch):
+        raise UsageError("--ship goes with --run NAME alone.")
+    if args.data_dir and not args.ship:
+        raise UsageError("--data-dir belongs to --ship.")
     channels = parse_channels(args.channels) if args.channels else None
     if args.from_torch or args.to_torch:
         return _torch(args, channels)
@@ -360,4 +378,9 @@ def main(args: argparse.Namespace) -> int:
         images = photographs(CHECK_IMAGES if config.resolution < 96 else 8, config.resolution)
         found = convert(model, metadata(config, 0.5, None, trained=False), output, images, args.weights)
     print(describe(output, *found))
+    if args.ship:
+        from converters.shipping import described, ship
+
+        say("measuring the file on the test split")
+        print(described(ship(existing_run(args.run, args.runs_dir), data_dir=args.data_dir)))
     return 0
