@@ -156,7 +156,7 @@ def measure(model: Path, data: DataSet) -> dict:
     items = data.items("test")
     labels = np.array([item.label for item in items])
     scores, unfamiliar = np.empty(len(items), np.float32), 0
-    with Detector(model, num_threads=2) as detector:
+    with Detector(model) as detector:
         familiar = TrainedOn.from_metadata(detector.metadata)
         for start in range(0, len(items), 64):
             seen = []
