@@ -16,6 +16,7 @@ import json
 import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from string import Template
 
@@ -96,25 +97,24 @@ def ship(
         content = embed_metadata(content, METADATA_NAME, json.dumps(metadata).encode())
     name = name or f"{config.dataset}-{config.backbone}"
     place, kept = folder / f"{name}.tflite", results / name
-    partial = folder / f".{name}.tflite"
-    write_atomically(partial, content)
-    try:
-        measured = measure(partial, data)
-        kept.mkdir(parents=True, exist_ok=True)
-        for file in _COPIED:
-            source, target = run.path / file, kept / file
-            if source.is_file() and not (target.exists() and target.samefile(source)):
-                shutil.copyfile(source, target)
-        # Where the data lay on one machine tells nobody anything.
-        dataclasses.replace(config, data_dir=None).save(kept / "config.yaml")
-        metrics.write_json(kept / FILE_METRICS, measured)
-        text = card(name, content, kept)
-        for old in [*folder.glob("*.tflite"), *folder.glob("*.md")]:
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / place.name
+        file.write_bytes(content)
+        measured = measure(file, data)
+    kept.mkdir(parents=True, exist_ok=True)
+    for copied in _COPIED:
+        source, target = run.path / copied, kept / copied
+        if source.is_file() and not (target.exists() and target.samefile(source)):
+            shutil.copyfile(source, target)
+    # Where the data lay on one machine tells nobody anything.
+    dataclasses.replace(config, data_dir=None).save(kept / "config.yaml")
+    metrics.write_json(kept / FILE_METRICS, measured)
+    text = card(name, content, kept)
+    write_atomically(place, content)
+    write_atomically(place.with_suffix(".md"), text.encode())
+    for old in (*folder.glob("*.tflite"), *folder.glob("*.md")):
+        if old.stem != name:
             old.unlink()
-        partial.replace(place)
-        write_atomically(place.with_suffix(".md"), text.encode())
-    finally:
-        partial.unlink(missing_ok=True)
     if run.path.resolve() == kept.resolve():
         run.tflite.unlink()
     return place

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bdd_tf.edge.runtime import library_path
 from bdd_tf.edge.runtime import build as building
+from bdd_tf.edge.runtime import library_path
 from bdd_tf.errors import BddError, UsageError
 
 JAVA = Path(__file__).resolve().parents[2] / "docs" / "android"
