@@ -303,12 +303,25 @@ def _robustness(path: Path) -> str:
             "Not measured for this model. Expect it to fall with every further JPEG compression, resizing, blur or "
             "noise, which remove or cover what it looks for."
         )
-    rows = _json(path).get("rows")
-    if not isinstance(rows, list):
-        raise BddError(f"{path} holds no rows.")
-    return _table(
-        ["distortion", "accuracy, %", "AUC, %"],
-        [[str(row["name"]), f"{100 * row['accuracy']:.2f}", f"{100 * row['auc']:.2f}"] for row in rows],
+    document = _json(path)
+    rows = [{"perturbation": "none", **document["clean"]}, *document["rows"]]
+    return (
+        f"{document['images']:,} images, perturbed before they are resized; threshold as above.\n\n"
+        + _table(
+            ["perturbation", "accuracy, %", "AUC, %", "on REAL, %", "on FAKE, %"],
+            [
+                [
+                    f"{row['perturbation']} {row['severity']:g}"
+                    if "severity" in row
+                    else row["perturbation"],
+                    *(
+                        f"{100 * row[key]:.2f}"
+                        for key in ("accuracy", "auc", "accuracy_real", "accuracy_fake")
+                    ),
+                ]
+                for row in rows
+            ],
+        )
     )
 
 
