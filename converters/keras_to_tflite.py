@@ -363,11 +363,12 @@ def describe(
     )
 
 
-def _real_images(config: Experiment) -> tuple[np.ndarray, np.ndarray]:
-    """Images to compare on and images to calibrate on, uint8 [N, S, S, 3].
+def _real_images(config: Experiment) -> tuple[np.ndarray, np.ndarray, dict | None]:
+    """Images to compare on and images to calibrate on, uint8 [N, S, S, 3], and what the training images are like.
 
-    They are validation images of the run's data set; photographs where it is out of reach now.
+    They are validation images of the run's data set; photographs, and None, where it is out of reach now.
     """
+    from bdd_tf.datasets.familiar import trained_on
     from bdd_tf.datasets.pipeline import load_dataset
 
     count = CHECK_IMAGES + CALIBRATION_IMAGES
@@ -378,12 +379,15 @@ def _real_images(config: Experiment) -> tuple[np.ndarray, np.ndarray]:
             data_dir=config.data_dir,
             validation_fraction=config.validation_fraction,
         )
-        images = next(iter(data.eval_batches("validation", count)))[0].numpy()
+        images, about = next(iter(data.eval_batches("validation", count)))[0].numpy(), trained_on(data).to_dict()
     except BddError as error:
-        say(f"comparing on photographs, since the data set is out of reach: {error}")
-        images = photographs(count, config.resolution)
+        say(
+            "comparing on photographs, and the file will not tell unfamiliar images, since the data set is out of "
+            f"reach: {error}"
+        )
+        images, about = photographs(count, config.resolution), None
     check, rest = images[:CHECK_IMAGES], images[CHECK_IMAGES:]
-    return check, rest if len(rest) >= CHECK_IMAGES else images
+    return check, rest if len(rest) >= CHECK_IMAGES else images, about
 
 
 def convert_run(
@@ -400,7 +404,7 @@ def convert_run(
             values = json.loads(run.metrics(split).read_text())
             found = {"split": split, **{k: values.get(k) for k in ("images", "accuracy", "auc", "eer")}}
     about = metadata(config, chosen, found, trained=True)
-    images, calibration = _real_images(config)
+    images, calibration, about["trained_on"] = _real_images(config)
     if twin is None:
         return run.tflite, *convert(model, about, run.tflite, images, weights, calibration)
     output = run.twin(twin)
@@ -433,6 +437,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stem-stride", type=int, help="with --untrained")
     parser.add_argument("--output", type=Path, help="with --untrained: the file to write")
     parser.add_argument(
+        "--ship",
+        action="store_true",
+        help="with --run: measure the file on the test split and make it the package's model, with a card",
+    )
+    parser.add_argument("--data-dir", help="with --ship: where the run's data set lies now")
+    parser.add_argument(
         "--weights",
         metavar="|".join(WEIGHTS),
         help="of a binary network's gates (default: int8, far smaller); of a float one (default: float32): int8 makes "
@@ -464,6 +474,10 @@ def main(args: argparse.Namespace) -> int:
     """Run `bdd convert`; returns the exit code."""
     if bool(args.run) == args.untrained:
         raise UsageError("give either --run NAME, or --untrained with --output F.tflite.")
+    if args.ship and (args.untrained or args.from_torch or args.to_torch):
+        raise UsageError("--ship goes with --run NAME alone.")
+    if args.data_dir and not args.ship:
+        raise UsageError("--data-dir belongs to --ship.")
     channels = parse_channels(args.channels) if args.channels else None
     if args.from_torch or args.to_torch:
         return _torch(args, channels)
@@ -494,4 +508,9 @@ def main(args: argparse.Namespace) -> int:
         else:
             found = convert(model, about, output, images, args.weights, ranges)
     print(describe(output, *found, other="the binary file" if args.twin else "Keras"))
+    if args.ship:
+        from converters.shipping import described, ship
+
+        say("measuring the file on the test split")
+        print(described(ship(existing_run(args.run, args.runs_dir), data_dir=args.data_dir)))
     return 0

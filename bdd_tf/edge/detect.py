@@ -18,6 +18,7 @@ from bdd_tf.edge.detect_explain import EXPLAIN_LIMIT, Explaining, Request
 from bdd_tf.edge.detector import BATCH, Detector
 from bdd_tf.edge.engines import engine_names
 from bdd_tf.edge.explanation import explainer_names
+from bdd_tf.edge.familiarity import TrainedOn, summary
 from bdd_tf.edge.images import EXPLANATION_SUFFIX, IMAGE_SUFFIXES, find_images
 from bdd_tf.edge.labels import FAKE, LABELS, verdict
 from bdd_tf.edge.reading import Loaded, Reader, load_ahead
@@ -173,7 +174,7 @@ def main(args: argparse.Namespace) -> int:
                 from bdd_tf.edge.contact_sheet import ContactSheet
 
                 sheet = stack.enter_context(ContactSheet(plan.html, threshold))
-            reader = Reader(cropper, thumbnails=sheet is not None, sizes=request is not None)
+            reader = Reader(cropper, thumbnails=sheet is not None, trained_on=detector.trained_on)
             explaining = None
             if request is not None:
                 run = None if args.run is None else Path(args.runs_dir) / args.run
@@ -181,7 +182,7 @@ def main(args: argparse.Namespace) -> int:
             records = score_paths(
                 detector, paths, threshold, cropper=cropper, reader=reader, watch=watcher, explain=explaining
             )
-            code = _report(records, _printer(args), sheet.add if sheet else None)
+            code = _report(records, _printer(args), sheet.add if sheet else None, detector.trained_on)
             if explaining is not None:
                 print(visible(f"bdd: {explaining.summary()}"), file=sys.stderr)
             if pictures.count:
@@ -219,7 +220,7 @@ def score_paths(
         paths: Image and video files, any number; consumed lazily.
         threshold: Score in [0, 1] from which on an image is called fake.
         cropper: What the network sees of an image; None: what the file's own rule leaves.
-        reader: Reads and cuts a file, in the thread; None: no thumbnails.
+        reader: Reads and cuts a file, in the thread; None: no thumbnails, and nothing is said to be strange.
         watch: Scores a video; None: videos are errors.
         explain: Explains images; its reader must tell their sizes.
 
@@ -253,6 +254,7 @@ def score_paths(
                         crops=None if score.box is None else score.views,
                         thumbnail=item.thumbnail,
                         size=item.size,
+                        strangeness=item.strangeness,
                     )
                 elif not item.is_video:
                     yield Record(path, error=item.error)
@@ -266,10 +268,14 @@ def score_paths(
 
 
 def _report(
-    records: Iterator[Record], printer: Callable[[Record], None], collect: Callable[[Record], None] | None
+    records: Iterator[Record],
+    printer: Callable[[Record], None],
+    collect: Callable[[Record], None] | None,
+    trained_on: TrainedOn | None,
 ) -> int:
     """Print records, and what came of them at the end; returns the exit code."""
     total = fakes = unreadable = incomplete = 0
+    strange: list[str] = []
     noun = "image"
     started = time.perf_counter()
     with _Progress() as progress, closing(records):
@@ -285,6 +291,8 @@ def _report(
             printer(record)
             if collect:
                 collect(record)
+            if record.strangeness is not None:
+                strange.append(record.strangeness.kind)
             progress.step()
     seconds = time.perf_counter() - started
     print(
@@ -293,6 +301,8 @@ def _report(
         f"{total / max(seconds, 1e-9):.1f} {noun}s/s",
         file=sys.stderr,
     )
+    if trained_on is not None and (note := summary(strange, total - unreadable, trained_on, noun)):
+        print(f"bdd: note: {note}", file=sys.stderr)
     return EXIT_UNREADABLE if unreadable or incomplete else 0
 
 

@@ -122,9 +122,7 @@ def load_image(source: ImageSource, rule: ResizeRule) -> NDArray[np.uint8]:
         ImageError: As for `read_image`, or if the image is too long and thin to be resized.
         UsageError: As for `read_image`.
     """
-    if isinstance(source, np.ndarray):
-        return rule.apply(source)
-    return np.asarray(rule._apply_pil(_decode(source)))
+    return load_sized(source, rule)[0]
 
 
 def load_sized(
@@ -133,9 +131,9 @@ def load_sized(
     """As `load_image`, with the image's own size, and for a machine that bears less than `MAX_PIXELS`.
 
     Args:
-        source: As for `read_image`, but no array.
+        source: As for `read_image`.
         rule: How to resize and crop.
-        max_pixels: Images with more pixels are refused before they are decoded; None for `MAX_PIXELS`.
+        max_pixels: Files with more pixels are refused before they are decoded; None for `MAX_PIXELS`.
 
     Returns:
         uint8 array [rule.size, rule.size, 3], and width and height of the upright image in pixels.
@@ -144,6 +142,9 @@ def load_sized(
         ImageError: As for `load_image`, or if the image has more than ``max_pixels``.
         UsageError: As for `read_image`.
     """
+    if isinstance(source, np.ndarray):
+        seen = rule.apply(source)
+        return seen, (source.shape[1], source.shape[0])
     image = _decode(source, max_pixels)
     return np.asarray(rule._apply_pil(image)), image.size
 

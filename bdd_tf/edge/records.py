@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bdd_tf.edge.familiarity import Strangeness
 from bdd_tf.edge.labels import FAKE, LABELS
 
 COLUMNS = ("path", "fake_probability", "verdict", "error")
@@ -35,6 +36,7 @@ class Record:
         interrupted: Whether a signal stopped the video.
         thumbnail: A small JPEG, if thumbnails were asked for.
         size: Width and height of the image in pixels, if thumbnails were asked for.
+        strangeness: What sets it apart from the training images, of a video by the size of its frames.
     """
 
     path: str
@@ -49,6 +51,7 @@ class Record:
     interrupted: bool = False
     thumbnail: bytes | None = field(default=None, repr=False)
     size: tuple[int, int] | None = None
+    strangeness: Strangeness | None = None
 
     def to_dict(self, *, crop: bool = False, explain: bool = False) -> dict[str, Any]:
         """As JSON values.
@@ -58,9 +61,10 @@ class Record:
             explain: Whether to add ``explanation``, which may be None.
 
         Returns:
-            `COLUMNS`, these, and of videos ``video``.
+            `COLUMNS` and ``note``, these, and of videos ``video``.
         """
         values = {column: getattr(self, column) for column in COLUMNS}
+        values["note"] = None if self.strangeness is None else self.strangeness.note
         if crop:
             box = None if self.box is None else list(self.box)
             values.update(box=box, box_probability=self.box_probability, crops=self.crops)
