@@ -20,8 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from converters.torch_bnext import Detector, Unit, calibrate, randomise
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bdd_tf.config import Experiment, experiment
@@ -31,6 +29,7 @@ from bdd_tf.models.detector import logits
 from bdd_tf.runs import Run
 from bdd_tf.training import build, load_trained
 from converters.keras_to_tflite import photographs
+from converters.torch_bnext import Detector, Unit, calibrate, randomise
 from converters.torch_state import check_state, detector_entries, dump_state, load_state
 
 #: Inputs of a sign nearer than this to its threshold are moved off it where units are compared.
