@@ -379,7 +379,10 @@ def _real_images(config: Experiment) -> tuple[np.ndarray, np.ndarray, dict | Non
             data_dir=config.data_dir,
             validation_fraction=config.validation_fraction,
         )
-        images, about = next(iter(data.eval_batches("validation", count)))[0].numpy(), trained_on(data).to_dict()
+        images, about = (
+            next(iter(data.eval_batches("validation", count)))[0].numpy(),
+            trained_on(data).to_dict(),
+        )
     except BddError as error:
         say(
             "comparing on photographs, and the file will not tell unfamiliar images, since the data set is out of "
