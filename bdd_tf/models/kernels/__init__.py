@@ -56,20 +56,18 @@ def build() -> Path:
     """Compile the library for this machine; does nothing where it is up to date.
 
     Returns:
-        Its path, in the user's cache.
+        Its path: beside this module where that can be written, else in the cache of derived data.
 
     Raises:
         BddError: If there is no compiler, or it fails.
     """
-    from bdd_tf.datasets.index import cache_folder
-
     command = _command()
     sources = [*sorted(SOURCES.glob("*.cc")), runtime_build.SOURCES / "threads.cc"]
     headers = [*sorted(SOURCES.glob("*.h")), runtime_build.SOURCES / "threads.h"]
     digest = hashlib.sha256(repr((command, _FLAGS, _processor())).encode())
     for path in [*sources, *headers]:
         digest.update(path.read_bytes())
-    target = cache_folder() / "kernels" / f"bnext-{digest.hexdigest()[:16]}.so"
+    target = _folder() / f"bnext-{digest.hexdigest()[:16]}.so"
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +79,13 @@ def build() -> Path:
             raise BddError(f"{shlex.join(words)}\nfailed:\n{(done.stderr or done.stdout).strip()}")
         made.replace(target)
     return target
+
+
+def _folder() -> Path:
+    from bdd_tf.datasets.index import cache_folder
+
+    beside = SOURCES.parent
+    return beside if os.access(beside, os.W_OK) else cache_folder() / "kernels"
 
 
 def _processor() -> str:

@@ -22,6 +22,6 @@ BDD_EXPORT void bdd_unit_forward(void* unit, const float* x, int64_t x_step, con
 BDD_EXPORT void bdd_unit_backward(void* unit, const float* x, int64_t x_step, const float* const* parameters,
                                   const float* dout, int64_t dout_step, float* dx, int64_t dx_step, int add,
                                   float* const* gradients, uint64_t seed, int exact) {
-  static_cast<bdd::Unit*>(unit)->Backward(x, x_step, parameters, dout, dout_step, dx, dx_step, add != 0, gradients, seed,
-                                          exact != 0);
+  static_cast<bdd::Unit*>(unit)->Backward(x, x_step, parameters, dout, dout_step, dx, dx_step, add != 0, gradients,
+                                          seed, exact != 0);
 }

@@ -81,16 +81,16 @@ struct Unit::Lane {
   Buffer<float> d_move, d_residual, d_mix, d_reduce_bias, d_expand_bias;
   Buffer<float> d_kernel;  // [tap, panel of inputs, panel of outputs, 16, 16]
   Buffer<float> d_reduce, d_expand;
-  Buffer<float> a, b, c, d;      // [C]
-  Buffer<uint64_t> column;       // [out pixels of an image, tap, word]
-  Buffer<float> dy;              // [panel, rows out, 16]
-  Buffer<float> signs, dx;       // [panel, rows in, 16]
-  Buffer<float> d_through;       // [rows out, C]: what the residual gets, with attention
+  Buffer<float> a, b, c, d;                            // [C]
+  Buffer<uint64_t> column;                             // [out pixels of an image, tap, word]
+  Buffer<float> dy;                                    // [panel, rows out, 16]
+  Buffer<float> signs, dx;                             // [panel, rows in, 16]
+  Buffer<float> d_through;                             // [rows out, C]: what the residual gets, with attention
   Buffer<float> largest, row_scale;                    // of |dy|: [C], and as a scale [rows out]
   Buffer<int32_t> row_sum, pixel_sum, tap_sum, block;  // [rows out], [out, C], [C], [4, 16]
-  Buffer<int8_t> by_row, by_channel;  // dy: [rows out, C]; [panel of 8, out, quad of images, 8, 4]
-  Buffer<uint8_t> positive;           // signs of x: [panel of 8, in, quad of images, 8, 4]
-  std::vector<std::vector<Row>> rows;  // by tap, for `rows_images` images
+  Buffer<int8_t> by_row, by_channel;                   // dy: [rows out, C]; [panel of 8, out, quad of images, 8, 4]
+  Buffer<uint8_t> positive;                            // signs of x: [panel of 8, in, quad of images, 8, 4]
+  std::vector<std::vector<Row>> rows;                  // by tap, for `rows_images` images
   int rows_images = 0;
 };
 
@@ -105,7 +105,8 @@ void Unit::ForLanes(int items, const F& f) {
       lanes_,
       [](void* argument, int64_t lane, int) {
         const Call& c = *static_cast<const Call*>(argument);
-        const int from = static_cast<int>(lane * c.items / c.lanes), to = static_cast<int>((lane + 1) * c.items / c.lanes);
+        const int from = static_cast<int>(lane * c.items / c.lanes),
+                  to = static_cast<int>((lane + 1) * c.items / c.lanes);
         (*c.f)(static_cast<int>(lane), from, to);
       },
       &call);
@@ -154,7 +155,8 @@ Unit::Unit(const Shape& shape, ThreadPool* pool) : s_(shape), pool_(pool) {
   passes_.Resize(n * in_ * words_);
   y_.Resize(n * out_ * c);
   if (keeps_residual_) residual_.Resize(n * out_ * c);
-  for (Buffer<float>* b : {&mean_in_, &sum_z_, &sum_v_, &sum_v2_, &mixed_, &gate_, &sum_d_, &sum_dv_, &dgate_, &dmixed_}) {
+  for (Buffer<float>* b :
+       {&mean_in_, &sum_z_, &sum_v_, &sum_v2_, &mixed_, &gate_, &sum_d_, &sum_dv_, &dgate_, &dmixed_}) {
     b->Resize(n * c);
   }
   hidden_.Resize(n * squeezed_);
@@ -208,7 +210,8 @@ void Unit::PackWeights(const float* kernel) {
           const float* w = kernel + (static_cast<int64_t>(t) * c + i) * c + q * kPanel;
           uint64_t row = SignBits(w, kZeros, kPanel, 0.0f);
           // [tap, panel of 8 inputs, four outputs, 8, 4]
-          uint8_t* bytes = &weight_bytes_[((static_cast<int64_t>(t) * (c / 8) + i / 8) * (c / 4) + q * 4) * 32 + i % 8 * 4];
+          uint8_t* bytes =
+              &weight_bytes_[((static_cast<int64_t>(t) * (c / 8) + i / 8) * (c / 4) + q * 4) * 32 + i % 8 * 4];
           uint64_t* word = bits + static_cast<int64_t>(t) * words_ + i / 64;
           for (int o = 0; o < kPanel; ++o, row >>= 1) {
             const uint64_t positive = row & 1;
@@ -608,7 +611,8 @@ void Unit::Backward(const float* x, int64_t x_step, const float* const* paramete
           const Floats value = Load(v + i), a = Load(slope + i);
           const Floats p = Load(scale + i) * value + Load(shift + i);
           const Floats factor = s_.attention ? Load(gate + i) * Load(r + i) : Load(gate + i);
-          const Floats dv = Load(alpha + i) * Load(g + i) + Load(beta + i) + Load(kappa + i) * (factor * LeakyMax(p, a));
+          const Floats dv =
+              Load(alpha + i) * Load(g + i) + Load(beta + i) + Load(kappa + i) * (factor * LeakyMax(p, a));
           const Floats dz = dv * factor + Load(e + i);
           const Floats dp = p > 0.0f ? dz : a * dz;
           Add(sum_p + i, dp);
@@ -649,7 +653,7 @@ void Unit::Backward(const float* x, int64_t x_step, const float* const* paramete
     }
   });
 
-  const auto sum_lanes = [&](float* to, int64_t size, Buffer<float> Lane::*part) {
+  const auto sum_lanes = [&](float* to, int64_t size, Buffer<float> Lane::* part) {
     for (int64_t i = 0; i < size; ++i) {
       float sum = 0.0f;
       for (Lane* lane : lane_) sum += (lane->*part)[i];
@@ -946,9 +950,9 @@ struct Dither {
 
 }  // namespace
 
-// The gradient in eight bits: for dx with a scale for each pixel, rounded to the nearest; for the kernel, whose sums run
-// over pixels and images, with a scale for each channel and group of images, rounded up or down at random so that the
-// expectation is exact.
+// The gradient in eight bits: for dx with a scale for each pixel, rounded to the nearest; for the kernel, whose sums
+// run over pixels and images, with a scale for each channel and group of images, rounded up or down at random so that
+// the expectation is exact.
 void Unit::ProductsInteger(int images, int first, Lane& lane, uint64_t seed) {
   const int c = s_.channels, panels = c / 8, rows_in = images * in_, rows_out = images * out_, quads = (images + 3) / 4;
   const __m256 sign = _mm256_set1_ps(-0.0f);
@@ -1003,7 +1007,8 @@ void Unit::ProductsInteger(int images, int first, Lane& lane, uint64_t seed) {
           four = _mm256_or_si256(four, _mm256_slli_epi32(_mm256_and_si256(n, _mm256_set1_epi32(255)), 8 * k));
         }
         _mm256_storeu_si256(
-            reinterpret_cast<__m256i*>(&lane.by_channel[((static_cast<int64_t>(i / 8) * out_ + o) * quads + q) * 32]), four);
+            reinterpret_cast<__m256i*>(&lane.by_channel[((static_cast<int64_t>(i / 8) * out_ + o) * quads + q) * 32]),
+            four);
       }
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(&lane.pixel_sum[static_cast<int64_t>(o) * c + i]), pixel);
     }
@@ -1097,7 +1102,8 @@ void Unit::ProductsInteger(int images, int first, Lane& lane, uint64_t seed) {
           }
         }
         float* to = &lane.d_kernel[((static_cast<int64_t>(t) * (c / kPanel) + i / kPanel) * (c / kPanel) + o / kPanel) *
-                                       kPanel * kPanel + i % kPanel * kPanel];
+                                       kPanel * kPanel +
+                                   i % kPanel * kPanel];
         for (int m = 0; m < 4; ++m) {
           for (int v = 0; v < 2; ++v) {
             const __m256i sum = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(tap_sum + o + 8 * v));

@@ -96,15 +96,15 @@ class Unit {
   Buffer<uint8_t> weight_bytes_;
 
   // Kept from forwards to backwards.
-  Buffer<uint64_t> bits_, passes_;        // [N, in, words]
-  Buffer<int16_t> y_;                     // [N, out, C]
-  Buffer<float> residual_;                // [N, out, C] where it isn't x itself
+  Buffer<uint64_t> bits_, passes_;                  // [N, in, words]
+  Buffer<int16_t> y_;                               // [N, out, C]
+  Buffer<float> residual_;                          // [N, out, C] where it isn't x itself
   Buffer<float> mean_in_, sum_z_, sum_v_, sum_v2_;  // [N, C]; v = z or z r
-  Buffer<float> mixed_, hidden_, gate_;   // [N, C], [N, C / 8], [N, C]
+  Buffer<float> mixed_, hidden_, gate_;             // [N, C], [N, C / 8], [N, C]
   Buffer<float> scale1_, shift1_, mean1_, rstd1_, scale2_, shift2_, mean2_, rstd2_;  // [C]
 
   // Backwards.
-  Buffer<float> sum_d_, sum_dv_, dgate_, dmixed_;            // [N, C]
+  Buffer<float> sum_d_, sum_dv_, dgate_, dmixed_;      // [N, C]
   Buffer<float> alpha_, beta_, kappa_, a1_, b1_, k1_;  // [C]
   std::vector<Lane*> lane_;
 };
