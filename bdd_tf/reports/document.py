@@ -65,10 +65,16 @@ class Report:
                 self.notes.append(f"{path}: {error}")
         return found
 
-    def kinds(self, dataset: str) -> list[dict]:
-        """Of each backbone on a data set the run that is shown, best test accuracy first."""
-        kinds = sorted({(r["backbone"] or "", r["frozen"]) for r in self.rows if r["dataset"] == dataset})
-        found = [tables.chosen(self.rows, dataset, backbone, frozen) for backbone, frozen in kinds]
+    def kinds(self, dataset: str, needed: str | None = None) -> list[dict]:
+        """Of each backbone on a data set the run that is shown, best test accuracy first.
+
+        Args:
+            dataset: Its name.
+            needed: Only among runs of which this is known (``scores``, ``latency``).
+        """
+        rows = [row for row in self.rows if row["dataset"] == dataset and (needed is None or row[needed])]
+        kinds = sorted({(row["backbone"] or "", row["frozen"]) for row in rows})
+        found = [tables.chosen(rows, dataset, backbone, frozen) for backbone, frozen in kinds]
         return sorted((row for row in found if row), key=lambda row: -row["test"]["accuracy"])
 
     @property
@@ -105,7 +111,7 @@ class Report:
         text = ""
         for dataset in self.datasets:
             curves = []
-            for row in self.kinds(dataset):
+            for row in self.kinds(dataset, "scores"):
                 path = scores_file(self.run_of[row["folder"]])
                 if path is None:
                     continue
@@ -127,7 +133,7 @@ class Report:
         """Accuracy over latency of the runs that are shown, a picture per data set."""
         text = ""
         for dataset in self.datasets:
-            timed = [row for row in self.kinds(dataset) if row["latency"]]
+            timed = self.kinds(dataset, "latency")
             machines = sorted({row["latency"]["machine"] for row in timed})
             several = len(machines) > 1
             points = []

@@ -85,6 +85,8 @@ def roc_curves(
             xlim=(0, 1), ylim=(0, 1), aspect="equal", title="all of it", ylabel="FAKE images called FAKE"
         )
         corner.set(xlim=(0, span), ylim=(1 - span, 1), aspect="equal", title="its corner")
+        corner.set_xticks(np.linspace(0, span, 5))
+        corner.set_yticks(np.linspace(1 - span, 1, 5))
         for axes in (whole, corner):
             axes.set_xlabel("REAL images called FAKE")
         figure.legend(
@@ -134,11 +136,11 @@ def accuracy_latency(
         axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
         axes.tick_params(axis="x", which="minor", labelsize=8)
         axes.set(xlabel="median of one image, ms (logarithmic)", ylabel="test accuracy, %")
-        axes.legend(loc="lower right")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         if title:
             figure.suptitle(title, fontsize=10)
 
-    return _draw(path, (6.6, 4.4), paint)
+    return _draw(path, (6.6, 4.6), paint)
 
 
 def ablation_dots(path: str | Path, rows: Sequence[tuple[str, Sequence[float]]], *, title: str = "") -> Path:
@@ -161,8 +163,8 @@ def ablation_dots(path: str | Path, rows: Sequence[tuple[str, Sequence[float]]],
                 # Beside each other, so that equal seeds are seen as two.
                 offsets = (np.arange(len(shares)) - (len(shares) - 1) / 2) * min(0.12, 0.5 / len(shares))
                 axes.plot(place + offsets, shares, "o", color=COLOURS[REAL], alpha=0.75, markersize=6)
-                axes.hlines(shares.mean(), place - 0.32, place + 0.32, color=COLOURS[FAKE], linewidth=2.5)
-                axes.text(place + 0.35, shares.mean(), f"{shares.mean():.2f}", va="center", fontsize=8)
+                axes.hlines(shares.mean(), place - 0.26, place + 0.26, color=COLOURS[FAKE], linewidth=2.5)
+                axes.text(place + 0.29, shares.mean(), f"{shares.mean():.2f}", va="center", fontsize=7.5)
             else:
                 axes.text(place, 0.03, "not run", ha="center", fontsize=8, color=_GREY,
                           transform=axes.get_xaxis_transform())  # fmt: skip
@@ -174,7 +176,7 @@ def ablation_dots(path: str | Path, rows: Sequence[tuple[str, Sequence[float]]],
         if title:
             figure.suptitle(title, fontsize=10)
 
-    return _draw(path, (8.4, 4.2), paint)
+    return _draw(path, (9.4, 4.2), paint)
 
 
 def image_channels(path: str | Path, image: np.ndarray, *, title: str = "") -> Path:
