@@ -136,7 +136,8 @@ class Explaining:
         }
         path = self._picture_path(item.path)
         said = verdict(score.probability, self._threshold)
-        picture = heat_map.draw(seen, found, said, item.path.name)
+        title = item.path.name if score.views == 1 else f"{item.path.name}, the worst of {score.views} parts"
+        picture = heat_map.draw(seen, found, said, title, score.probability)
         try:
             with complete_file(path) as partial:
                 partial.write_bytes(heat_map.png(picture))

@@ -192,12 +192,16 @@ class Occlusion:
     def __call__(self, image: NDArray[np.uint8]) -> Explanation:
         """See `Explainer.__call__`."""
         boxes = patches(len(image))
-        covered = np.repeat(image[None], len(boxes), 0)
         colour = np.rint(image.mean((0, 1))).astype(np.uint8)
-        for one, box in zip(covered, boxes, strict=True):
-            one[box.top : box.top + box.height, box.left : box.left + box.width] = colour
-        logits = self.logits(np.concatenate([image[None], covered]))
-        changes = logits[0] - logits[1:]
+        logit = float(self.logits(image[None])[0])
+        changes = np.empty(len(boxes))
+        # A few at a time: two hundred large images would fill a small device's memory.
+        for first in range(0, len(boxes), BATCH):
+            part = boxes[first : first + BATCH]
+            covered = np.repeat(image[None], len(part), 0)
+            for one, box in zip(covered, part, strict=True):
+                one[box.top : box.top + box.height, box.left : box.left + box.width] = colour
+            changes[first : first + BATCH] = logit - self.logits(covered)
         total, count = np.zeros(image.shape[:2]), np.zeros(image.shape[:2])
         for change, box in zip(changes, boxes, strict=True):
             place = np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
@@ -207,7 +211,7 @@ class Occlusion:
         return Explanation(
             self.name,
             "change of the logit by what is covered",
-            float(logits[0]),
+            logit,
             (total / count).astype(np.float32),
             boxes[most],
             float(changes[most]),

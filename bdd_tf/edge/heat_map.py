@@ -37,7 +37,13 @@ def colours(values: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
     return blended.astype(np.uint8)
 
 
-def draw(image: NDArray[np.uint8], explanation: Explanation, verdict: str, title: str) -> Image.Image:
+def draw(
+    image: NDArray[np.uint8],
+    explanation: Explanation,
+    verdict: str,
+    title: str,
+    probability: float | None = None,
+) -> Image.Image:
     """Draw an explanation.
 
     Args:
@@ -45,6 +51,7 @@ def draw(image: NDArray[np.uint8], explanation: Explanation, verdict: str, title
         explanation: Of it.
         verdict: ``"REAL"`` or ``"FAKE"``.
         title: Name of the image; characters that cannot be shown become ``?``.
+        probability: That the verdict was made of; None: that of the explanation's logit.
 
     Returns:
         An RGB picture, 820 px wide.
@@ -57,7 +64,7 @@ def draw(image: NDArray[np.uint8], explanation: Explanation, verdict: str, title
     canvas = Image.new("RGB", (2 * _PANEL + 4 * _MARGIN + 84, height), "white")
     pen = ImageDraw.Draw(canvas)
     colour = FAKE_COLOUR if verdict == LABELS[FAKE] else REAL_COLOUR
-    score = f"{verdict}  {sigmoid(explanation.logit):.4f}"
+    score = f"{verdict}  {sigmoid(explanation.logit) if probability is None else probability:.4f}"
     _write(pen, _MARGIN, 12, score, 20, colour)
     _write(pen, _MARGIN + 150, 16, fitting(title, 68), 14, _INK)
 
