@@ -2,8 +2,9 @@
 
 Builds this machine's wheel (or takes one), installs it into an empty environment, and runs `bdd detect photo.jpg`
 there, with the model inside the wheel, as a process of its own again and again. Printed: how long installing takes and
-what it occupies; from the start of the process to its first line (the verdict), and to its end; its processor time, which
-other work beside it hardly changes; its largest resident memory. Median and largest of all runs; the first run, which compiles Python's modules, is told apart.
+what it occupies; from the start of the process to its first line (the verdict), and to its end; its processor time,
+which other work beside it hardly changes; its largest resident memory. Median and largest of all runs; the first run,
+which compiles Python's modules, is told apart.
 Exit code 1 if a median misses its target.
 """
 
