@@ -1,6 +1,7 @@
 """Puts a run's model into the package, measured and with a card: `bdd convert --run NAME --ship`.
 
-The same for a file that was converted before: ``python -m converters.shipping RUN [--data-dir D]``. What goes where:
+The same for a file that was converted before: ``python -m converters.shipping RUN [--data-dir D]``; after a change of
+the template or of `NOTE`, ``python -m converters.shipping --card``. What goes where:
 
 - ``bdd_tf/edge/models/NAME.tflite``: the file, the only one there, and ``NAME.md``, its card;
 - ``results/NAME/``: what the card is made from: settings, history, metrics, and `FILE_METRICS`, measured here.
@@ -31,7 +32,7 @@ from bdd_tf.datasets.sources import SOURCES
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.familiarity import TrainedOn
 from bdd_tf.edge.images import load_sized
-from bdd_tf.edge.shipped import FOLDER
+from bdd_tf.edge.shipped import FOLDER, shipped_model
 from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata, read_metadata
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.runs import RUNS_DIR, Run, existing_run, read_history
@@ -382,12 +383,20 @@ def _word(value: object) -> str:
 def main() -> int:
     """Ship a run's converted file from the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m converters.shipping", description=__doc__.split("\n")[0])
-    parser.add_argument("run", help="a run's name or folder, with its model.tflite")
+    parser.add_argument("run", nargs="?", help="a run's name or folder, with its model.tflite")
+    parser.add_argument("--card", action="store_true", help="only write the shipped model's card anew")
     parser.add_argument("--runs-dir", type=Path, default=Path(RUNS_DIR))
     parser.add_argument("--data-dir", help="where the data set lies now")
     args = parser.parse_args()
     try:
-        place = ship(existing_run(args.run, args.runs_dir), data_dir=args.data_dir)
+        if bool(args.run) == args.card:
+            raise UsageError("give either a run, or --card.")
+        if args.card:
+            place = shipped_model()
+            text = card(place.stem, place.read_bytes(), RESULTS / place.stem)
+            write_atomically(place.with_suffix(".md"), text.encode())
+        else:
+            place = ship(existing_run(args.run, args.runs_dir), data_dir=args.data_dir)
     except BddError as error:
         print(f"bdd: error: {error}", file=sys.stderr)
         return error.exit_code

@@ -88,7 +88,7 @@ def test_crops_add_their_box(run, clips):
     assert rows[1]["left"] == ""
     _, out, _ = run(clips / "a.png", "--json", "--crop", "center")
     record = json.loads(out)
-    assert list(record)[4:] == ["box", "box_probability", "crops"]
+    assert list(record)[4:] == ["note", "box", "box_probability", "crops"]
     _, plain_out, _ = run(clips / "a.png", "--json")
     assert record["fake_probability"] == json.loads(plain_out)["fake_probability"]
     _, out, _ = run(clips / "a.png", "--crop", "tiles", "--max-tiles", "4")
