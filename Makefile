@@ -14,7 +14,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime kernels wheels demo test test-torch test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report ablation notebooks coverage clean
+.PHONY: help setup runtime kernels wheels demo test test-torch agreement test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report ablation notebooks coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,10 @@ test: runtime kernels ## run the tests
 test-torch: runtime kernels ## install torch and compare imported weights with PyTorch itself
 	$(PY) -m pip install -q -e '.[torch]'
 	$(PY) -m pytest tests/pytorch $(ARGS)
+
+agreement: runtime ## train BNext T, S, M, L briefly in PyTorch; PyTorch, Keras, .tflite on 200 photographs (hours) [NETWORKS=]
+	$(PY) -m pip install -q -e '.[torch]'
+	MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_MMAP_THRESHOLD_=4294967295 $(PY) tests/pytorch/train_for_agreement.py --compare $(NETWORKS)
 
 test-sanitize: $(READY) ## the delegate's operators and mutated models under ASan and UBSan [CASES=]
 	@$(PY) tests/runtime/sanitize.py --cases $(or $(CASES),60000) $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }

@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import os
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -68,8 +69,8 @@ class Stage:
 
 #: What fits an hour or so of a 2-core machine that has other work too, all together.
 PLANS = {
-    "bnext-t:224": [Stage(64, 2, 16, 100, 2e-3), Stage(224, 2, 8, 30, 5e-4)],
     "bnext-t:64": [Stage(64, 2, 16, 100, 2e-3), Stage(64, 1, 16, 30, 5e-4)],
+    "bnext-t:224": [Stage(64, 2, 16, 100, 2e-3), Stage(224, 2, 8, 30, 5e-4)],
     "bnext-s:224": [Stage(64, 2, 32, 100, 2e-3), Stage(224, 2, 8, 24, 5e-4)],
     "bnext-m:224": [Stage(64, 2, 16, 80, 2e-3), Stage(224, 2, 8, 20, 5e-4)],
     "bnext-l:224": [Stage(32, 2, 16, 100, 1e-3), Stage(224, 2, 4, 20, 3e-4)],
@@ -271,12 +272,27 @@ def export(name: str, resolution: int, net: Detector, path: Path) -> None:
     save({"state_dict": state, "hyper_parameters": about}, path)
 
 
+def train(name: str, resolution: int, plan: list[Stage], folder: Path, run: Path) -> None:
+    """Train through all stages, export, import; the run gets a ``training.json`` with a record of each stage."""
+    net, records = fresh(name, plan[0].stem_stride), []
+    for stage in plan:
+        net.base_model.feature[0].conv1.stride = (stage.stem_stride,) * 2
+        records.append(train_stage(name, net, stage, folder))
+        print(json.dumps(records[-1]), flush=True)
+    path = folder / f"sample_{name[-1].upper()}_{resolution}.ckpt"
+    export(name, resolution, net, path)
+    del net
+    import_checkpoint(path, run.name, run.parent, dataset="sample")
+    write_atomically(run / "training.json", json.dumps(records, indent=1).encode())
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", help=f"of {', '.join(PLANS)}; all by default")
     parser.add_argument("--folder", type=Path, default=Path("build/agreement"), help="for checkpoints")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compare", action="store_true", help="run agreement.py on each run that is there")
     args = parser.parse_args()
     unknown = [n for n in args.networks if n not in PLANS]
     if unknown:
@@ -285,21 +301,13 @@ def main() -> int:
     args.folder.mkdir(parents=True, exist_ok=True)
     for network in args.networks or PLANS:
         name, _, side = network.partition(":")
-        run = f"trained-{name}-{side}"
-        if (args.runs_dir / run).exists():
-            print(f"{args.runs_dir / run} exists", flush=True)
-            continue
-        plan, records = PLANS[network], []
-        net = fresh(name, plan[0].stem_stride)
-        for stage in plan:
-            net.base_model.feature[0].conv1.stride = (stage.stem_stride,) * 2
-            records.append(train_stage(name, net, stage, args.folder))
-            print(json.dumps(records[-1]), flush=True)
-        path = args.folder / f"sample_{name[-1].upper()}_{side}.ckpt"
-        export(name, int(side), net, path)
-        del net
-        imported = import_checkpoint(path, run, args.runs_dir, dataset="sample")
-        write_atomically(imported.path / "training.json", json.dumps(records, indent=1).encode())
+        run = args.runs_dir / f"trained-{name}-{side}"
+        if not run.exists():
+            train(name, int(side), PLANS[network], args.folder, run)
+        if args.compare:
+            # A process of its own: the largest net needs the memory that training took.
+            command = [str(Path(__file__).with_name("agreement.py")), "--tflite", "--run", str(run)]
+            subprocess.run([sys.executable, *command], check=True)
     return 0
 
 
