@@ -17,7 +17,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 .PHONY: help setup runtime kernels wheels demo test test-torch agreement test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report ablation notebooks coverage clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else f"bdd_tf needs Python 3.11 or 3.12; $(PYTHON) is {v[0]}.{v[1]}. Give another one with PYTHON=.")'
