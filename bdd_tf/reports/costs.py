@@ -90,8 +90,14 @@ def count() -> list[Cost]:
             size = untrained(name, RESOLUTION, channels).stat().st_size if len(channels) > 1 else None
             found.append(cost(build_detector(name, RESOLUTION, channels), name, channels, size))
     for name, application in FLOAT.items():
+        # MobileNetV3 alone would scale its input in the graph, as a detector does not.
+        options = {"include_preprocessing": False} if name.startswith("mobilenetv3") else {}
         model = getattr(tf.keras.applications, application)(
-            weights=None, input_shape=(RESOLUTION, RESOLUTION, 3), classes=1, classifier_activation="sigmoid"
+            weights=None,
+            input_shape=(RESOLUTION, RESOLUTION, 3),
+            classes=1,
+            classifier_activation="sigmoid",
+            **options,
         )
         found.append(cost(model, name, ("rgb",), _float_bytes(model)))
     return found
