@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     keep = parser.add_argument_group("with --store")
     keep.add_argument("--as", dest="name", metavar="NAME", help="another name than the run's")
-    keep.add_argument("--shipped", action="store_true", help="keep its .tflite file and its gallery as well")
+    keep.add_argument("--gallery", action="store_true", help="keep its gallery as well")
     keep.add_argument(
         "--unevaluated", action="store_true", help="even without an evaluation on the test split"
     )
@@ -61,8 +61,8 @@ def main(args: argparse.Namespace) -> int:
         UsageError: If there are no runs, or none of a given name.
         BddError: If two runs cannot be compared, or a run cannot be stored.
     """
-    if args.store is None and (args.name or args.shipped or args.unevaluated):
-        raise UsageError("--as, --shipped and --unevaluated go with --store RUN.")
+    if args.store is None and (args.name or args.gallery or args.unevaluated):
+        raise UsageError("--as, --gallery and --unevaluated go with --store RUN.")
     if args.image is not None and not args.image.is_file():
         raise UsageError(f"--image {args.image}: there is no such file.")
     if args.compare:
@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
         run = existing_run(args.store, args.runs_dir)
         print(
             store.store(
-                run, args.results_dir, name=args.name, shipped=args.shipped, unevaluated=args.unevaluated
+                run, args.results_dir, name=args.name, gallery=args.gallery, unevaluated=args.unevaluated
             )
         )
         return 0

@@ -4,7 +4,7 @@ Of each image the share of the pixels that the map calls most telling for the ve
 than the one that made the map. The logit is to fall towards the other class, and further than for equally many
 pixels chosen by a map of another image of the same class, which has the same shapes and knows nothing of this image.
 
-    python benchmarks/explanation_deletion.py --model M.tflite --images cifake/test --count 200
+    python benchmarks/explanation_deletion.py [--model M.tflite] --images cifake/test --count 200
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def deletion(explain: Occlusion, images: list[np.ndarray]) -> tuple[np.ndarray, 
 def main() -> int:
     """Measure and print; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, metavar="M.tflite")
+    parser.add_argument("--model", metavar="M.tflite", help="default: the shipped model")
     parser.add_argument("--images", required=True, metavar="FOLDER")
     parser.add_argument("--count", type=int, default=200, help="images, evenly spread over the folder")
     args = parser.parse_args()

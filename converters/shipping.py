@@ -12,7 +12,6 @@ A card is a template (``model_card.md``) and these files; nothing else goes into
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import re
 import shutil
@@ -35,6 +34,8 @@ from bdd_tf.edge.images import load_sized
 from bdd_tf.edge.shipped import FOLDER, shipped_model
 from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata, read_metadata
 from bdd_tf.errors import BddError, UsageError
+from bdd_tf.reports.reading import read_yaml
+from bdd_tf.reports.store import settings, store, tflite_note
 from bdd_tf.runs import RUNS_DIR, Run, existing_run, read_history
 
 SIZE_LIMIT = 3_000_000
@@ -47,14 +48,6 @@ FILE_METRICS = "file-test.json"
 NOTE = "note.txt"
 """A few words about how a run was made (machine, hours, stages), taken into its card as they are, if it is there."""
 
-_COPIED = (
-    "config.yaml",
-    "history.csv",
-    "metrics-test.json",
-    "metrics-validation.json",
-    "robustness-test.json",
-    NOTE,
-)
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -102,13 +95,8 @@ def ship(
         file = Path(scratch) / place.name
         file.write_bytes(content)
         measured = measure(file, data)
-    kept.mkdir(parents=True, exist_ok=True)
-    for copied in _COPIED:
-        source, target = run.path / copied, kept / copied
-        if source.is_file() and not (target.exists() and target.samefile(source)):
-            shutil.copyfile(source, target)
-    # Where the data lay on one machine tells nobody anything.
-    dataclasses.replace(config, data_dir=None).save(kept / "config.yaml")
+    _keep(run, kept)
+    write_atomically(Run(kept).tflite_note, tflite_note(content))
     metrics.write_json(kept / FILE_METRICS, measured)
     text = card(name, content, kept)
     write_atomically(place, content)
@@ -119,6 +107,20 @@ def ship(
     if run.path.resolve() == kept.resolve():
         run.tflite.unlink()
     return place
+
+
+def _keep(run: Run, kept: Path) -> None:
+    """Store a run's small files where a model's are kept, in place of those of another model of that name."""
+    if run.path.resolve() != kept.resolve():
+        if kept.is_dir() and settings(_yaml(kept)) != settings(_yaml(run.path)):
+            shutil.rmtree(kept)
+        store(run, kept.parent, name=kept.name)
+        if (run.path / NOTE).is_file():
+            shutil.copyfile(run.path / NOTE, kept / NOTE)
+
+
+def _yaml(folder: Path) -> dict:
+    return read_yaml(folder / "config.yaml")
 
 
 def _check(run: Run, size: int, metadata: dict) -> None:

@@ -269,7 +269,7 @@ def test_store_from_the_command_line(runs, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [("--as", "x"), ("--shipped",), ("--unevaluated",), ("--image", "nowhere.png")]
+    "words", [("--as", "x"), ("--gallery",), ("--unevaluated",), ("--image", "nowhere.png")]
 )
 def test_options_that_do_nothing_are_refused(runs, words):
     make_run(runs, "good")

@@ -28,9 +28,9 @@ DECIMALS = 5
 PLACES = ("data_dir",)
 #: What is copied as it is.
 _SMALL = ("history.csv", "metrics-*.json", "robustness-*.json", "benchmark*.json")
-#: What is copied for models that are shipped.
-_SHIPPED = ("model.tflite", "figures/gallery-test.png")
-SHIPPED_LIMIT = 16 << 20
+#: Kept on request. Models are not: the one that is shipped lies in the package (converters/shipping.py).
+_GALLERY = "figures/gallery-test.png"
+GALLERY_LIMIT = 16 << 20
 #: A .tflite file whose size is noted; VGG16 has 537 MB.
 LARGEST_FILE = 2 << 30
 
@@ -89,7 +89,7 @@ def scores_file(run: Run, split: str = "test") -> Path | None:
 
 
 def store(
-    run: Run, results: str | Path = RESULTS_DIR, *, name: str | None = None, shipped: bool = False,
+    run: Run, results: str | Path = RESULTS_DIR, *, name: str | None = None, gallery: bool = False,
     unevaluated: bool = False,
 ) -> Path:  # fmt: skip
     """Keep a run's small files in ``results/NAME``; weights and checkpoints stay where they are.
@@ -98,8 +98,7 @@ def store(
         run: A run folder.
         results: Folder of stored results.
         name: Other name than the run's.
-        shipped: Keep its .tflite file and its gallery as well. They are brought up to date where they were kept
-            before.
+        gallery: Keep its gallery as well. It is brought up to date where it was kept before.
         unevaluated: Store it even without metrics of the test split.
 
     Returns:
@@ -125,18 +124,21 @@ def store(
         for path in run.path.glob(pattern):
             content[path.name] = _bytes(path, LIMIT)
     if run.tflite.is_file():
-        file = _bytes(run.tflite, LARGEST_FILE)
-        note = {"bytes": len(file), "sha256": hashlib.sha256(file).hexdigest()}
-        content[run.tflite_note.name] = (json.dumps(note) + "\n").encode()
-    for kept in _SHIPPED:
-        if (run.path / kept).is_file() and (shipped or (target / kept).is_file()):
-            content[kept] = _bytes(run.path / kept, SHIPPED_LIMIT)
+        content[run.tflite_note.name] = tflite_note(_bytes(run.tflite, LARGEST_FILE))
+    if (run.path / _GALLERY).is_file() and (gallery or (target / _GALLERY).is_file()):
+        content[_GALLERY] = _bytes(run.path / _GALLERY, GALLERY_LIMIT)
     if run.scores("test").is_file():
         found = number(read_json(run.metrics("test")), "threshold") if run.metrics("test").is_file() else None
         threshold = 0.5 if found is None else found
         content[run.compact_scores("test").name] = compact(run.scores("test"), threshold)
     _replace(target, content)
     return target
+
+
+def tflite_note(file: bytes) -> bytes:
+    """What is kept of a .tflite file: its size and hash, JSON."""
+    note = {"bytes": len(file), "sha256": hashlib.sha256(file).hexdigest()}
+    return (json.dumps(note) + "\n").encode()
 
 
 def _same(wanted: dict, target: Path) -> None:

@@ -22,9 +22,10 @@ from PIL import Image as Pictures
 
 from bdd_tf.cli import main
 from bdd_tf.edge import Detector, find_images, read_image
+from bdd_tf.edge.shipped import shipped_model
 
 trained = Path("runs/notebook/model.tflite")
-MODEL = trained if trained.is_file() else Path("results/cifake-bnext-n/model.tflite")
+MODEL = trained if trained.is_file() else shipped_model()
 PHOTOGRAPHS = Path(util.find_spec("skimage").submodule_search_locations[0]) / "data"
 OUTPUT = Path("build/notebooks/edge")
 shutil.rmtree(OUTPUT, ignore_errors=True)

@@ -62,15 +62,15 @@ def test_where_the_data_lay_is_not_published(runs, results):
     assert yaml.safe_load(config.read_text())["channels"] == ["rgb", "fft"]
 
 
-def test_shipped_models_bring_their_file_and_gallery_and_stay_up_to_date(runs, results):
+def test_a_gallery_is_kept_on_request_and_stays_up_to_date_and_no_model_is(runs, results):
     run, _ = make_run(runs, "good")
     (run.figures / "gallery-test.png").write_bytes(b"gallery")
-    folder = store.store(run, results, shipped=True)
+    folder = store.store(run, results, gallery=True)
     (folder / "README.md").write_text("a model card")
-    run.tflite.write_bytes(b"newer")
+    (run.figures / "gallery-test.png").write_bytes(b"newer")
     store.store(run, results)
-    assert (folder / "model.tflite").read_bytes() == b"newer"
-    assert (folder / "figures" / "gallery-test.png").read_bytes() == b"gallery"
+    assert not (folder / "model.tflite").exists()
+    assert (folder / "figures" / "gallery-test.png").read_bytes() == b"newer"
     assert (folder / "README.md").read_text() == "a model card"
 
 
