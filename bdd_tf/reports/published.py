@@ -71,6 +71,8 @@ ABLATION_ABOUT = "COCOFake, BNext-T frozen at 224 px, one run each"
 
 #: Giga-operations by backbone. The paper's own definition, binary MACs / 64 + float MACs at 224 px, gives a tenth.
 OPERATIONS = {"bnext-t": 0.89, "bnext-s": 1.91, "bnext-m": 3.39}
+#: Millions of parameters, same table: as PyTorch counts them, without statistics.
+PARAMETERS = {"bnext-t": 29.8, "bnext-s": 67.1, "bnext-m": 133.0}
 
 
 @dataclass(frozen=True)

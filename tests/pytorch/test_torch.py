@@ -287,3 +287,20 @@ def test_info_of_a_checkpoint(tmp_path, detector_state, imagenet_state, capsys):
     torch.save(imagenet_state, tmp_path / "tiny.pth.tar")
     assert main(["info", str(tmp_path / "tiny.pth.tar")]) == 0
     assert "bnext-n" in capsys.readouterr().out
+
+
+def test_a_brief_training_ends_as_a_run_of_the_same_function(tmp_path, monkeypatch):
+    import train_for_agreement as brief
+
+    monkeypatch.setattr(brief, "TRAIN", {32: 8, 64: 8})
+    monkeypatch.setattr(brief, "VALIDATION", 4)
+    monkeypatch.setattr(brief, "SETTLE", 8)
+    plan = [brief.Stage(32, 2, 4, 2, 1e-3), brief.Stage(64, 1, 4, 2, 1e-3)]
+    run = Run(tmp_path / "runs" / "brief")
+    brief.train("bnext-n", 64, plan, tmp_path, run.path)
+    config, keras = Experiment.load(run.config), load_trained(run)
+    assert (config.backbone, config.resolution, config.channels) == ("bnext-n", 64, brief.CHANNELS)
+    net = Detector("bnext-n", 2, 1)
+    net.load_state_dict(torch.load(tmp_path / "bnext-n-64s1.pt")["net"])
+    theirs, ours = agreement.scores(net.eval(), keras, photographs(8, 64))
+    assert np.median(np.abs(theirs - ours)) <= 1e-2 * np.abs(theirs).max()
