@@ -288,12 +288,12 @@ def reliability(
         left = np.maximum(bins.low, 0.5)
         width = bins.high - left
         style = {"align": "edge", "edgecolor": "white", "linewidth": 0.8}
-        axes.bar(left, bins.accuracy, width, color=COLOURS[REAL], label="accuracy", **style)
+        axes.bar(left, bins.accuracy, width, color="#56B4E9", label="accuracy", **style)
         axes.plot([0.5, 1], [0.5, 1], color="black", linewidth=1, linestyle="--", label="as sure as right")
         axes.plot(
-            bins.confidence, bins.accuracy, "o", color=COLOURS[FAKE], markersize=4, label="mean confidence"
+            bins.confidence, bins.accuracy, "o", color="black", markersize=4, label="at the mean confidence"
         )
-        axes.set(xlim=(0.5, 1), ylim=(0, 1.02), title=f"{name}: error {_percent(bins.error)}")
+        axes.set(xlim=(0.5, 1), ylim=(0, 1.02), title=f"{name}: calibration error {_percent(bins.error)}")
         axes.tick_params(labelbottom=False)
 
     def paint(figure: Figure) -> None:
@@ -311,6 +311,7 @@ def reliability(
         rows[1, 0].set(ylabel="% of images")
         handles, names = rows[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=3)
+        figure.get_layout_engine().set(wspace=0.08)
         if title:
             figure.suptitle(title, fontsize=11)
 

@@ -206,10 +206,10 @@ PERTURBATIONS: dict[str, Perturbation] = {
     p.name: p
     for p in (
         Perturbation("jpeg", "quality", (95, 90, 75, 50, 30), jpeg),
-        Perturbation("resize", "share of the side, bicubic, and back", (0.75, 0.5, 0.25), resize),
+        Perturbation("resize", "share of the side", (0.75, 0.5, 0.25), resize),
         Perturbation("blur", "sigma, pixels", (0.5, 1, 2), blur),
         Perturbation("noise", "deviation, of 255", (2, 5, 10, 20), noise, seeded=True),
-        Perturbation("crop", "share of the side, enlarged", (0.9, 0.75, 0.5), crop),
+        Perturbation("crop", "share of the side", (0.9, 0.75, 0.5), crop),
         Perturbation("darker", "brightness, factor", (0.8, 0.6), brightness),
         Perturbation("brighter", "brightness, factor", (1.25, 1.6), brightness),
         Perturbation("contrast", "factor", (0.8, 0.6, 0.4), contrast),

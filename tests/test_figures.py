@@ -243,3 +243,29 @@ def test_roofline_shows_binary_and_float_networks(tmp_path):
     assert share_of(both, rgb(figures.COLOURS[1])) > 0
     alone = pixels(figures.roofline(tmp_path / "f.png", [row("f", 6, 0, 4)]))
     assert share_of(alone, rgb(figures.COLOURS[1])) == 0
+
+
+def test_reliability_shows_what_a_temperature_does(tmp_path):
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, 2000)
+    labels = (random.random(2000) < 1 / (1 + np.exp(-logits))).astype(int)
+    honest = pixels(figures.reliability(tmp_path / "a.png", labels, logits, 1.0, title="run $_{"))
+    stretched = pixels(figures.reliability(tmp_path / "b.png", labels, 3 * logits, 3.0))
+    assert share_of(honest, rgb("#56B4E9")) > share_of(stretched, rgb("#56B4E9")) > 0.05
+    # One image is a picture too.
+    pixels(figures.reliability(tmp_path / "c.png", [1], [0.3], 1.0))
+
+
+def test_robustness_has_a_panel_for_each_perturbation(tmp_path):
+    clean = {"accuracy": 0.9, "accuracy_real": None, "accuracy_fake": 0.9, "auc": None}
+    widths = []
+    for count in (1, 3, 8):
+        names = [f"p{i}" for i in range(count)]
+        rows = [{"perturbation": n, "severity": s, **clean, "accuracy": 0.5} for n in names for s in (1, 2)]
+        document = {"clean": clean, "rows": rows, "perturbations": {n: {"unit": "factor $_{"} for n in names}}
+        picture = pixels(figures.robustness(tmp_path / f"{count}.png", document, title="run"))
+        assert share_of(picture, rgb("#D55E00")) > 0
+        assert share_of(picture, rgb("#0072B2")) == 0  # no REAL images, no line
+        widths.append(picture.shape[:2])
+    assert widths[0][1] < widths[1][1] < widths[2][1]
+    assert widths[2][0] > widths[1][0]
