@@ -90,6 +90,7 @@ def execute(name: str, timeout: int = 3600) -> NotebookNode:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = path
+    made.metadata = notebook(name).metadata  # the kernel has written Python's version into it
     for cell in made.cells:
         _tidy(cell)
     return made

@@ -49,8 +49,9 @@ def test_a_committed_notebook_was_run_to_its_end_and_is_small(name):
 def test_it_runs(name, cache):
     if name in LONG:
         pytest.skip("it trains a network for minutes; `make notebooks` runs it")
-    done = build.execute(name, timeout=300)
+    done = build.execute(name, timeout=600)
     assert all(cell.execution_count for cell in done.cells if cell.cell_type == "code")
+    assert done.metadata == committed(name).metadata
 
 
 def test_a_cell_that_fails_fails_the_notebook(tmp_path, monkeypatch):
