@@ -15,15 +15,16 @@ if Path.cwd().name == "notebooks":
 
 from IPython.display import Image, Markdown, display
 
-from bdd_tf import figures, reporting
+from bdd_tf import figures
+from bdd_tf.reports import rows, store, tables
 from bdd_tf.runs import Run
 
 OUTPUT = Path("build/notebooks")
 RUNS = OUTPUT / "results"
 shutil.rmtree(RUNS, ignore_errors=True)
 shutil.copytree("results", RUNS)
-runs = reporting.find_runs(RUNS)
-display(Markdown(reporting.markdown([reporting.describe(run) for run in runs])))
+runs = store.runs_in(RUNS)
+display(Markdown(tables.runs([rows.describe(run) for run in runs])))
 
 # %% [markdown]
 # - **val.** chose the checkpoint and the threshold, **test** was looked at once. Compare runs by test.
