@@ -106,7 +106,7 @@ def count() -> list[Cost]:
 def _float_bytes(model) -> int:  # noqa: ANN001 (a Keras model; TensorFlow is loaded for counting only)
     from bdd_tf.legacy_keras import tf
 
-    image = [tf.TensorSpec([1, *model.input_shape[1:]], tf.float32)]
+    image = [tf.TensorSpec([1, *model.input_shape[1:]], tf.float32, name="image")]
     traced = tf.function(lambda x: model(x, training=False), image).get_concrete_function()
     return len(tf.lite.TFLiteConverter.from_concrete_functions([traced], model).convert())
 
