@@ -139,7 +139,7 @@ function show({ file, name, card }, said) {
   meter.ariaValueNow = said.fake_probability;
   meter.ariaValueText = `${said.fake_probability.toFixed(4)}, ${said.verdict}`;
   find(".facts").textContent = `${said.width}×${said.height} px · ${size(file.size)} · ${milliseconds(said.latency_ms)}`;
-  find(".note").textContent = said.note ? `Unlike the training images (${said.note}): this verdict says little.` : "";
+  find(".note").textContent = said.note ? `${said.note[0].toUpperCase()}${said.note.slice(1)}. This verdict says little.` : "";
   find(".note").hidden = !said.note;
   find(".facts").title = "Latency: decoding, resizing and the network.";
   for (const [key, caption] of Object.entries(VIEWS)) {

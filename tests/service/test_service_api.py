@@ -21,6 +21,9 @@ def description(server):
     return server.json("GET", "/openapi.json")[1]
 
 
+pytestmark = pytest.mark.filterwarnings("ignore::bdd_tf.edge.UnfamiliarImageWarning")
+
+
 @pytest.fixture(scope="module")
 def detector():
     with Detector(MODEL) as detector:
