@@ -14,10 +14,10 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime wheels demo test test-torch test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report coverage clean
+.PHONY: help setup runtime kernels wheels demo test test-torch agreement test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report ablation notebooks coverage clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else f"bdd_tf needs Python 3.11 or 3.12; $(PYTHON) is {v[0]}.{v[1]}. Give another one with PYTHON=.")'
@@ -31,18 +31,25 @@ setup: $(READY) ## make .venv with every dependency
 runtime: $(READY) ## compile the delegate that runs binary operators on stock LiteRT
 	@$(PY) -m bdd_tf.edge.runtime.build > /dev/null
 
+kernels: $(READY) ## compile what trains BNext several times faster than TensorFlow alone
+	@$(PY) -m bdd_tf.models.kernels > /dev/null
+
 wheels: $(READY) ## wheels for x86-64, aarch64 and armv7 in dist/, each with its library
 	$(PY) -m bdd_tf.edge.runtime.wheels
 
-demo: runtime ## everything on made-up data in a few minutes: data, training, .tflite, detection
+demo: runtime kernels ## everything on made-up data in a few minutes: data, training, .tflite, detection
 	$(PY) -m bdd_tf.demo
 
-test: runtime ## run the tests
+test: runtime kernels ## run the tests
 	$(PY) -m pytest $(ARGS)
 
-test-torch: runtime ## install torch and compare imported weights with PyTorch itself
+test-torch: runtime kernels ## install torch and compare imported weights with PyTorch itself
 	$(PY) -m pip install -q -e '.[torch]'
 	$(PY) -m pytest tests/pytorch $(ARGS)
+
+agreement: runtime ## train BNext T, S, M, L briefly in PyTorch; PyTorch, Keras, .tflite on 200 photographs (hours) [NETWORKS=]
+	$(PY) -m pip install -q -e '.[torch]'
+	MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_MMAP_THRESHOLD_=4294967295 $(PY) tests/pytorch/train_for_agreement.py --compare $(NETWORKS)
 
 test-sanitize: $(READY) ## the delegate's operators and mutated models under ASan and UBSan [CASES=]
 	@$(PY) tests/runtime/sanitize.py --cases $(or $(CASES),60000) $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
@@ -56,15 +63,15 @@ test-arm: $(READY) ## the wheels on emulated 64-bit and 32-bit ARM, results equa
 test-browser: runtime ## the page of `bdd serve` in Chromium (Debian: apt-get install chromium) [SCREENSHOT=folder]
 	$(if $(SCREENSHOT),SCREENSHOT="$(SCREENSHOT)") $(PY) -m pytest tests/service/browser.py -rs $(ARGS)
 
-coverage: runtime ## run the tests, with line coverage
+coverage: runtime kernels ## run the tests, with line coverage
 	$(PY) -m pytest --cov --cov-report=term
 
 lint: $(READY) ## ruff, mypy and clang-format: lint, types of what others import, format check
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/clang-format --dry-run --Werror bdd_tf/edge/runtime/src/*.cc bdd_tf/edge/runtime/src/*.h tests/runtime/*.cc
+	$(VENV)/bin/clang-format --dry-run --Werror bdd_tf/edge/runtime/src/*.cc bdd_tf/edge/runtime/src/*.h bdd_tf/models/kernels/src/* tests/runtime/*.cc
 
-train: $(READY) ## train: DATASET=cifake [DATA_DIR= BACKBONE= CHANNELS= RESOLUTION= EPOCHS= BATCH= INIT= FREEZE=1 RUN=]
+train: kernels ## train: DATASET=cifake [DATA_DIR= BACKBONE= CHANNELS= RESOLUTION= EPOCHS= BATCH= INIT= FREEZE=1 RUN=]
 	$(BDD) train --dataset $(DATASET) $(call option,DATA_DIR,data-dir) $(call option,BACKBONE,backbone) \
 	  $(call option,CHANNELS,channels) $(call option,RESOLUTION,resolution) $(call option,EPOCHS,epochs) \
 	  $(call option,BATCH,batch) $(call option,INIT,init) $(call option,FREEZE,freeze) $(call option,RUN,run) $(ARGS)
@@ -87,8 +94,16 @@ benchmark: runtime ## how fast, beside what one would pick instead [MODEL=model.
 data: $(READY) ## what is in a data set: DATASET=cifake [DATA_DIR=]
 	$(BDD) data check $(DATASET) $(call option,DATA_DIR,data-dir) $(ARGS)
 
-report: $(READY) ## one table over all runs
+report: $(READY) ## the paper's tables and figures from results/ and runs/, in build/report/
 	$(BDD) report $(ARGS)
+
+ablation: kernels ## eight rows of channels over seeds, resumable [EPOCHS=2 SEEDS=5,6,7 DATASET= DATA_DIR= BACKBONE=]
+	$(PY) -m bdd_tf.ablation $(if $(filter-out file,$(origin DATASET)),--dataset "$(DATASET)") \
+	  $(call option,DATA_DIR,data-dir) $(call option,BACKBONE,backbone) $(call option,RESOLUTION,resolution) \
+	  $(call option,EPOCHS,epochs) $(call option,BATCH,batch) $(call option,SEEDS,seeds) $(ARGS)
+
+notebooks: runtime kernels ## run the notebooks and write them with their outputs [NAMES=edge]
+	$(PY) notebooks/make_notebooks.py $(NAMES)
 
 clean: ## remove .venv and derived data; runs/ stays
 	rm -rf $(VENV) data/cache build *.egg-info

@@ -25,10 +25,15 @@ from bdd_tf.edge import bench_hub
 from bdd_tf.edge.runtime import available_kernels
 from bdd_tf.edge.tflite_file import TfliteModel, parse_tflite, read_metadata
 from bdd_tf.errors import BddError, UsageError, one_of
+from bdd_tf.models import registry
 
 RIVALS = (
     "mobilenetv3-small", "mobilenetv3-large", "mobilenetv2", "mobilenetv2-int8", "resnet50", "resnet50-int8",
 )  # fmt: skip
+#: Those above run unless told otherwise; these can be asked for.
+MORE_RIVALS = tuple(
+    name + end for name in registry.RIVALS for end in ("", "-int8") if name + end not in RIVALS
+)
 #: Contenders beside the rivals.
 OTHERS = ("lce", "float", "torch")
 _WARM_UP = 2
@@ -265,7 +270,7 @@ def contenders_of(
 
 
 def rival_file(name: str, path: Path, model: TfliteModel) -> tuple[str, Path]:
-    """The float twin of a file, or a rival at its resolution: its label and its file, made once and kept.
+    """The float twin of a file, or a rival at its resolution, or the nearest that it has: label and file, made once.
 
     Args:
         name: ``"float"`` or a rival.
@@ -274,9 +279,9 @@ def rival_file(name: str, path: Path, model: TfliteModel) -> tuple[str, Path]:
     """
     if name == "float":
         return f"{path.stem} as float", _twin(model)
-    from bdd_tf.rival_files import rival
+    from bdd_tf.rival_files import INT8, rival
 
-    side = max(side_of(model), 32)
+    side = registry.fitting_resolution(name.removesuffix(INT8), max(side_of(model), 32))
     return f"{name} {side}", rival(name, side)
 
 
@@ -404,7 +409,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--against", metavar="NAME[,NAME]",
-        help=f"of {', '.join((*OTHERS, *RIVALS))}, all or none (default: all that is installed; on a device lce, "
+        help=f"of {', '.join((*OTHERS, *RIVALS, *MORE_RIVALS))}, all or none (default: all that is installed; on a device lce, "
         "float and the MobileNets)",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, help="turns of each contender (default: 20; on a device 10)")
@@ -490,12 +495,13 @@ def others_of(given: str | None, usual: list[str], installed: list[str]) -> list
     """
     if given is None or given == "all":
         return usual if given is None else installed
-    return [] if given == "none" else _list(given, "contender", (*OTHERS, *RIVALS))
+    return [] if given == "none" else _list(given, "contender", (*OTHERS, *RIVALS, *MORE_RIVALS))
 
 
 def suited(others: list[str], given: str | None, model: TfliteModel) -> list[str]:
-    """Those of them that can be had for a model: of a net that is not ours there is no twin."""
-    if given not in (None, "all") or "bdd_tf" in model.metadata:
+    """Those of them that can be had for a model: of a net that is not ours, or not binary, there is no twin."""
+    binary = any(name.startswith("Lce") for name in model.custom_operators)
+    if given not in (None, "all") or (binary and "bdd_tf" in model.metadata):
         return others
     return [name for name in others if name not in ("float", "torch")]
 

@@ -19,7 +19,10 @@ VERBS = {
     "detect": ("bdd_tf.edge.detect", "which of these images are fake?"),
     "serve": ("bdd_tf.service.command", "a page to drop images on, and an HTTP API"),
     "benchmark": ("bdd_tf.benchmarking", "how fast is a file here, beside what one would pick instead?"),
-    "report": ("bdd_tf.reporting", "one table over all runs, or a comparison of two"),
+    "report": (
+        "bdd_tf.reporting",
+        "the paper's tables and figures from stored results and runs; a comparison of two",
+    ),
     "info": ("bdd_tf.information", "what a .tflite file, a run or a checkpoint holds and costs"),
 }
 #: Where `converters` lies in a clone; in an installed package there is none.

@@ -16,6 +16,7 @@ from bdd_tf.errors import BddError, UsageError, one_of
 
 RESIZE_RULES = ("native", "reference")
 SCHEDULES = ("cosine", "linear", "constant")
+GRADIENTS = ("int8", "float32", "keras")
 #: Side of the square input, by data set, where none is asked for.
 DEFAULT_RESOLUTION = {"cifake": 32, "sample": 32}
 
@@ -53,7 +54,10 @@ class Experiment:
         class_weights: Weigh FAKE by REAL images / FAKE images of the training split.
         augment: Names of augmentations, e.g. ``("flip",)``.
         validation_fraction: Share of the training images held out by a hash of their content.
-        seed: Seed of weights, order and augmentation.
+        gradients: Who computes a BNext's blocks while training: our kernels (:mod:`bdd_tf.models.kernels`) with
+            binary convolutions' gradients in ``int8`` or ``float32``, or ``keras``, as all other backbones and frozen
+            ones do in any case.
+        seed: Seed of weights, order, augmentation and rounding.
     """
 
     dataset: str = "cifake"
@@ -80,6 +84,7 @@ class Experiment:
     class_weights: bool = True
     augment: tuple[str, ...] = ("flip",)
     validation_fraction: float = 0.05
+    gradients: str = "int8"
     seed: int = field(default=5)
 
     def __post_init__(self) -> None:
@@ -92,6 +97,8 @@ class Experiment:
             raise one_of("resize rule", self.resize, RESIZE_RULES)
         if self.schedule not in SCHEDULES:
             raise one_of("schedule", self.schedule, SCHEDULES)
+        if self.gradients not in GRADIENTS:
+            raise one_of("gradients", self.gradients, GRADIENTS)
         for name in ("resolution", "epochs", "batch", "accumulate", "schedule_epochs"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1; got {getattr(self, name)}.")

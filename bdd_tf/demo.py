@@ -36,6 +36,7 @@ def demonstrate(runs_dir: Path, epochs: int = EPOCHS) -> dict:
     from bdd_tf.config import experiment
     from bdd_tf.datasets.pipeline import load_dataset
     from bdd_tf.edge import Detector, load_image
+    from bdd_tf.reports.pictures import image_channels
     from bdd_tf.runs import Run
     from converters.keras_to_tflite import convert_run, describe
 
@@ -60,7 +61,7 @@ def demonstrate(runs_dir: Path, epochs: int = EPOCHS) -> dict:
         print("\nsix test images through the file:")
         for item, score, word in zip(chosen, scores, detector.verdicts(scores), strict=True):
             print(f"  {word:4}  {score:.3f}  truly {detector.labels[item.label]:4}  {item.path}")
-    _draw_channels(run.figures / "channels.png", load_image(data.file(chosen[0].path), config.rule))
+    image_channels(run.figures / "channels.png", load_image(data.file(chosen[0].path), config.rule))
     if document["auc"] is None or document["auc"] < AUC_LIMIT:
         raise BddError(
             f"the demo's test AUC is {document['auc']}, under {AUC_LIMIT}: the detector did not learn."
@@ -74,18 +75,6 @@ def demonstrate(runs_dir: Path, epochs: int = EPOCHS) -> dict:
         "figures": ", ".join(sorted(str(p) for p in run.figures.glob("*.png"))),
         "all in all": f"{time.monotonic() - began:.0f} s",
     }
-
-
-def _draw_channels(path: Path, image) -> None:  # noqa: ANN001 (uint8 [S, S, 3])
-    from bdd_tf import channels, figures
-
-    levels = channels.grey(image[None])
-    maps = {
-        "FFT": channels.fft_log_magnitude(levels, "stable"),
-        "LBP": channels.local_binary_pattern(levels, "stable"),
-        "Sobel": channels.sobel_magnitude(levels, "stable"),
-    }
-    figures.channels(path, image, {name: m.numpy()[0, ..., 0] for name, m in maps.items()})
 
 
 def main() -> int:

@@ -9,11 +9,8 @@ from pathlib import Path
 from bdd_tf.edge.anatomy import dissect
 from bdd_tf.edge.tflite_file import METADATA_NAME, parse_tflite, read_metadata
 from bdd_tf.errors import BddError, UsageError
+from bdd_tf.reports import published
 from bdd_tf.runs import RUNS_DIR, Run, run_named, trained_weights
-
-#: Giga-operations as the paper prints them (Lanzino et al., table 1). Its own definition, binary MACs / 64 + float
-#: MACs at 224 px, gives a tenth of that.
-PAPER_OPERATIONS = {"bnext-t": 0.89, "bnext-s": 1.91, "bnext-m": 3.39}
 
 
 def inform(path: str, runs_dir: Path = Path(RUNS_DIR)) -> dict:
@@ -25,8 +22,9 @@ def inform(path: str, runs_dir: Path = Path(RUNS_DIR)) -> dict:
 
     Returns:
         ``path``, ``kind`` (``tflite``, ``run``, ``checkpoint``), ``backbone``, ``channels``, ``resolution``,
-        ``parameters``, ``binary_macs``, ``float_macs``, ``operations`` (binary / 64 + float), ``paper_operations``
-        (as printed, or None), ``bytes``, ``bytes_by_kind``, ``operators`` and ``metadata``. Unknown: None.
+        ``parameters``, ``torch_parameters`` (statistics left out, as the paper counts), ``binary_macs``,
+        ``float_macs``, ``operations`` (binary / 64 + float), ``paper_operations`` and ``paper_parameters`` (as
+        printed), ``bytes``, ``bytes_by_kind``, ``operators`` and ``metadata``. Unknown: None.
 
     Raises:
         UsageError: If there is no such thing.
@@ -59,6 +57,7 @@ def _tflite(file: Path) -> dict:
         "channels": metadata.get("channels"),
         "resolution": metadata.get("resolution"),
         "parameters": found.binary_weights + found.other_constants,
+        "torch_parameters": None,
         **_costs(found.binary_macs, found.float_macs, metadata.get("backbone")),
         "bytes": len(model.content),
         "bytes_by_kind": found.bytes_by_kind,
@@ -73,7 +72,8 @@ def _costs(binary: int | None, real: int | None, backbone: object) -> dict:
         "binary_macs": binary,
         "float_macs": real,
         "operations": binary / 64 + real if known else None,
-        "paper_operations": PAPER_OPERATIONS.get(str(backbone)),
+        "paper_operations": published.OPERATIONS.get(str(backbone)),
+        "paper_parameters": published.PARAMETERS.get(str(backbone)),
     }
 
 
@@ -102,12 +102,24 @@ def _run(run: Run) -> dict:
         "channels": list(config.channels),
         "resolution": config.resolution,
         "parameters": counts.parameters,
+        "torch_parameters": _torch_parameters(config.backbone, len(config.channels) - 1),
         **_costs(counts.binary_macs, counts.float_macs, config.backbone),
         "bytes": size,
         "bytes_by_kind": sizes,
         "operators": {},
         "metadata": config.to_dict(),
     }
+
+
+def _torch_parameters(backbone: str, extra_channels: int) -> int | None:
+    """None for other backbones than BNext, and where the source tree is missing."""
+    from bdd_tf.models.bnext import BNEXT
+
+    try:
+        from converters.torch_state import parameter_count
+    except ModuleNotFoundError:
+        return None
+    return parameter_count(backbone, extra_channels) if backbone in BNEXT else None
 
 
 def _kind(rank: int, binary: bool) -> str:
@@ -119,7 +131,7 @@ def _kind(rank: int, binary: bool) -> str:
 def _checkpoint(file: Path) -> dict:
     try:
         from converters.torch_files import read_checkpoint
-        from converters.torch_state import size_of
+        from converters.torch_state import is_parameter, size_of
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "converters":
             raise
@@ -149,6 +161,7 @@ def _checkpoint(file: Path) -> dict:
         "parameters": sum(
             a.size for k, a in tensors.items() if a.dtype.kind == "f" and "temperature" not in k
         ),
+        "torch_parameters": sum(a.size for k, a in tensors.items() if is_parameter(k)),
         **_costs(counts.binary_macs, counts.float_macs, size),
         "bytes": total,
         "bytes_by_kind": sizes,
@@ -176,7 +189,9 @@ def describe(about: dict) -> str:
         about["backbone"] or "unknown backbone", f"{about['resolution']} px" if about["resolution"] else "",
         ",".join(map(str, channels)) if channels else "",
     ) if part)))  # fmt: skip
-    lines.append(("parameters", _amount(about["parameters"])))
+    counted = about["torch_parameters"]
+    beside = f" ({_amount(counted)} as PyTorch counts them: without statistics)" if counted else ""
+    lines.append(("parameters", _amount(about["parameters"]) + beside))
     lines.append(("binary MACs", _amount(about["binary_macs"])))
     lines.append(("float MACs", _amount(about["float_macs"])))
     lines.append(("operations", f"{_amount(about['operations'])} (binary MACs / 64 + float MACs)"))
@@ -184,7 +199,8 @@ def describe(about: dict) -> str:
         lines.append(
             (
                 "paper",
-                f"{about['paper_operations']} G printed for 224 px: ten times what its definition gives",
+                f"{about['paper_parameters']:.3g} M parameters; {about['paper_operations']} G operations printed for "
+                f"224 px: ten times what its definition gives",
             )
         )
     size = about["bytes"]

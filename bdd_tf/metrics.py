@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ MEASURES = ("accuracy", "auc", "average_precision", "eer", "accuracy_real", "acc
 Labels = Sequence[int] | np.ndarray
 Scores = Sequence[float] | np.ndarray
 SCORE_COLUMNS = ("path", "label", "fake_probability")
+#: Bytes that a compressed table of scores may unpack to.
+SCORES_LIMIT = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -647,8 +650,19 @@ def write_scores_csv(
     return Path(path)
 
 
+def _score_text(path: Path) -> io.TextIOBase:
+    if path.suffix != ".xz":
+        return path.open(newline="", encoding="utf-8", errors="surrogateescape")
+    # A few bytes can unpack to gigabytes: no more is unpacked than a table of a million images needs.
+    with lzma.open(path) as file:
+        content = file.read(SCORES_LIMIT + 1)
+    if len(content) > SCORES_LIMIT:
+        raise BddError(f"{path} unpacks to more than {SCORES_LIMIT:,} bytes: that is no table of scores.")
+    return io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
+
+
 def read_scores_csv(path: str | Path) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Read what :func:`write_scores_csv` wrote.
+    """Read what :func:`write_scores_csv` wrote, or the same compressed (``.xz``).
 
     Returns:
         Paths, labels (int64 [N]) and fake probabilities (float64 [N]).
@@ -659,7 +673,7 @@ def read_scores_csv(path: str | Path) -> tuple[list[str], np.ndarray, np.ndarray
     path = Path(path)
     paths, labels, scores = [], [], []
     try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with _score_text(path) as file:
             lines = csv.reader(file, strict=True)
             header = next(lines, [])
             if tuple(header) != SCORE_COLUMNS:
@@ -682,6 +696,6 @@ def read_scores_csv(path: str | Path) -> tuple[list[str], np.ndarray, np.ndarray
                 scores.append(score)
     except FileNotFoundError as error:
         raise BddError(f"{path} does not exist; `make evaluate` writes it.") from error
-    except (OSError, csv.Error) as error:
+    except (OSError, EOFError, lzma.LZMAError, csv.Error) as error:
         raise BddError(f"{path} cannot be read: {error}") from error
     return paths, np.array(labels, dtype=np.int64), np.array(scores, dtype=np.float64)

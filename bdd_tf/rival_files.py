@@ -6,20 +6,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from bdd_tf.config import Experiment, experiment, write_atomically
 from bdd_tf.errors import one_of
 from bdd_tf.legacy_keras import tf
-from bdd_tf.models.operations import flat_layers, is_binary
+from bdd_tf.models.registry import RIVALS, stem_stride
 
-#: Name on the command line: class in keras.applications.
-APPLICATIONS = {
-    "mobilenetv2": "MobileNetV2",
-    "mobilenetv3-small": "MobileNetV3Small",
-    "mobilenetv3-large": "MobileNetV3Large",
-    "resnet50": "ResNet50",
-}
 INT8 = "-int8"
 _SAMPLES = 8  # images that int8 ranges are taken from: speed does not depend on them
 
@@ -30,7 +21,7 @@ def cache_folder() -> Path:
 
 
 #: To be raised when a change makes files that were kept stale.
-_EDITION = 2
+_EDITION = 3
 
 
 def _cached(name: str, make: Callable[[], bytes]) -> Path:
@@ -43,55 +34,38 @@ def _cached(name: str, make: Callable[[], bytes]) -> Path:
     return path
 
 
-def _convert(model: tf.keras.Model, dtype: tf.DType, samples: np.ndarray | None = None) -> bytes:
-    signature = [tf.TensorSpec([1, *model.input_shape[1:]], dtype, name="image")]
-    traced = tf.function(lambda image: model(image, training=False), signature).get_concrete_function()
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], model)
-    if samples is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([s[None]] for s in samples)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-    return converter.convert()
-
-
 def rival(name: str, resolution: int) -> Path:
-    """A network of keras.applications with one output and random weights, as a .tflite file.
+    """A rival's detector on RGB alone with random, calibrated weights, as a .tflite file.
 
     Args:
-        name: A key of `APPLICATIONS`, with ``-int8`` behind it for the quantized one.
-        resolution: Side of its input, at least 32.
+        name: One of `RIVALS` of the registry, with ``-int8`` behind it for the quantized one.
+        resolution: Side of its input.
 
     Returns:
         The file, made once and kept.
 
     Raises:
-        UsageError: For an unknown name.
+        UsageError: For an unknown name, or a resolution that its strides do not divide.
     """
     base = name.removesuffix(INT8)
-    if base not in APPLICATIONS:
-        raise one_of("rival", name, [r + end for r in APPLICATIONS for end in ("", INT8)])
+    if base not in RIVALS:
+        raise one_of("rival", name, [r + end for r in RIVALS for end in ("", INT8)])
+    stem_stride(base, resolution)
 
     def make() -> bytes:
+        from converters import stock
         from converters.keras_to_tflite import photographs
 
-        tf.keras.utils.set_random_seed(0)
-        options = {"include_preprocessing": False} if base.startswith("mobilenetv3") else {}
-        network = getattr(tf.keras.applications, APPLICATIONS[base])(
-            weights=None,
-            input_shape=(resolution, resolution, 3),
-            classes=1,
-            classifier_activation="sigmoid",
-            **options,
-        )
-        samples = photographs(_SAMPLES, resolution).astype(np.float32) / 255
-        return _convert(network, tf.float32, samples if name.endswith(INT8) else None)
+        model = _calibrated(experiment(backbone=base, resolution=resolution, channels=("rgb",)))
+        if name.endswith(INT8):
+            return stock.int8_file(model, photographs(_SAMPLES, resolution))
+        return stock.float_file(model)
 
     return _cached(f"{name}-{resolution}", make)
 
 
 def float_twin(config: Experiment) -> Path:
-    """The same network with float weights and activations in place of signs, as a .tflite file.
+    """A binary network's float twin (`bdd convert --twin float`) with random, calibrated weights.
 
     Args:
         config: What the binary file was made from: backbone, channels, resolution.
@@ -101,35 +75,35 @@ def float_twin(config: Experiment) -> Path:
     """
 
     def make() -> bytes:
-        from bdd_tf.training import build
-        from converters.keras_to_tflite import calibrate, photographs
+        from converters import stock
 
-        tf.keras.utils.set_random_seed(0)
-        model = build(config)
-        for layer in flat_layers(model):
-            if is_binary(layer):
-                layer.input_quantizer = layer.kernel_quantizer = None
-        calibrate(model, photographs(4, config.resolution))
-        return _convert(model, tf.uint8)
+        return stock.float_file(_calibrated(config))
 
     return _cached(f"float-{config.backbone}-{config.resolution}-{'-'.join(config.channels)}", make)
 
 
+def _calibrated(config: Experiment) -> tf.keras.Model:
+    from bdd_tf.training import build
+    from converters.keras_to_tflite import calibrate, photographs
+
+    model = build(config)
+    calibrate(model, photographs(16, config.resolution, seed=1))
+    return model
+
+
 def untrained(backbone: str, resolution: int, channels: tuple[str, ...]) -> Path:
     """A binary network with random, calibrated weights, as `bdd convert --untrained` writes it; made once and kept."""
-    from converters.keras_to_tflite import calibrate, metadata, photographs, to_flatbuffer
-    from converters.shrink import shrink
 
     def make() -> bytes:
         import json
 
         from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata
-        from bdd_tf.training import build
+        from converters.keras_to_tflite import metadata, to_flatbuffer
+        from converters.shrink import shrink
 
         config = experiment(backbone=backbone, resolution=resolution, channels=channels)
-        model = build(config)
-        calibrate(model, photographs(16, resolution, seed=1))
         about = metadata(config, 0.5, None, trained=False)
-        return embed_metadata(shrink(to_flatbuffer(model)), METADATA_NAME, json.dumps(about).encode())
+        content = shrink(to_flatbuffer(_calibrated(config)))
+        return embed_metadata(content, METADATA_NAME, json.dumps(about).encode())
 
     return _cached(f"{backbone}-{resolution}-{'-'.join(channels)}", make)

@@ -61,6 +61,10 @@ class Run:
         """The converted file."""
         return self.path / "model.tflite"
 
+    def twin(self, kind: str) -> Path:
+        """A binary network's file for runtimes without our delegate, ``float`` or ``int8``."""
+        return self.path / f"model-{kind}.tflite"
+
     @property
     def figures(self) -> Path:
         """Pictures."""
@@ -77,6 +81,19 @@ class Run:
     def scores(self, split: str) -> Path:
         """Score of every image of a split."""
         return self.path / f"scores-{split}.csv"
+
+    def compact_scores(self, split: str) -> Path:
+        """The same, rounded and compressed: what a stored result keeps (:mod:`bdd_tf.reports.store`)."""
+        return self.path / f"scores-{split}.csv.xz"
+
+    @property
+    def tflite_note(self) -> Path:
+        """Size and SHA-256 of a .tflite file that a stored result does not keep."""
+        return self.path / "tflite.json"
+
+    def benchmarks(self) -> list[Path]:
+        """What `bdd benchmark --output` left here, by name."""
+        return sorted(self.path.glob("benchmark*.json"))
 
 
 def run_named(name: str, runs_dir: str | Path = RUNS_DIR) -> Run:

@@ -22,7 +22,7 @@ from bdd_tf.datasets.pipeline import DataSet, load_dataset
 from bdd_tf.edge.labels import FAKE, REAL
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.legacy_keras import tf
-from bdd_tf.models import registry
+from bdd_tf.models import fused, registry
 from bdd_tf.models.detector import build_detector, freeze_backbone, logits, seed_everything
 from bdd_tf.optimizer import AdamW
 from bdd_tf.runs import RUNS_DIR, Run, read_history, run_named, trained_weights
@@ -190,6 +190,7 @@ class Trainer:
         if config.freeze:
             freeze_backbone(self.model)
         self.logits = logits(self.model)
+        self.blocks = fused_blocks(self.model, config)
         self.rate = tf.Variable(config.learning_rate, dtype=tf.float32)
         self.optimizer = AdamW(
             learning_rate=lambda: self.rate, weight_decay=config.weight_decay, decay_filter=_decays
@@ -205,7 +206,7 @@ class Trainer:
         )
         self.manager = tf.train.CheckpointManager(self.checkpoint, str(run.checkpoints), max_to_keep=2)
         self._update = tf.function(self._update_step)
-        self._score = tf.function(lambda images: self.logits(images, training=False))
+        self._score = tf.function(self._score_step)
 
     def _loss(self, labels: tf.Tensor, logit: tf.Tensor) -> tf.Tensor:
         smooth = self.config.label_smoothing
@@ -218,7 +219,10 @@ class Trainer:
 
     def _update_step(self, images: tf.Tensor, labels: tf.Tensor, apply: bool) -> None:
         variables = self.model.trainable_variables
-        logit = self.logits(images, training=True)
+        if self.blocks:
+            logit = fused.logits(self.model, self.blocks, images, True, self.state.images + self.config.seed)
+        else:
+            logit = self.logits(images, training=True)
         loss = self._loss(labels, logit)
         # Summed in pairs: AddN over three or more adds first whichever buffer is free to be overwritten,
         # which depends on the timing of threads even under op determinism, and a run could not be repeated.
@@ -236,6 +240,14 @@ class Trainer:
         self.state.loss_sum.assign_add(tf.cast(loss, tf.float64) * tf.cast(count, tf.float64))
         self.state.correct.assign_add(tf.reduce_sum(tf.cast((logit > 0) == (labels > 0.5), tf.int64)))
         self.state.images.assign_add(count)
+
+    def _score_step(self, images: tf.Tensor) -> tf.Tensor:
+        if not self.blocks:
+            return self.logits(images, training=False)
+        count = tf.shape(images)[0]  # the last batch may be smaller than what the kernels were made for
+        images = tf.pad(images, [[0, self.config.batch - count], [0, 0], [0, 0], [0, 0]])
+        images = tf.ensure_shape(images, (self.config.batch, *self.model.input.shape[1:]))
+        return fused.logits(self.model, self.blocks, images, False)[:count]
 
     def restore(self) -> None:
         """Continue from the newest checkpoint, if there is one."""
@@ -291,7 +303,7 @@ class Trainer:
         """Logits and labels of a split, float32 and int, in the data set's order."""
         parts = [
             (self._score(images).numpy()[:, 0], labels.numpy()[:, 0])
-            for images, labels in self.data.eval_batches(split, max(self.config.batch, 64))
+            for images, labels in self.data.eval_batches(split, self.config.batch)
         ]
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]).astype(int)
 
@@ -342,6 +354,17 @@ class Trainer:
         shutil.copyfile(self.run.best_weights, self.run.path / ".model.tmp")
         os.replace(self.run.path / ".model.tmp", self.run.weights)
         return history
+
+
+def fused_blocks(model: tf.keras.Model, config: Experiment) -> fused.FusedBlocks | None:
+    """The kernels that train a detector's blocks, or None where Keras does; says so where that is not by choice."""
+    if config.gradients == "keras" or not fused.supports(model):
+        return None
+    try:
+        return fused.FusedBlocks(model, config.batch, exact=config.gradients == "float32")
+    except BddError as error:
+        say(f"training without the C++ kernels, several times slower: {error}")
+        return None
 
 
 def _decays(name: str) -> bool:
@@ -423,11 +446,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bdd train`: the fields of an experiment."""
     parser.add_argument("--dataset", help="data set (bdd data list); default cifake")
     parser.add_argument("--data-dir", help="folder, archive or CSV with the data")
-    parser.add_argument("--backbone", help="e.g. bnext-n, bnext-t, quicknet; default bnext-n")
+    parser.add_argument("--backbone", help="e.g. bnext-n, bnext-t, quicknet, resnet50; default bnext-n")
     parser.add_argument("--channels", help="rgb and any of sobel, fft, lbp; default rgb,fft,lbp")
     parser.add_argument("--variant", help="channel formulas: paper or stable")
     parser.add_argument("--resolution", type=int, help="side of the input in pixels")
-    parser.add_argument("--stem-stride", type=int, help="1 or 2; default by resolution")
+    parser.add_argument(
+        "--stem-stride", type=int, help="1, 2 or 4, as the backbone has it; default by resolution"
+    )
     parser.add_argument("--resize", help="native or reference")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch", type=int, help="images per gradient")
@@ -440,6 +465,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--augment", help="comma-separated: flip, vflip, rot90, crop, jitter; none")
     parser.add_argument("--init", help="run, or .weights.h5 file, to start from")
     parser.add_argument("--freeze", type=int, choices=(0, 1), help="1: train adapter and classifier only")
+    parser.add_argument(
+        "--gradients", help="int8, float32 or keras: who computes a BNext's gradients, and how"
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument(
         "--preset", help="scratch, paper, or a row of the paper's tables (paper-cifake-t ...)"
@@ -451,7 +479,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 _FIELDS = (
     "dataset data_dir backbone variant resolution stem_stride resize epochs batch accumulate learning_rate warmup "
-    "weight_decay clip_norm label_smoothing init seed"
+    "weight_decay clip_norm label_smoothing init gradients seed"
 ).split()
 
 

@@ -1,10 +1,9 @@
-"""`bdd convert`: one small .tflite with binary operators from a trained run, checked before it is written."""
+"""`bdd convert`: one .tflite from a trained run, its binary operators kept, checked before it is written."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from importlib import util
@@ -25,26 +24,30 @@ from bdd_tf.models.detector import fold_temperature
 from bdd_tf.models.operations import Operations, count_operations, flat_layers, is_binary
 from bdd_tf.runs import RUNS_DIR, Validated, existing_run, validated
 from bdd_tf.training import build, load_trained, say
+from converters import stock
 from converters.borders import exact_borders
 from converters.shrink import shrink
 
 #: Images on which the file is compared with Keras.
 CHECK_IMAGES = 64
+#: Further ones that the ranges of an int8 network's activations are taken from.
+CALIBRATION_IMAGES = 128
 #: The comparison fails where the median difference of probabilities, or the share of images on which the two
 #: decide differently, exceeds these. A float's last bit can flip a sign near zero, so that equality of every
 #: image is not to be had; a wrong padding or a lost layer is off by orders of magnitude.
 MEDIAN_LIMIT = 1e-3
 DECISION_LIMIT = 0.03
-#: The same for a file with int8 gates. A gate that moves by a part in 250 flips a few signs, and a flipped sign moves
-#: a probability: single images change (of 3,000 CIFAKE images 0.7 % their verdict), the accuracy does not.
+#: The same for int8 networks, and for a file with int8 gates. A gate that moves by a part in 250 flips a few signs, and
+#: a flipped sign moves a probability: single images change (of 3,000 CIFAKE images 0.7 % their verdict), the accuracy does not.
 ROUNDED_MEDIAN_LIMIT = 2e-2
 ROUNDED_DECISION_LIMIT = 0.2
 WEIGHTS = ("int8", "float32")
+TWINS = ("float", "int8")
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near the file comes to Keras on real images.
+    """How near a file comes to Keras, or to another file, on real images.
 
     Attributes:
         images: How many were compared.
@@ -90,8 +93,13 @@ def calibrate(model: tf.keras.Model, images: np.ndarray) -> None:
         norm.momentum = momentum
 
 
+def binary_layers(model: tf.keras.Model) -> int:
+    """How many layers of a model multiply signs by signs."""
+    return sum(is_binary(layer) for layer in flat_layers(model))
+
+
 def to_flatbuffer(model: tf.keras.Model) -> bytes:
-    """Convert a detector with LCE.
+    """Convert a detector: with LCE where it is binary, else with TensorFlow's own converter.
 
     Args:
         model: uint8 [N, S, S, 3] -> float32 [N, 1].
@@ -99,22 +107,17 @@ def to_flatbuffer(model: tf.keras.Model) -> bytes:
     Returns:
         A .tflite file without metadata, its batch 1.
     """
+    if not binary_layers(model):
+        # LCE's converter would turn ResNet's padding and VALID convolution into another function.
+        return stock.float_file(model)
     import larq_compute_engine as lce
 
-    signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8, name="image")]
-    function = tf.function(lambda image: {"fake_probability": model(image, training=False)}, signature)
-    # Not model.save: it traces every layer twice and takes a minute where this takes seconds.
-    module = tf.Module()
-    module.variables_kept = model.variables
-    with tempfile.TemporaryDirectory() as folder:
-        with exact_borders(model):
-            traced = function.get_concrete_function()
-        tf.saved_model.save(module, folder, signatures=traced)
+    with stock.saved_model(model, exact_borders) as folder:
         return lce.convert_saved_model(folder)
 
 
 def metadata(config: Experiment, chosen: Validated, metrics: dict | None, trained: bool) -> dict:
-    """The JSON that the file carries (DESIGN: The .tflite file).
+    """The JSON that the file carries (DESIGN: The .tflite file); `convert` adds ``precision``.
 
     Args:
         config: The network's experiment.
@@ -155,7 +158,7 @@ def check_operators(model: tf.keras.Model, parsed: TfliteModel) -> None:
     Raises:
         BddError: Names the counts, or the float convolution with binary weights.
     """
-    expected = sum(is_binary(layer) for layer in flat_layers(model))
+    expected = binary_layers(model)
     found = operator_counts(parsed).get("LceBconv2d", 0)
     if found != expected:
         raise BddError(
@@ -190,27 +193,38 @@ def compare(model: tf.keras.Model, content: bytes, images: np.ndarray, threshold
     keras = np.concatenate(
         [model(images[i : i + 16], training=False).numpy()[:, 0] for i in range(0, len(images), 16)]
     )
-    parsed = parse_tflite(content)
-    engine = create_engine(parsed, num_threads=2)
-    file = np.asarray(engine.run(images)).reshape(-1)
-    difference = np.abs(keras - file)
-    same = float(np.mean((keras >= threshold) == (file >= threshold)))
-    return Agreement(len(images), float(np.median(difference)), float(difference.max()), same)
+    return _agreement(keras, file_scores(content, images), threshold)
+
+
+def file_scores(content: bytes, images: np.ndarray) -> np.ndarray:
+    """Fake probabilities [N] that a file gives for uint8 images [N, S, S, 3]."""
+    return np.asarray(create_engine(parse_tflite(content), num_threads=2).run(images)).reshape(-1)
+
+
+def _agreement(one: np.ndarray, other: np.ndarray, threshold: float) -> Agreement:
+    difference = np.abs(one - other)
+    same = float(np.mean((one >= threshold) == (other >= threshold)))
+    return Agreement(len(one), float(np.median(difference)), float(difference.max()), same)
 
 
 def _check_agreement(
-    found: Agreement, median_limit: float, decision_limit: float, way_out: str = ""
+    found: Agreement, median_limit: float, decision_limit: float, way_out: str = "", other: str = "Keras"
 ) -> Agreement:
     if found.median > median_limit or found.decisions < 1 - decision_limit:
         raise BddError(
-            f"the file disagrees with Keras on {found.images} images: median difference {found.median:.2g} "
+            f"the file disagrees with {other} on {found.images} images: median difference {found.median:.2g} "
             f"(limit {median_limit:g}), same decision on {found.decisions:.1%}; not written.{way_out}"
         )
     return found
 
 
 def convert(
-    model: tf.keras.Model, about: dict, output: Path, images: np.ndarray, weights: str = "int8"
+    model: tf.keras.Model,
+    about: dict,
+    output: Path,
+    images: np.ndarray,
+    weights: str | None = None,
+    calibration: np.ndarray | None = None,
 ) -> tuple[TfliteModel, Operations, Agreement]:
     """Convert, check, and only then write.
 
@@ -219,7 +233,10 @@ def convert(
         about: Metadata for the file.
         output: Where to write it.
         images: uint8 [N, S, S, 3], real images to compare on.
-        weights: ``"int8"``: gates keep int8 weights (:mod:`converters.shrink`); ``"float32"``: as trained.
+        weights: Of a binary network ``"int8"`` (the default): gates keep int8 weights (:mod:`converters.shrink`), or
+            ``"float32"``: as trained. Of a float network ``"float32"`` (the default), or ``"int8"``: weights and
+            activations (:func:`converters.stock.int8_file`).
+        calibration: uint8 [N, S, S, 3], real images for the ranges of activations; None: `images`.
 
     Returns:
         The parsed file, the network's operations, and the agreement of what was written with Keras.
@@ -228,8 +245,10 @@ def convert(
         UsageError: For other weights.
         BddError: If a check fails; nothing is written then.
     """
-    if weights not in WEIGHTS:
+    if weights not in (*WEIGHTS, None):
         raise one_of("weights", weights, WEIGHTS)
+    binary = binary_layers(model) > 0
+    weights = weights or ("int8" if binary else "float32")
     say(f"converting {about['backbone']}, {about['resolution']} px")
     content = to_flatbuffer(model)
     check_operators(model, parse_tflite(content))
@@ -238,40 +257,121 @@ def convert(
         compare(model, content, images, about["threshold"]), MEDIAN_LIMIT, DECISION_LIMIT
     )
     if weights == "int8":
-        content = shrink(content)
+        content = (
+            shrink(content)
+            if binary
+            else stock.int8_file(model, images if calibration is None else calibration)
+        )
         agreement = compare(model, content, images, about["threshold"])
         # Random weights decide nothing: there a flipped sign may change all that follows.
         if about["trained"]:
+            what = "the gates keep their weights as they are" if binary else "nothing is rounded"
             _check_agreement(
                 agreement,
                 ROUNDED_MEDIAN_LIMIT,
                 ROUNDED_DECISION_LIMIT,
-                " With --weights float32 the gates keep their weights as they are.",
+                f" With --weights float32 {what}.",
             )
-    content = embed_metadata(content, METADATA_NAME, json.dumps(about).encode())
+    precision = "binary" if binary else "float" if weights == "float32" else "int8"
+    content = _with_metadata(content, {**about, "precision": precision})
     parsed = parse_tflite(content)
     check_operators(model, parsed)
     write_atomically(output, content)
     return parsed, count_operations(model), agreement
 
 
-def describe(output: Path, parsed: TfliteModel, operations: Operations, agreement: Agreement) -> str:
-    """What `bdd convert` prints."""
+def _with_metadata(content: bytes, about: dict) -> bytes:
+    return embed_metadata(content, METADATA_NAME, json.dumps(about).encode())
+
+
+def convert_twin(
+    model: tf.keras.Model,
+    about: dict,
+    output: Path,
+    images: np.ndarray,
+    twin: str,
+    binary: bytes,
+    calibration: np.ndarray,
+) -> tuple[TfliteModel, Operations, Agreement]:
+    """Write a file that computes what a binary network's does, for a runtime without our delegate.
+
+    Args:
+        model: The binary detector.
+        about: Metadata for the file.
+        output: Where to write it.
+        images: uint8 [N, S, S, 3], real images to compare on.
+        twin: ``"float"``: the same function in float32; ``"int8"``: near it, weights and activations in int8.
+        binary: The binary file.
+        calibration: uint8 [N, S, S, 3], real images for the ranges of activations.
+
+    Returns:
+        The parsed file, the network's operations, and the twin's agreement with the binary file.
+
+    Raises:
+        UsageError: For another twin, or a network that is not binary.
+        BddError: If a check fails; nothing is written then.
+    """
+    if twin not in TWINS:
+        raise one_of("twin", twin, TWINS)
+    if not binary_layers(model):
+        raise UsageError(
+            f"{about['backbone']} is no binary network: its own file needs no delegate, and --weights int8 makes it an "
+            "int8 one; --twin is for bnext and quicknet."
+        )
+    say(f"converting the {twin} twin of {about['backbone']}, {about['resolution']} px")
+    threshold = about["threshold"]
+    if twin == "float":
+        content = stock.float_file(model)
+        # Against Keras the strict limits hold; the binary file may have rounded gates.
+        _check_agreement(compare(model, content, images, threshold), MEDIAN_LIMIT, DECISION_LIMIT)
+    else:
+        content = stock.int8_file(model, calibration)
+    say(f"comparing it with the binary file on {len(images)} images")
+    agreement = _agreement(file_scores(content, images), file_scores(binary, images), threshold)
+    if about["trained"]:
+        _check_agreement(
+            agreement,
+            ROUNDED_MEDIAN_LIMIT,
+            ROUNDED_DECISION_LIMIT,
+            " Is the binary file older than the weights? `bdd convert --run` writes it anew."
+            if twin == "float"
+            else " --twin float rounds nothing.",
+            "the binary file",
+        )
+    content = _with_metadata(content, {**about, "precision": twin})
+    parsed = parse_tflite(content)
+    if parsed.custom_operators:
+        raise BddError(
+            f"the twin still holds {', '.join(sorted(set(parsed.custom_operators)))}; not written."
+        )
+    write_atomically(output, content)
+    return parsed, count_operations(model), agreement
+
+
+def describe(
+    output: Path, parsed: TfliteModel, operations: Operations, agreement: Agreement, other: str = "Keras"
+) -> str:
+    """What `bdd convert` prints; ``other`` is what the file was compared with."""
     counts = ", ".join(f"{n} {name}" for name, n in operator_counts(parsed).items())
     return (
         f"{output}: {output.stat().st_size:,} bytes\n"
         f"operators: {counts}\n"
         f"binary MACs {operations.binary_macs / 1e6:.1f} M, float MACs {operations.float_macs / 1e6:.2f} M, "
         f"channels {operations.channel_macs / 1e6:.2f} M; {operations.parameters / 1e6:.2f} M parameters\n"
-        f"against Keras on {agreement.images} images: median difference {agreement.median:.2g}, "
+        f"against {other} on {agreement.images} images: median difference {agreement.median:.2g}, "
         f"largest {agreement.largest:.2g}, same decision on {agreement.decisions:.1%}"
     )
 
 
-def _check_images(config: Experiment) -> np.ndarray:
-    """Validation images of the run's data set; photographs where it is out of reach now."""
+def _real_images(config: Experiment) -> tuple[np.ndarray, np.ndarray, dict | None]:
+    """Images to compare on and images to calibrate on, uint8 [N, S, S, 3], and what the training images are like.
+
+    They are validation images of the run's data set; photographs, and None, where it is out of reach now.
+    """
+    from bdd_tf.datasets.familiar import trained_on
     from bdd_tf.datasets.pipeline import load_dataset
 
+    count = CHECK_IMAGES + CALIBRATION_IMAGES
     try:
         data = load_dataset(
             config.dataset,
@@ -279,17 +379,24 @@ def _check_images(config: Experiment) -> np.ndarray:
             data_dir=config.data_dir,
             validation_fraction=config.validation_fraction,
         )
-        batches = data.eval_batches("validation", CHECK_IMAGES)
-        return next(iter(batches))[0].numpy()
+        images, about = (
+            next(iter(data.eval_batches("validation", count)))[0].numpy(),
+            trained_on(data).to_dict(),
+        )
     except BddError as error:
-        say(f"comparing on photographs, since the data set is out of reach: {error}")
-        return photographs(CHECK_IMAGES, config.resolution)
+        say(
+            "comparing on photographs, and the file will not tell unfamiliar images, since the data set is out of "
+            f"reach: {error}"
+        )
+        images, about = photographs(count, config.resolution), None
+    check, rest = images[:CHECK_IMAGES], images[CHECK_IMAGES:]
+    return check, rest if len(rest) >= CHECK_IMAGES else images, about
 
 
 def convert_run(
-    name: str, runs_dir: Path = Path(RUNS_DIR), weights: str = "int8"
+    name: str, runs_dir: Path = Path(RUNS_DIR), weights: str | None = None, twin: str | None = None
 ) -> tuple[Path, TfliteModel, Operations, Agreement]:
-    """Write a run's ``model.tflite`` with its thresholds and metrics inside; its scores are calibrated."""
+    """Write a run's ``model.tflite`` with thresholds and metrics inside, its scores calibrated, or with `twin` its twin."""
     run = existing_run(name, runs_dir)
     config = Experiment.load(run.config)
     model, chosen = load_trained(run, config), validated(run)
@@ -300,7 +407,14 @@ def convert_run(
             values = json.loads(run.metrics(split).read_text())
             found = {"split": split, **{k: values.get(k) for k in ("images", "accuracy", "auc", "eer")}}
     about = metadata(config, chosen, found, trained=True)
-    return run.tflite, *convert(model, about, run.tflite, _check_images(config), weights)
+    images, calibration, about["trained_on"] = _real_images(config)
+    if twin is None:
+        return run.tflite, *convert(model, about, run.tflite, images, weights, calibration)
+    output = run.twin(twin)
+    if binary_layers(model) and not run.tflite.is_file():
+        convert(model, about, run.tflite, images)
+    binary = run.tflite.read_bytes() if run.tflite.is_file() else b""
+    return output, *convert_twin(model, about, output, images, twin, binary, calibration)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -326,10 +440,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stem-stride", type=int, help="with --untrained")
     parser.add_argument("--output", type=Path, help="with --untrained: the file to write")
     parser.add_argument(
+        "--ship",
+        action="store_true",
+        help="with --run: measure the file on the test split and make it the package's model, with a card",
+    )
+    parser.add_argument("--data-dir", help="with --ship: where the run's data set lies now")
+    parser.add_argument(
         "--weights",
-        default="int8",
         metavar="|".join(WEIGHTS),
-        help="of the gates (default: int8, far smaller)",
+        help="of a binary network's gates (default: int8, far smaller); of a float one (default: float32): int8 makes "
+        "weights and activations int8",
+    )
+    parser.add_argument(
+        "--twin",
+        metavar="|".join(TWINS),
+        help="of a binary network: write model-float.tflite or model-int8.tflite, which needs no delegate",
     )
 
 
@@ -352,11 +477,19 @@ def main(args: argparse.Namespace) -> int:
     """Run `bdd convert`; returns the exit code."""
     if bool(args.run) == args.untrained:
         raise UsageError("give either --run NAME, or --untrained with --output F.tflite.")
+    if args.ship and (args.untrained or args.from_torch or args.to_torch):
+        raise UsageError("--ship goes with --run NAME alone.")
+    if args.data_dir and not args.ship:
+        raise UsageError("--data-dir belongs to --ship.")
     channels = parse_channels(args.channels) if args.channels else None
     if args.from_torch or args.to_torch:
         return _torch(args, channels)
+    if args.twin and args.weights:
+        raise UsageError("--twin tells of what its weights are; leave --weights out.")
+    if args.twin and args.twin not in TWINS:
+        raise one_of("twin", args.twin, TWINS)
     if args.run:
-        output, *found = convert_run(args.run, args.runs_dir, args.weights)
+        output, *found = convert_run(args.run, args.runs_dir, args.weights, args.twin)
     else:
         if args.output is None:
             raise UsageError("--untrained needs --output F.tflite.")
@@ -370,8 +503,17 @@ def main(args: argparse.Namespace) -> int:
         model, output = build(config), args.output
         calibrate(model, photographs(16, config.resolution, seed=1))
         images = photographs(CHECK_IMAGES if config.resolution < 96 else 8, config.resolution)
-        found = convert(
-            model, metadata(config, Validated(), None, trained=False), output, images, args.weights
-        )
-    print(describe(output, *found))
+        ranges = photographs(CHECK_IMAGES, config.resolution, seed=2)
+        about = metadata(config, Validated(), None, trained=False)
+        if args.twin:
+            binary = to_flatbuffer(model) if binary_layers(model) else b""
+            found = convert_twin(model, about, output, images, args.twin, binary, ranges)
+        else:
+            found = convert(model, about, output, images, args.weights, ranges)
+    print(describe(output, *found, other="the binary file" if args.twin else "Keras"))
+    if args.ship:
+        from converters.shipping import described, ship
+
+        say("measuring the file on the test split")
+        print(described(ship(existing_run(args.run, args.runs_dir), data_dir=args.data_dir)))
     return 0

@@ -5,9 +5,26 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bdd_tf.models.bnext import BNEXT
+from bdd_tf.models.bnext import BNEXT, CLIP
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class _Sign(torch.autograd.Function):
+    """torch.sign with the published straight-through gradient, so that the net can be trained as it is run."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, x, -CLIP, CLIP)  # one pass
+
+
+sign = _Sign.apply
 
 
 class Move(nn.Module):
@@ -30,7 +47,7 @@ class BinaryConv(nn.Module):
         self.stride, self.padding = stride, kernel // 2
 
     def forward(self, x):
-        return F.conv2d(x, self.weight.sign(), stride=self.stride, padding=self.padding)
+        return F.conv2d(x, sign(self.weight), stride=self.stride, padding=self.padding)
 
 
 class Gate(nn.Module):
@@ -63,7 +80,7 @@ class Unit(nn.Module):
 
     def forward(self, x):
         residual = self.activation1(x) if self.attention else x
-        y = self.activation2(self.norm1(self.binary_conv((x + self.move.bias).sign())))
+        y = self.activation2(self.norm1(self.binary_conv(sign(x + self.move.bias))))
         if self.stride == 2:
             residual, x = F.avg_pool2d(residual, 2), F.avg_pool2d(x, 2)
         y = self.se(self.scale * x + (1 - self.scale) * y) * y

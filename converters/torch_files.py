@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
+import pickletools
 import re
 import tempfile
+import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +20,9 @@ from bdd_tf.errors import BddError, UsageError
 #: Larger files are refused; the largest published BNext takes 1.3 GB.
 SIZE_LIMIT = 8 * 2**30
 _LISTED = 5
+_LINE = 200
+#: Pickle instructions that are searched for what a file would call.
+_SEARCHED = 1000
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,19 @@ def _check_zip(path: Path, size: int) -> None:
 
 def _load(path: Path, torch: object) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of pickle protocols: either it can be read or the error says why
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"(?:GLOBAL|Unsupported (?:global|class|operand)):? `?([\w.]+)", str(error))
         if named:
+            what = named.group(1)
+            if what.isdigit():  # a pickle instruction that torch's reader does not know
+                what = _first_global(path) or f"pickle instruction {what}"
             raise BddError(
-                f"{path} cannot be read without running code: it names {named.group(1)}. Nothing was run. Save the "
+                f"{path} cannot be read without running code: it names {what}. Nothing was run. Save the "
                 f"state dict alone (torch.save(model.state_dict(), ...)) where you trust the file, and import that."
             ) from error
         raise BddError(f"{path} is no PyTorch checkpoint, or is damaged: {_first_line(error)}") from error
@@ -126,9 +139,30 @@ def _load(path: Path, torch: object) -> object:
         raise BddError(f"{path} is no PyTorch checkpoint, or is damaged: {_first_line(error)}") from error
 
 
+def _first_global(path: Path) -> str | None:
+    """What a bare pickle would look up first, read from its instructions without following them."""
+    texts: list[str] = []
+    try:
+        with path.open("rb") as file:
+            for instruction, value, _ in itertools.islice(pickletools.genops(file), _SEARCHED):
+                if instruction.name == "GLOBAL":
+                    return str(value).replace(" ", ".")
+                if instruction.name == "STACK_GLOBAL":
+                    return ".".join(texts[-2:])
+                if isinstance(value, str):
+                    texts.append(value[:_LINE])
+    except (ValueError, OSError):
+        pass
+    return None
+
+
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+    if not text:
+        return type(error).__name__
+    line = text.splitlines()[0]
+    # torch says much; whole sentences, as many as fit.
+    return line if len(line) <= _LINE else line[:_LINE].rpartition(". ")[0] or line[:_LINE]
 
 
 def _from_safetensors(path: Path, torch: object, safetensors: object) -> Checkpoint:

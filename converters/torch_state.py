@@ -6,6 +6,7 @@ Names and shapes follow the published code (hpi-xnor/BNext, ``src/bnext.py``) an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -126,6 +127,16 @@ def detector_entries(size: str, extra_channels: int) -> list[Entry]:
     entries.append(Entry("fc.weight", (1, width), "logit", 0, NEGATED_MATRIX))
     entries.append(Entry("fc.bias", (1,), "logit", 1, NEGATED))
     return entries
+
+
+def is_parameter(key: str) -> bool:
+    """Whether PyTorch counts a tensor among the parameters: neither statistics nor temperatures, which are buffers."""
+    return not key.endswith(("running_mean", "running_var", "num_batches_tracked", "temperature"))
+
+
+def parameter_count(size: str, extra_channels: int) -> int:
+    """Parameters of a detector as PyTorch counts them, which is the paper's column; unread slopes count there."""
+    return sum(math.prod(e.shape) for e in detector_entries(size, extra_channels) if is_parameter(e.key))
 
 
 def size_of(tensors: Mapping[str, np.ndarray], prefix: str = "") -> str:

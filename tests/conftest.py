@@ -55,7 +55,7 @@ def trained(tree, cache, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     config = experiment(
         dataset="folder", data_dir=str(tree), resolution=16, resize="native", epochs=3, batch=8, warmup=2,
-        validation_fraction=0.2,
+        validation_fraction=0.2, gradients="keras",
     )  # fmt: skip
     run = Run(runs / "small")
     training.train(config, run, runs_dir=runs)

@@ -45,6 +45,7 @@ def test_the_papers_column_and_the_published_counts(tmp_path):
         assert found["paper_operations"] == printed
         assert abs(found["operations"] / 1e9 - own) < 0.0001
         assert abs(found["parameters"] / 1e6 - parameters) < 0.1
+        assert float(f"{found['torch_parameters'] / 1e6:.3g}") == found["paper_parameters"] == parameters
         assert found["bytes"] is None
 
 

@@ -2,16 +2,15 @@
 
 import argparse
 import json
+import os
 
-import numpy as np
 import pytest
+from made_up_runs import make_run
 
 from bdd_tf import metrics, reporting
 from bdd_tf.errors import BddError, UsageError
-from bdd_tf.runs import Run
-
-HISTORY = "epoch,images,loss\n1,950,0.7\n2,1900,0.5\n"
-CONFIG = "dataset: cifake\nbackbone: bnext-n\nchannels: [rgb, fft]\nresolution: 32\nepochs: 2\n"
+from bdd_tf.reports import pictures, store, tables
+from bdd_tf.reports.comparison import compare_runs
 
 
 def options(*words):
@@ -25,25 +24,11 @@ def report(capsys, *words):
     return capsys.readouterr()
 
 
-def make_run(runs, name, *, shift=0.0, images=200, prefix="", seed=0):
-    """A complete run folder; `shift` makes its scores worse."""
-    run = Run(runs / name)
-    run.figures.mkdir(parents=True)
-    (run.figures / "roc-test.png").write_bytes(b"png")
-    run.config.write_text(CONFIG)
-    run.history.write_text(HISTORY)
-    run.tflite.write_bytes(b"x" * 12345)
-    random = np.random.default_rng(seed)
-    labels = np.arange(images) % 2
-    scores = np.clip(random.normal(0.3 + (0.4 - shift) * labels, 0.2), 0, 1)
-    paths = [f"{prefix}{i}.png" for i in range(images)]
-    for split in ("validation", "test"):
-        document = metrics.metrics_document(
-            labels, scores, 0.5, leaked=np.arange(images) < 20, about={"parameters": 7_654_321}, bootstrap=20
-        )
-        metrics.write_json(run.metrics(split), document)
-        metrics.write_scores_csv(run.scores(split), paths, labels, scores)
-    return run, document
+@pytest.fixture(autouse=True)
+def somewhere_else(tmp_path, monkeypatch):
+    """Neither this clone's results nor TensorFlow, which the picture of channels would load."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pictures, "image_channels", lambda path, image, title="": path.write_bytes(b"png"))
 
 
 @pytest.fixture
@@ -71,9 +56,9 @@ def test_a_complete_run_is_one_line_of_the_table(runs, capsys):
     assert row[12] == "12,345"
     assert "Incomplete" not in out.out
     assert "report.md" in out.err
-    written = (runs / "report.md").read_text()
+    written = (runs.parent / "build" / "report" / "report.md").read_text()
     assert out.out.strip() in written
-    assert "(good/figures/roc-test.png)" in written
+    assert "(../../runs/good/figures/roc-test.png)" in written
 
 
 def test_every_row_has_every_column_and_the_columns_are_aligned(runs, capsys):
@@ -92,7 +77,7 @@ def test_an_incomplete_run_says_what_is_missing_and_what_makes_it(runs, capsys):
     run.metrics("test").unlink()
     run.history.write_text("epoch,images\n1,950\n")
     out = report(capsys, "--runs-dir", runs).out
-    assert cells(out, "half")[9:] == [reporting.ABSENT] * 4
+    assert cells(out, "half")[9:] == [tables.ABSENT] * 4
     (line,) = [li for li in out.splitlines() if li.startswith("- half: ")]
     for words in ("metrics-test.json", "make evaluate RUN=half", "make convert RUN=half", "1 of 2 epochs"):
         assert words in line
@@ -132,9 +117,9 @@ def test_values_of_the_wrong_kind_are_unknown_not_fatal(runs, capsys):
     )
     run.metrics("validation").write_text('{"accuracy": 0.5, "intervals": {"accuracy": [0.4, null]}}')
     row = cells(report(capsys, "--runs-dir", runs).out.replace("\\|", "/"), "odd")
-    assert row[2:6] == ["x / y z", "rgb", reporting.ABSENT, reporting.ABSENT]
+    assert row[2:6] == ["x / y z", "rgb", tables.ABSENT, tables.ABSENT]
     assert row[7] == "50.00"
-    assert row[9:12] == [reporting.ABSENT] * 3
+    assert row[9:12] == [tables.ABSENT] * 3
 
 
 def test_other_folders_and_files_are_no_runs(runs, capsys):
@@ -165,14 +150,14 @@ def test_an_imported_run_needs_no_history(runs, capsys):
     run.weights.write_bytes(b"x")
     out = report(capsys, "--runs-dir", runs).out
     assert "Incomplete" not in out
-    assert cells(out, "imported")[6] == reporting.ABSENT
+    assert cells(out, "imported")[6] == tables.ABSENT
 
 
 def test_figure_links_survive_odd_names(runs, capsys):
     run, _ = make_run(runs, "a b")
     (run.figures / "x) (y#.png").write_bytes(b"")
-    report(capsys, "--runs-dir", runs)
-    assert "(a%20b/figures/x%29%20%28y%23.png)" in (runs / "report.md").read_text()
+    report(capsys, "--runs-dir", runs, "--output", runs.parent)
+    assert "(runs/a%20b/figures/x%29%20%28y%23.png)" in (runs.parent / "report.md").read_text()
 
 
 @pytest.mark.parametrize("make", [True, False])
@@ -182,12 +167,12 @@ def test_no_runs_is_a_usage_error_that_says_what_to_do(tmp_path, make):
         folder.mkdir()
     with pytest.raises(UsageError, match="make train"):
         reporting.main(options("--runs-dir", folder))
-    assert not (folder / "report.md").exists()
+    assert not (tmp_path / "build").exists()
 
 
 def test_comparison_agrees_with_the_scores(runs, capsys):
     one, _ = make_run(runs, "one")
-    two, _ = make_run(runs, "two", shift=0.2, seed=1)
+    two, _ = make_run(runs, "two", shift=0.2, noise=1)
     found = json.loads(report(capsys, "--runs-dir", runs, "--json", "--compare", "one", "two").out)
     _, labels, first = metrics.read_scores_csv(one.scores("test"))
     _, _, second = metrics.read_scores_csv(two.scores("test"))
@@ -197,7 +182,7 @@ def test_comparison_agrees_with_the_scores(runs, capsys):
         metrics.auc(labels, second) - metrics.auc(labels, first)
     )
     assert found["notes"] == []
-    assert not (runs / "report.md").exists()
+    assert not (runs.parent / "build").exists()
     out = report(capsys, "--runs-dir", runs, "--compare", "one", "two").out
     assert "McNemar" in out
     assert f"{100 * found['accuracy']['difference']:.2f} [" in out
@@ -206,11 +191,11 @@ def test_comparison_agrees_with_the_scores(runs, capsys):
 
 def test_comparison_matches_images_by_path_whatever_their_order(runs):
     one, _ = make_run(runs, "one")
-    two, _ = make_run(runs, "two", shift=0.2, seed=1)
-    before = reporting.compare_runs(one, two)
+    two, _ = make_run(runs, "two", shift=0.2, noise=1)
+    before = compare_runs(one, two)
     paths, labels, scores = metrics.read_scores_csv(two.scores("test"))
     metrics.write_scores_csv(two.scores("test"), paths[::-1], labels[::-1], scores[::-1])
-    assert reporting.compare_runs(one, two) == before
+    assert compare_runs(one, two) == before
 
 
 def test_comparison_uses_each_run_s_threshold_and_says_when_there_is_none(runs):
@@ -218,7 +203,7 @@ def test_comparison_uses_each_run_s_threshold_and_says_when_there_is_none(runs):
     two, _ = make_run(runs, "two")
     metrics.write_json(one.metrics("test"), {**document, "threshold": 0.9})
     two.metrics("test").unlink()
-    found = reporting.compare_runs(one, two)
+    found = compare_runs(one, two)
     assert found["thresholds"] == [0.9, 0.5]
     assert found["accuracy"]["first"] < found["accuracy"]["second"]
     assert len(found["notes"]) == 1
@@ -228,7 +213,7 @@ def test_comparison_uses_each_run_s_threshold_and_says_when_there_is_none(runs):
 def test_comparison_of_partly_common_images_uses_those_and_says_so(runs):
     one, _ = make_run(runs, "one", images=200)
     two, _ = make_run(runs, "two", images=150)
-    found = reporting.compare_runs(one, two)
+    found = compare_runs(one, two)
     assert found["images"] == 150
     assert "50 images that only one has scored" in found["notes"][0]
 
@@ -237,17 +222,17 @@ def test_what_cannot_be_compared_is_explained(runs):
     one, _ = make_run(runs, "one")
     two, _ = make_run(runs, "two", prefix="other/")
     with pytest.raises(BddError, match="no test image in common"):
-        reporting.compare_runs(one, two)
+        compare_runs(one, two)
     paths, labels, scores = metrics.read_scores_csv(one.scores("test"))
     metrics.write_scores_csv(two.scores("test"), paths, 1 - labels, scores)
     with pytest.raises(BddError, match="200 of 200"):
-        reporting.compare_runs(one, two)
+        compare_runs(one, two)
     metrics.write_scores_csv(two.scores("test"), ["same.png"] * len(labels), labels, scores)
     with pytest.raises(BddError, match="199 images twice"):
-        reporting.compare_runs(one, two)
+        compare_runs(one, two)
     two.scores("test").unlink()
     with pytest.raises(BddError, match="make evaluate RUN=two"):
-        reporting.compare_runs(one, two)
+        compare_runs(one, two)
 
 
 def test_comparing_an_unknown_run_lists_those_that_exist(runs):
@@ -255,3 +240,53 @@ def test_comparing_an_unknown_run_lists_those_that_exist(runs):
     make_run(runs, "two")
     with pytest.raises(UsageError, match="one, two"):
         reporting.main(options("--runs-dir", runs, "--compare", "one", "tow"))
+
+
+def test_a_stored_result_compares_like_the_run_it_came_from(runs, tmp_path, capsys):
+    one, _ = make_run(runs, "one")
+    two, _ = make_run(runs, "two", shift=0.2, noise=1)
+    full = compare_runs(one, two)
+    results = tmp_path / "results"
+    for run in (one, two):
+        store.store(run, results)
+        run.scores("test").unlink()
+    found = json.loads(report(capsys, "--runs-dir", runs, "--json", "--compare", "one", "two").out)
+    assert found["accuracy"] == full["accuracy"]
+    assert found["mcnemar"] == full["mcnemar"]
+    assert found["auc"]["difference"] == pytest.approx(full["auc"]["difference"], abs=1e-4)
+
+
+def test_store_from_the_command_line(runs, tmp_path, capsys):
+    run, _ = make_run(runs, "good")
+    assert report(capsys, "--runs-dir", runs, "--store", "good", "--as", "kept").out.strip() == "results/kept"
+    assert (tmp_path / "results" / "kept" / "metrics-test.json").is_file()
+    run.metrics("test").unlink()
+    with pytest.raises(BddError, match="make evaluate RUN=good"):
+        reporting.main(options("--runs-dir", runs, "--store", "good"))
+    assert (
+        report(capsys, "--runs-dir", runs, "--store", "good", "--unevaluated").out.strip() == "results/good"
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [("--as", "x"), ("--gallery",), ("--unevaluated",), ("--image", "nowhere.png")]
+)
+def test_options_that_do_nothing_are_refused(runs, words):
+    make_run(runs, "good")
+    with pytest.raises(UsageError, match=words[0]):
+        reporting.main(options("--runs-dir", runs, *words))
+
+
+def test_docs_are_made_from_stored_results_alone(runs, tmp_path, capsys):
+    run, _ = make_run(runs, "good")
+    make_run(runs, "not-stored")
+    store.store(run, tmp_path / "results")
+    out = report(capsys, "--runs-dir", runs, "--docs", "docs").out
+    assert "not-stored" not in out
+    written = (tmp_path / "docs" / "report.md").read_text()
+    assert "../runs" not in written
+    first = {p.name: p.read_bytes() for p in (tmp_path / "docs").iterdir()}
+    report(capsys, "--runs-dir", runs, "--docs", "docs")
+    # No time, no path, no chance: refreshing the docs changes nothing where nothing has changed.
+    assert {p.name: p.read_bytes() for p in (tmp_path / "docs").iterdir()} == first
+    assert os.fspath(tmp_path) not in written

@@ -42,7 +42,8 @@ _KERNEL = np.array([-0.5, 1.0, -0.5], np.float32)
 _LEAST = 0.3
 
 
-def _photographs(split: str) -> dict[str, np.ndarray]:
+def photographs_of(split: str) -> dict[str, np.ndarray]:
+    """The photographs of a split, uint8 [H, W, 3] by name."""
     found = util.find_spec("skimage")
     if found is None:
         raise BddError(
@@ -52,16 +53,33 @@ def _photographs(split: str) -> dict[str, np.ndarray]:
     return {name: read_image(folder / name) for name in PHOTOGRAPHS[split]}
 
 
-def _crops(photographs: dict[str, np.ndarray], count: int, rng: np.random.Generator) -> np.ndarray:
-    """Crops [count, SIZE, SIZE, 3] uint8 of varied scale, spread evenly over the photographs."""
+def crops_of(
+    photographs: dict[str, np.ndarray],
+    count: int,
+    rng: np.random.Generator,
+    size: int = SIZE,
+    scales: tuple[int, int] = (2, 5),
+) -> np.ndarray:
+    """Crops of varied scale, spread evenly over the photographs.
+
+    Args:
+        photographs: uint8 [H, W, 3] by name.
+        count: Number of crops.
+        rng: Source of chance.
+        size: Side of a crop once it is scaled, in pixels, even.
+        scales: Least and largest reduction; the largest gives way where a photograph is too small.
+
+    Returns:
+        uint8 [count, size, size, 3].
+    """
     images = list(photographs.values())
-    crops = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    crops = np.empty((count, size, size, 3), np.uint8)
     for i in range(count):
         image = images[i % len(images)]
-        side = int(rng.integers(2 * SIZE, 5 * SIZE))
-        y, x = (int(rng.integers(0, size - side + 1)) for size in image.shape[:2])
+        side = int(rng.integers(scales[0] * size, min(scales[1] * size, min(image.shape[:2]) + 1)))
+        y, x = (int(rng.integers(0, length - side + 1)) for length in image.shape[:2])
         crop = Image.fromarray(image[y : y + side, x : x + side])
-        crop = np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+        crop = np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR))
         crops[i] = crop[:, ::-1] if rng.random() < 0.5 else crop
     return crops
 
@@ -115,7 +133,7 @@ class AutoEncoder:
     """Principal components as encoder, a transposed convolution fitted by least squares as decoder.
 
     Args:
-        crops: [n, SIZE, SIZE, 3] uint8 to fit on.
+        crops: [n, S, S, 3] uint8 to fit on, S even.
     """
 
     def __init__(self, crops: np.ndarray):
@@ -132,10 +150,10 @@ class AutoEncoder:
         return (_patches(planes) - self.mean) @ self.basis
 
     def generate(self, crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Re-create crops [n, SIZE, SIZE, 3] uint8: what the code holds kept, finer detail made up."""
+        """Re-create crops [n, S, S, 3] uint8: what the code holds kept, finer detail made up."""
         x = crops.astype(np.float32) / 255
         planes = _unblocked(_neighbours(self._encode(_planes(x))) @ self.kernel)
-        coarse = np.moveaxis(planes.reshape(-1, 3, SIZE, SIZE), 1, 3)
+        coarse = np.moveaxis(planes.reshape(-1, 3, *x.shape[1:3]), 1, 3)
         # Detail is made up where detail was lost, and as much of it as gives the crop its gradient energy back.
         lost = np.abs(_blocks((x - coarse).mean(3))).mean(-1)
         code = rng.normal(size=lost.shape).astype(np.float32) * (
@@ -202,10 +220,10 @@ def _write(root: Path) -> None:
     model = None
     for number, split in enumerate(IMAGES):
         rng = np.random.default_rng([VERSION, number])
-        photographs = _photographs(split)
+        photographs = photographs_of(split)
         names = [Path(n).stem for n in photographs]
         half = IMAGES[split] // 2
-        real, base = _crops(photographs, half, rng), _crops(photographs, half, rng)
+        real, base = crops_of(photographs, half, rng), crops_of(photographs, half, rng)
         model = model or AutoEncoder(real)
         for word, crops in zip(LABELS, (real, model.generate(base, rng)), strict=True):
             for i, crop in enumerate(crops):

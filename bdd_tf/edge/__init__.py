@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bdd_tf.edge.detector import Detector
+    from bdd_tf.edge.familiarity import UnfamiliarImageWarning
     from bdd_tf.edge.images import ImageError, ResizeRule, find_images, load_image, read_image
     from bdd_tf.edge.labels import FAKE, LABELS, REAL, verdict
     from bdd_tf.edge.runtime import available_kernels, lce_delegate
@@ -21,6 +22,7 @@ _HOMES = {
     "LABELS": "labels",
     "REAL": "labels",
     "ResizeRule": "images",
+    "UnfamiliarImageWarning": "familiarity",
     "available_kernels": "runtime",
     "find_images": "images",
     "lce_delegate": "runtime",
@@ -36,6 +38,7 @@ __all__ = [
     "Detector",
     "ImageError",
     "ResizeRule",
+    "UnfamiliarImageWarning",
     "available_kernels",
     "find_images",
     "lce_delegate",

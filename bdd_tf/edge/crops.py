@@ -60,12 +60,14 @@ class Score:
         box: The part with the highest probability; None if no crop was chosen.
         box_probability: That part's own probability.
         views: How many parts were scored.
+        view: Which of them that part is.
     """
 
     probability: float
     box: Box | None = None
     box_probability: float | None = None
     views: int = 1
+    view: int = 0
 
 
 class PredictsBatches(Protocol):
@@ -167,7 +169,7 @@ class Cropper:
         worst = int(np.argmax(scores))
         highest = float(scores[worst])
         whole = worst_quarter(scores, self._middle) if self.how == "tiles" else highest
-        return Score(whole, boxes[worst], highest, len(boxes))
+        return Score(whole, boxes[worst], highest, len(boxes), worst)
 
 
 def usual_tiles(size: int) -> int:

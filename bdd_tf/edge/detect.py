@@ -14,9 +14,12 @@ from pathlib import Path
 
 from bdd_tf.edge.capture import VIDEO_SUFFIXES
 from bdd_tf.edge.crops import CROPS, TILES_LIMIT, Cropper, Views, score_views
+from bdd_tf.edge.detect_explain import EXPLAIN_LIMIT, Explaining, Request
 from bdd_tf.edge.detector import BATCH, Detector
 from bdd_tf.edge.engines import engine_names
-from bdd_tf.edge.images import IMAGE_SUFFIXES, find_images
+from bdd_tf.edge.explanation import explainer_names
+from bdd_tf.edge.familiarity import TrainedOn, summary
+from bdd_tf.edge.images import EXPLANATION_SUFFIX, IMAGE_SUFFIXES, find_images
 from bdd_tf.edge.labels import FAKE, LABELS, verdict
 from bdd_tf.edge.reading import Loaded, Reader, load_ahead
 from bdd_tf.edge.records import Record, choose_form, print_fake, print_line, visible
@@ -29,7 +32,8 @@ EXIT_BROKEN_PIPE = 141
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    source = parser.add_mutually_exclusive_group(required=True)
+    # Not required here: argparse takes a path right behind --explain for its folder (see _untangle).
+    source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "paths", nargs="*", default=[], metavar="PATH", help="images and videos, and folders of them"
     )
@@ -78,6 +82,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine", metavar="E", help=f"what runs the model: {', '.join(engine_names())} (default: litert)"
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
+    explaining = parser.add_argument_group("explanation")
+    explaining.add_argument(
+        "--explain",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="draw which places speak for FAKE and which for REAL: NAME.explain.png beside each image, or in FOLDER",
+    )
+    explaining.add_argument(
+        "--explain-by",
+        choices=explainer_names(),
+        help="how (default: grad-cam with --run, where weights and TensorFlow are there; else occlusion)",
+    )
+    explaining.add_argument(
+        "--explain-limit",
+        type=int,
+        metavar="N",
+        help=f"explain the first N images (default: {EXPLAIN_LIMIT}; 0: all)",
+    )
+    explaining.add_argument(
+        "--explain-reference",
+        metavar="PATH",
+        help="images, best real and fake ones, whose mean stands in for a channel that is taken away",
+    )
     video = parser.add_argument_group("video and camera")
     video.add_argument("--frames", action="store_true", help="print a JSON line for every frame too")
     video.add_argument("--every", type=int, default=1, metavar="N", help="score every N-th frame of a file")
@@ -112,6 +140,7 @@ def main(args: argparse.Namespace) -> int:
         UsageError: If the threshold or rate of false alarms, the model, the engine, the paths or options make no sense.
         BddError: If the model or camera cannot be used.
     """
+    _untangle(args)
     threshold = args.threshold
     # Written so that not-a-number fails as well.
     if threshold is not None and not 0 <= threshold <= 1:
@@ -122,9 +151,12 @@ def main(args: argparse.Namespace) -> int:
         from bdd_tf.edge import detect_video
 
         plan = detect_video.Plan.of(args)
+        request = Request.of(args)
         paths: Iterable[Path] = ()
         if args.camera is None:
-            paths = _some(find_images(args.paths, IMAGE_SUFFIXES | VIDEO_SUFFIXES), args.paths)
+            pictures = _Counter()
+            found = find_images(args.paths, IMAGE_SUFFIXES | VIDEO_SUFFIXES, pictures)
+            paths = _some(found, args.paths)
         model = args.model if args.run is None else _model_of_run(Path(args.runs_dir), args.run)
         with ExitStack() as stack:
             stack.enter_context(_quiet_pillow())
@@ -142,9 +174,23 @@ def main(args: argparse.Namespace) -> int:
                 from bdd_tf.edge.contact_sheet import ContactSheet
 
                 sheet = stack.enter_context(ContactSheet(plan.html, threshold))
-            reader = Reader(cropper, thumbnails=sheet is not None)
-            records = score_paths(detector, paths, threshold, cropper=cropper, reader=reader, watch=watcher)
-            code = _report(records, _printer(args), sheet.add if sheet else None)
+            reader = Reader(cropper, thumbnails=sheet is not None, trained_on=detector.trained_on)
+            explaining = None
+            if request is not None:
+                run = None if args.run is None else Path(args.runs_dir) / args.run
+                explaining = Explaining(request, detector, threshold, run)
+            records = score_paths(
+                detector, paths, threshold, cropper=cropper, reader=reader, watch=watcher, explain=explaining
+            )
+            code = _report(records, _printer(args), sheet.add if sheet else None, detector.trained_on)
+            if explaining is not None:
+                print(visible(f"bdd: {explaining.summary()}"), file=sys.stderr)
+            if pictures.count:
+                print(
+                    f"bdd: {pictures.count} files called *{EXPLANATION_SUFFIX} were taken for pictures of --explain "
+                    "and left out; give their names to score them",
+                    file=sys.stderr,
+                )
             if sheet:
                 sheet.write()
             return code
@@ -165,6 +211,7 @@ def score_paths(
     cropper: Cropper | None = None,
     reader: Callable[[Path], Loaded] | None = None,
     watch: Callable[[Path], Record] | None = None,
+    explain: Explaining | None = None,
 ) -> Iterator[Record]:
     """Score images one batch after the other, while a thread reads ahead; memory stays flat.
 
@@ -173,8 +220,9 @@ def score_paths(
         paths: Image and video files, any number; consumed lazily.
         threshold: Score in [0, 1] from which on an image is called fake.
         cropper: What the network sees of an image; None: what the file's own rule leaves.
-        reader: Reads and cuts a file, in the thread; None: no thumbnails.
+        reader: Reads and cuts a file, in the thread; None: no thumbnails, and nothing is said to be strange.
         watch: Scores a video; None: videos are errors.
+        explain: Explains images; its reader must tell their sizes.
 
     Yields:
         One record per path, in order.
@@ -194,15 +242,19 @@ def score_paths(
                 path = str(item.path)
                 if item.views is not None:
                     score = next(scores)
+                    explanation, problem = (None, None) if explain is None else explain(item, score)
                     yield Record(
                         path,
                         score.probability,
                         verdict(score.probability, threshold),
+                        problem,
+                        explanation=explanation,
                         box=score.box,
                         box_probability=score.box_probability,
                         crops=None if score.box is None else score.views,
                         thumbnail=item.thumbnail,
                         size=item.size,
+                        strangeness=item.strangeness,
                     )
                 elif not item.is_video:
                     yield Record(path, error=item.error)
@@ -216,10 +268,14 @@ def score_paths(
 
 
 def _report(
-    records: Iterator[Record], printer: Callable[[Record], None], collect: Callable[[Record], None] | None
+    records: Iterator[Record],
+    printer: Callable[[Record], None],
+    collect: Callable[[Record], None] | None,
+    trained_on: TrainedOn | None,
 ) -> int:
     """Print records, and what came of them at the end; returns the exit code."""
     total = fakes = unreadable = incomplete = 0
+    strange: list[str] = []
     noun = "image"
     started = time.perf_counter()
     with _Progress() as progress, closing(records):
@@ -235,6 +291,8 @@ def _report(
             printer(record)
             if collect:
                 collect(record)
+            if record.strangeness is not None:
+                strange.append(record.strangeness.kind)
             progress.step()
     seconds = time.perf_counter() - started
     print(
@@ -243,6 +301,8 @@ def _report(
         f"{total / max(seconds, 1e-9):.1f} {noun}s/s",
         file=sys.stderr,
     )
+    if trained_on is not None and (note := summary(strange, total - unreadable, trained_on, noun)):
+        print(f"bdd: note: {note}", file=sys.stderr)
     return EXIT_UNREADABLE if unreadable or incomplete else 0
 
 
@@ -250,7 +310,7 @@ def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
     if args.list_fakes:
         return lambda record: print_fake(record, null=args.null)
     form_name = "csv" if args.csv else "json" if args.json or args.frames else "text"
-    form = choose_form(form_name, crop=args.crop is not None)
+    form = choose_form(form_name, crop=args.crop is not None, explain=args.explain is not None)
 
     def show(record: Record) -> None:
         # In plain text errors are said on standard error only.
@@ -258,6 +318,31 @@ def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
             print_line(form(record))
 
     return show
+
+
+def _untangle(args: argparse.Namespace) -> None:
+    """Give back the path that argparse took for --explain's folder.
+
+    Raises:
+        UsageError: If there is nothing to score.
+    """
+    if args.explain and args.camera is None:
+        given = Path(args.explain)
+        # A folder that is to be made has a name of its own; what exists as a file, or is called like one, is a path.
+        named = given.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+        if not args.paths or (not given.is_dir() and (given.exists() or named)):
+            args.paths, args.explain = [args.explain, *args.paths], ""
+    if not args.paths and args.camera is None:
+        raise UsageError("give images, videos or folders of them, or --camera.")
+
+
+class _Counter:
+    """Counts what it is told."""
+
+    count = 0
+
+    def __call__(self, path: Path) -> None:
+        self.count += 1
 
 
 def _some(paths: Iterator[Path], given: list[str]) -> Iterator[Path]:

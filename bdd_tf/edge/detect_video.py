@@ -12,6 +12,7 @@ from pathlib import Path
 from bdd_tf.edge.capture import VIDEO_SUFFIXES, CameraFrames, FileFrames, is_video
 from bdd_tf.edge.crops import Cropper
 from bdd_tf.edge.detector import Detector
+from bdd_tf.edge.familiarity import TrainedOn, summary
 from bdd_tf.edge.files import check_output
 from bdd_tf.edge.records import Record, as_json, print_line, visible
 from bdd_tf.errors import BddError, UsageError
@@ -165,7 +166,7 @@ class Watcher:
             title=path.name,
         )
         _tell(name, watched)
-        return _record(name, watched, thumbnails=self._plan.html is not None)
+        return _record(name, watched, self._detector.trained_on, thumbnails=self._plan.html is not None)
 
 
 def watch_camera(plan: Plan, detector: Detector, threshold: float) -> int:
@@ -208,8 +209,12 @@ def watch_camera(plan: Plan, detector: Detector, threshold: float) -> int:
         ),
         title=source.name,
     )
-    print_line(as_json(_record(source.name, watched).to_dict()))
+    record = _record(source.name, watched, detector.trained_on)
+    print_line(as_json(record.to_dict()))
     _tell(source.name, watched)
+    if detector.trained_on and record.strangeness:
+        note = summary([record.strangeness.kind], 1, detector.trained_on, "video")
+        print(f"bdd: note: {note}", file=sys.stderr)
     if watched.problem is not None:
         print(f"bdd: {source.name}: {watched.problem}", file=sys.stderr)
         return 1
@@ -238,7 +243,13 @@ def _tell(name: str, watched) -> None:  # noqa: ANN001 (Watched)
     )
 
 
-def _record(name: str, watched, *, thumbnails: bool = False) -> Record:  # noqa: ANN001 (Watched)
+def _record(
+    name: str,
+    watched,  # noqa: ANN001 (Watched)
+    trained_on: TrainedOn | None,
+    *,
+    thumbnails: bool = False,
+) -> Record:
     summary = watched.summary
     thumbnail, size = None, None
     if thumbnails and watched.peak is not None:
@@ -256,4 +267,7 @@ def _record(name: str, watched, *, thumbnails: bool = False) -> Record:  # noqa:
         interrupted=watched.interrupted is not None,
         thumbnail=thumbnail,
         size=size,
+        strangeness=None
+        if trained_on is None or watched.size is None
+        else trained_on.strangeness(*watched.size),
     )

@@ -6,8 +6,8 @@ import itertools
 import math
 import os
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
-from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bdd_tf.edge.engines import DEFAULT_ENGINE, Engine, create_engine
-from bdd_tf.edge.images import ImageError, ImageSource, ResizeRule, load_image
+from bdd_tf.edge.familiarity import Strangeness, TrainedOn, UnfamiliarImageWarning
+from bdd_tf.edge.images import ImageError, ImageSource, ResizeRule, load_sized
 from bdd_tf.edge.labels import LABELS, verdict
+from bdd_tf.edge.shipped import shipped_model
 from bdd_tf.edge.tflite_file import METADATA_FORMAT, TfliteModel, parse_tflite, read_metadata
 from bdd_tf.errors import BddError, UsageError
 
@@ -43,7 +45,10 @@ class Detector:
         labels: ``("REAL", "FAKE")``.
         metadata: The file's metadata: a dict with ``backbone``, ``channels``, ``resolution`` and so on.
         resize: The file's resize rule.
+        model: The parsed file.
+        trained_on: What the training images were like; None if the file does not tell.
         engine_name: Name of the engine in use.
+        num_threads: As given.
 
     Raises:
         UsageError: If there is no such file or engine, or ``num_threads`` is less than 1.
@@ -62,22 +67,24 @@ class Detector:
             raise UsageError(f"num_threads is {num_threads}; it must be at least 1.")
         self._lock = threading.Lock()
         self._engine: Engine | None = None
-        source = "the model shipped in the package" if model is None else str(model)
-        content = _shipped_model() if model is None else _read_model(model)
+        path = shipped_model() if model is None else Path(model)
+        content = _read_model(path)
         try:
-            parsed = parse_tflite(content)
-            self.metadata: dict[str, Any] = read_metadata(parsed)
+            self.model: TfliteModel = parse_tflite(content)
+            self.metadata: dict[str, Any] = read_metadata(self.model)
             self.resize = _resize_rule(self.metadata)
             self.threshold = _threshold(self.metadata.get("threshold"))
             self.thresholds = _thresholds(self.metadata)
             self.labels = _labels(self.metadata)
-            _check_signature(parsed, self.resize)
-            self._engine = create_engine(parsed, engine or DEFAULT_ENGINE, num_threads)
+            self.trained_on = TrainedOn.from_metadata(self.metadata)
+            _check_signature(self.model, self.resize)
+            self._engine = create_engine(self.model, engine or DEFAULT_ENGINE, num_threads)
         except UsageError:
             raise
         except BddError as error:
-            raise BddError(f"{source}: {error}") from error
+            raise BddError(f"{path}: {error}") from error
         self.engine_name = self._engine.name
+        self.num_threads = num_threads
 
     def predict(self, images: ImageSource | Iterable[ImageSource]) -> NDArray[np.float32]:
         """Score images, brought to the network's size by the file's own rule.
@@ -89,15 +96,28 @@ class Detector:
         Returns:
             float32 array [N] of fake probabilities in [0, 1], in the order given; N is 1 for a single image.
 
+        Warns:
+            UnfamiliarImageWarning: If an image is unlike those that the model was trained on; `note` tells which is.
+                ``warnings.simplefilter("ignore", UnfamiliarImageWarning)`` silences it.
+
         Raises:
             ImageError: If an image cannot be read; the text names it. No scores are returned then.
             UsageError: If something is no image at all.
             BddError: If the runtime fails, or the detector is closed.
         """
         several = _one_by_one(images)
-        scores = []
+        scores, strange = [], False
         while part := [self._load(image) for image in itertools.islice(several, BATCH)]:
-            scores.append(self.predict_batch(np.stack(part)))
+            scores.append(self.predict_batch(np.stack([image for image, _ in part])))
+            strange = strange or any(strangeness for _, strangeness in part)
+        if strange and self.trained_on:
+            # The same words every time, so that Python's own filter shows them once.
+            warnings.warn(
+                f"scored an image unlike those that the model was trained on ({self.trained_on.describe()}): its "
+                "score says little. Detector.note(image) tells which image is, and why.",
+                UnfamiliarImageWarning,
+                stacklevel=2,
+            )
         return np.concatenate(scores) if scores else np.empty(0, np.float32)
 
     def predict_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -128,6 +148,22 @@ class Detector:
         if scores.shape != (len(images),) or not ((scores >= 0) & (scores <= 1)).all():
             raise BddError("the model's output is not one probability in [0, 1] per image; convert it again.")
         return scores
+
+    def note(self, image: ImageSource) -> str | None:
+        """What sets one image apart from those that the model was trained on (`bdd_tf.edge.familiarity`).
+
+        Args:
+            image: As for `predict`, a single one.
+
+        Returns:
+            A few words; None if nothing does, or the file does not tell what it was trained on.
+
+        Raises:
+            ImageError: If it cannot be read.
+            UsageError: If it is no image at all.
+        """
+        strangeness = self._load(image)[1]
+        return None if strangeness is None else strangeness.note
 
     def verdicts(self, scores: NDArray[np.floating[Any]]) -> list[str]:
         """``"REAL"`` or ``"FAKE"`` for each score, by the model's threshold."""
@@ -166,9 +202,10 @@ class Detector:
     ) -> None:
         self.close()
 
-    def _load(self, image: ImageSource) -> NDArray[np.uint8]:
+    def _load(self, image: ImageSource) -> tuple[NDArray[np.uint8], Strangeness | None]:
         try:
-            return load_image(image, self.resize)
+            seen, size = load_sized(image, self.resize)
+            return seen, None if self.trained_on is None else self.trained_on.strangeness(*size, seen)
         except ImageError as error:
             name = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
             raise ImageError(f"{name}{error}") from None
@@ -183,18 +220,7 @@ def _one_by_one(images: ImageSource | Iterable[ImageSource]) -> Iterator[ImageSo
     return iter(images if isinstance(images, Iterable) else (images,))
 
 
-def _shipped_model() -> bytes:
-    try:
-        return (resources.files("bdd_tf.edge") / "models" / "default.tflite").read_bytes()
-    except FileNotFoundError:
-        raise UsageError(
-            "no model is shipped in this version of the package: give the path of a .tflite file "
-            "(`bdd convert --run NAME` writes one)."
-        ) from None
-
-
-def _read_model(path: str | Path) -> bytes:
-    path = Path(path)
+def _read_model(path: Path) -> bytes:
     try:
         if not path.exists():
             raise UsageError(f"no such model: {path}")

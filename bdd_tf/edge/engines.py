@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,15 @@ class Engine(Protocol):
 
     name: str
 
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Score a batch.
 
         Args:
-            images: uint8 [N, H, W, 3], N at least 1, of the model's input size.
+            images: uint8 [N, H, W, 3], N at least 1, of the model's input size; of a model that takes something
+                else (`bdd_tf.edge.tflite_cut`), that.
 
         Returns:
-            float32 [N], the model's output.
+            float32 [N], the model's output; where N is 1, all values of the output, flat.
 
         Raises:
             BddError: If the runtime fails.
@@ -111,7 +112,7 @@ class LiteRtEngine:
             raise BddError(f"LiteRT cannot run this model: {_first_line(error)}") from None
         self._batches = True
 
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """See `Engine.run`."""
         try:
             if self._batches:
@@ -124,7 +125,7 @@ class LiteRtEngine:
         except (ValueError, RuntimeError) as error:
             raise BddError(f"LiteRT failed to run the model: {_first_line(error)}") from None
 
-    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    def _run_batch(self, images: NDArray[Any]) -> NDArray[np.float32] | None:
         if len(images) == 1:
             return self._run_single(images)
         try:
@@ -134,7 +135,7 @@ class LiteRtEngine:
             return None
         return scores if scores.shape == (len(images),) else None
 
-    def _run_single(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run_single(self, image: NDArray[Any]) -> NDArray[np.float32]:
         self._allocate(1)
         return self._invoke(image)
 
@@ -146,7 +147,7 @@ class LiteRtEngine:
             self._interpreter.allocate_tensors()
             self._allocated = batch
 
-    def _invoke(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _invoke(self, images: NDArray[Any]) -> NDArray[np.float32]:
         interpreter = self._interpreter
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.ascontiguousarray(images))
         interpreter.invoke()

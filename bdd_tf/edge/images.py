@@ -13,7 +13,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -32,6 +32,9 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 )
 """Lower-case suffixes by which `find_images` recognises images inside a folder."""
+
+EXPLANATION_SUFFIX = ".explain.png"
+"""How the pictures of `bdd detect --explain` end, which lie beside images and are none."""
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 
@@ -119,9 +122,7 @@ def load_image(source: ImageSource, rule: ResizeRule) -> NDArray[np.uint8]:
         ImageError: As for `read_image`, or if the image is too long and thin to be resized.
         UsageError: As for `read_image`.
     """
-    if isinstance(source, np.ndarray):
-        return rule.apply(source)
-    return np.asarray(rule._apply_pil(_decode(source)))
+    return load_sized(source, rule)[0]
 
 
 def load_sized(
@@ -130,9 +131,9 @@ def load_sized(
     """As `load_image`, with the image's own size, and for a machine that bears less than `MAX_PIXELS`.
 
     Args:
-        source: As for `read_image`, but no array.
+        source: As for `read_image`.
         rule: How to resize and crop.
-        max_pixels: Images with more pixels are refused before they are decoded; None for `MAX_PIXELS`.
+        max_pixels: Files with more pixels are refused before they are decoded; None for `MAX_PIXELS`.
 
     Returns:
         uint8 array [rule.size, rule.size, 3], and width and height of the upright image in pixels.
@@ -141,6 +142,9 @@ def load_sized(
         ImageError: As for `load_image`, or if the image has more than ``max_pixels``.
         UsageError: As for `read_image`.
     """
+    if isinstance(source, np.ndarray):
+        seen = rule.apply(source)
+        return seen, (source.shape[1], source.shape[0])
     image = _decode(source, max_pixels)
     return np.asarray(rule._apply_pil(image)), image.size
 
@@ -265,14 +269,19 @@ class ResizeRule:
         return resized, left, top
 
 
-def find_images(paths: Iterable[str | Path], suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Iterator[Path]:
+def find_images(
+    paths: Iterable[str | Path],
+    suffixes: frozenset[str] = IMAGE_SUFFIXES,
+    left_out: Callable[[Path], None] | None = None,
+) -> Iterator[Path]:
     """Walk files and folders.
 
     Args:
         paths: Files, which are yielded as they are whatever their names, and folders, which are searched
             recursively, in sorted order. Hidden files and folders are skipped, and a folder reached twice
-            through links is searched once.
+            through links is searched once. Files in folders that end in `EXPLANATION_SUFFIX` are left out.
         suffixes: Lower-case ends of the names looked for in folders.
+        left_out: Told each file that was left out for being an explanation's picture.
 
     Yields:
         Paths, lazily; a path that does not exist is yielded too, so that reading it reports the error.
@@ -280,12 +289,17 @@ def find_images(paths: Iterable[str | Path], suffixes: frozenset[str] = IMAGE_SU
     for given in paths:
         path = Path(given)
         if path.is_dir():
-            yield from _walk(path, suffixes, set())
+            yield from _walk(path, suffixes, set(), left_out)
         else:
             yield path
 
 
-def _walk(folder: Path, suffixes: frozenset[str], visited: set[tuple[int, int]]) -> Iterator[Path]:
+def _walk(
+    folder: Path,
+    suffixes: frozenset[str],
+    visited: set[tuple[int, int]],
+    left_out: Callable[[Path], None] | None,
+) -> Iterator[Path]:
     try:
         status = folder.stat()
         identity = (status.st_dev, status.st_ino)
@@ -302,7 +316,10 @@ def _walk(folder: Path, suffixes: frozenset[str], visited: set[tuple[int, int]])
         return
     for name, is_folder in found:
         if is_folder:
-            yield from _walk(folder / name, suffixes, visited)
+            yield from _walk(folder / name, suffixes, visited, left_out)
+        elif name.lower().endswith(EXPLANATION_SUFFIX):
+            if left_out is not None:
+                left_out(folder / name)
         elif os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122 (one Path per file is slow)
             yield folder / name
 

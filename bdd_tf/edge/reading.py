@@ -15,7 +15,8 @@ from PIL import Image
 
 from bdd_tf.edge.crops import Cropper, Views
 from bdd_tf.edge.detector import BATCH
-from bdd_tf.edge.images import ImageError, load_image, read_image
+from bdd_tf.edge.familiarity import Strangeness, TrainedOn
+from bdd_tf.edge.images import ImageError, load_sized, read_image
 
 THUMBNAIL = 192
 """Longer side of a thumbnail, in pixels, at most."""
@@ -31,7 +32,8 @@ class Loaded:
         error: Why it cannot be read.
         is_video: Whether it is one; nothing has been read of it then.
         thumbnail: A JPEG, if asked for.
-        size: Width and height in pixels, with the thumbnail.
+        size: Width and height in pixels of an image that could be read.
+        strangeness: What sets it apart from the training images.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class Loaded:
     is_video: bool = False
     thumbnail: bytes | None = None
     size: tuple[int, int] | None = None
+    strangeness: Strangeness | None = None
 
 
 class Reader:
@@ -48,11 +51,15 @@ class Reader:
     Args:
         cropper: What the network is to see.
         thumbnails: Whether to make them.
+        trained_on: What the model was trained on; None: nothing is said to be strange.
     """
 
-    def __init__(self, cropper: Cropper, *, thumbnails: bool = False) -> None:
+    def __init__(
+        self, cropper: Cropper, *, thumbnails: bool = False, trained_on: TrainedOn | None = None
+    ) -> None:
         self._cropper = cropper
         self._thumbnails = thumbnails
+        self._trained_on = trained_on
 
     def __call__(self, path: Path) -> Loaded:
         """Read one file; what is wrong with it is said in ``error``."""
@@ -62,15 +69,22 @@ class Reader:
             return Loaded(path, is_video=True)
         try:
             if self._cropper.how is None and not self._thumbnails:
-                return Loaded(path, Views(load_image(path, self._cropper.rule)[None]))
+                seen, size = load_sized(path, self._cropper.rule)
+                return Loaded(path, Views(seen[None]), size=size, strangeness=self._strangeness(size, seen))
             image = read_image(path)
             views = self._cropper(image)
         except ImageError as error:
             # Only now is it worth while to look what else the file could be.
             return Loaded(path, is_video=True) if is_video(path) else Loaded(path, error=str(error))
-        if not self._thumbnails:
-            return Loaded(path, views)
-        return Loaded(path, views, thumbnail=thumbnail(image), size=(image.shape[1], image.shape[0]))
+        size = (image.shape[1], image.shape[0])
+        # A tile or a face is a part: only its image's size can be compared.
+        whole = self._cropper.how in (None, "center")
+        strangeness = self._strangeness(size, views.images[0] if whole else None)
+        small = thumbnail(image) if self._thumbnails else None
+        return Loaded(path, views, thumbnail=small, size=size, strangeness=strangeness)
+
+    def _strangeness(self, size: tuple[int, int], seen: np.ndarray | None) -> Strangeness | None:
+        return None if self._trained_on is None else self._trained_on.strangeness(*size, seen)
 
 
 def thumbnail(image: np.ndarray, strip: Image.Image | None = None) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bdd_tf.edge.familiarity import Strangeness
 from bdd_tf.edge.labels import FAKE, LABELS
 
 COLUMNS = ("path", "fake_probability", "verdict", "error")
@@ -31,9 +32,11 @@ class Record:
         box_probability: That part's own probability.
         crops: How many parts were scored.
         video: Of a video, its summary as JSON values (`bdd_tf.edge.video.Watched.to_dict`).
+        explanation: What `--explain` found, as JSON values (`bdd_tf.edge.detect_explain`).
         interrupted: Whether a signal stopped the video.
         thumbnail: A small JPEG, if thumbnails were asked for.
         size: Width and height of the image in pixels, if thumbnails were asked for.
+        strangeness: What sets it apart from the training images, of a video by the size of its frames.
     """
 
     path: str
@@ -44,16 +47,29 @@ class Record:
     box_probability: float | None = None
     crops: int | None = None
     video: dict[str, Any] | None = None
+    explanation: dict[str, Any] | None = None
     interrupted: bool = False
     thumbnail: bytes | None = field(default=None, repr=False)
     size: tuple[int, int] | None = None
+    strangeness: Strangeness | None = None
 
-    def to_dict(self, *, crop: bool = False) -> dict[str, Any]:
-        """As JSON values: `COLUMNS`, under ``crop`` also ``box``, ``box_probability`` and ``crops``, of videos ``video``."""
+    def to_dict(self, *, crop: bool = False, explain: bool = False) -> dict[str, Any]:
+        """As JSON values.
+
+        Args:
+            crop: Whether to add ``box``, ``box_probability`` and ``crops``.
+            explain: Whether to add ``explanation``, which may be None.
+
+        Returns:
+            `COLUMNS` and ``note``, these, and of videos ``video``.
+        """
         values = {column: getattr(self, column) for column in COLUMNS}
+        values["note"] = None if self.strangeness is None else self.strangeness.note
         if crop:
             box = None if self.box is None else list(self.box)
             values.update(box=box, box_probability=self.box_probability, crops=self.crops)
+        if explain:
+            values["explanation"] = self.explanation
         if self.video is not None:
             values["video"] = self.video
         return values
@@ -62,15 +78,16 @@ class Record:
 Form = Callable[[Record], str]
 
 
-def choose_form(form: str, *, crop: bool = False) -> Form:
+def choose_form(form: str, *, crop: bool = False, explain: bool = False) -> Form:
     """The function that makes a line of a record; prints CSV's header.
 
     Args:
         form: ``"text"``, ``"json"`` or ``"csv"``.
         crop: Whether a crop was chosen, whose box is then told.
+        explain: Whether JSON is to hold explanations.
     """
     if form == "json":
-        return lambda record: as_json(record.to_dict(crop=crop))
+        return lambda record: as_json(record.to_dict(crop=crop, explain=explain))
     if form == "csv":
         print_line(",".join(COLUMNS + (CROP_COLUMNS if crop else ())))
         return lambda record: _as_csv(record, crop)

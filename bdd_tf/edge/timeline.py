@@ -306,7 +306,7 @@ class _Drawing:
         self._marks(bins)
         self._axes(timeline.threshold)
         self._curves(bins)
-        self._write(self._left, 14 * k, _fitting(title, 70), 16, _INK)
+        self._write(self._left, 14 * k, fitting(title, 70), 16, _INK)
         self._caption(summary)
         self.image = self._canvas.resize((width, height), Image.Resampling.LANCZOS)
 
@@ -376,7 +376,8 @@ class _Drawing:
         self._write(self._right, 14 * self._SCALE, text, 16, colour, "ra")
 
 
-def _fitting(text: str, most: int) -> str:
+def fitting(text: str, most: int) -> str:
+    """Text to be drawn: at most ``most`` characters, its end if it is longer; ``?`` for what cannot be shown."""
     printable = "".join(c if c.isprintable() else "?" for c in text)
     return printable if len(printable) <= most else "..." + printable[3 - most :]
 

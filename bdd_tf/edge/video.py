@@ -89,6 +89,7 @@ class Watched:
         elapsed: Seconds that it took.
         timeline: Its scores over time.
         peak: The frame with the highest smoothed score, uint8 [H, W, 3], RGB, if it was asked for.
+        size: Width and height of the last frame, in pixels; None if there was none.
     """
 
     summary: Summary
@@ -97,6 +98,7 @@ class Watched:
     elapsed: float
     timeline: Timeline
     peak: np.ndarray | None
+    size: tuple[int, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The summary with its speed: ``elapsed``, ``frames_per_second``, ``real_time_factor``.
@@ -241,7 +243,10 @@ def watch(
     problem = source.problem
     if problem is None and interrupted is None and summary.frames == 0:
         problem = f"none of its {summary.unscored} frames could be scored: {reason}"
-    return Watched(summary, problem, interrupted, elapsed, timeline, None if peak is None else peak.rgb())
+    size = None if previous is None else (previous.bgr.shape[1], previous.bgr.shape[0])
+    return Watched(
+        summary, problem, interrupted, elapsed, timeline, None if peak is None else peak.rgb(), size
+    )
 
 
 def _show(

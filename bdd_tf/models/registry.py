@@ -39,11 +39,33 @@ def _quicknet(name: str) -> Callable:
     return build
 
 
+def _rival(name: str) -> Callable:
+    def build(x, stem_stride: int):  # noqa: ANN001, ANN202 (Keras tensors)
+        from bdd_tf.models.rivals import rival
+
+        return rival(x, name, stem_stride=stem_stride)
+
+    return build
+
+
+#: Float networks: their stem with its max pool, and the rest.
+_RIVAL_STRIDES = {
+    "resnet50": ((4, 1), 8),
+    "vgg16": ((2, 1), 16),
+    "densenet121": ((4, 1), 8),
+    "mobilenetv2": ((2, 1), 16),
+    "mobilenetv3-small": ((2, 1), 16),
+    "mobilenetv3-large": ((2, 1), 16),
+    "efficientnet-b0": ((2, 1), 16),
+}
+RIVALS = tuple(_RIVAL_STRIDES)
+
 BACKBONES = {
     **{
         n: Backbone(n, (2, 1), 16, _bnext(n)) for n in ("bnext-n", "bnext-t", "bnext-s", "bnext-m", "bnext-l")
     },
     **{n: Backbone(n, (4,), 8, _quicknet(n)) for n in ("quicknet-small", "quicknet", "quicknet-large")},
+    **{n: Backbone(n, stems, stage, _rival(n)) for n, (stems, stage) in _RIVAL_STRIDES.items()},
 }
 
 
@@ -78,13 +100,34 @@ def stem_stride(name: str, resolution: int, requested: int | None = None) -> int
         raise UsageError(
             f"{name} has no stem of stride {requested}; possible: {', '.join(map(str, entry.stem_strides))}."
         )
-    stride = requested or (entry.stem_strides[-1] if resolution < SMALL_IMAGE else entry.stem_strides[0])
+    stride = requested or _usual_stem(entry, resolution)
     total = stride * entry.stage_stride
     if resolution < total or resolution % total:
-        below = max(resolution // total * total, total)
-        nearest = sorted({below, below + total}) if resolution > total else [total]
         raise UsageError(
             f"resolution {resolution} does not fit {name} with stem stride {stride}: it must be a multiple of "
-            f"{total}; nearest: {', '.join(map(str, nearest))}."
+            f"{total}; nearest: {', '.join(map(str, _nearest(resolution, total)))}."
         )
     return stride
+
+
+def fitting_resolution(name: str, resolution: int) -> int:
+    """The side nearest to `resolution` that a backbone takes with its usual stem.
+
+    Raises:
+        UsageError: If there is no such backbone.
+    """
+    entry = backbone(name)
+    total = _usual_stem(entry, resolution) * entry.stage_stride
+    if resolution >= total and resolution % total == 0:
+        return resolution
+    return min(_nearest(resolution, total), key=lambda side: abs(side - resolution))
+
+
+def _usual_stem(entry: Backbone, resolution: int) -> int:
+    return entry.stem_strides[-1] if resolution < SMALL_IMAGE else entry.stem_strides[0]
+
+
+def _nearest(resolution: int, total: int) -> list[int]:
+    """The multiples of `total` around a side that is none."""
+    below = max(resolution // total * total, total)
+    return sorted({below, below + total}) if resolution > total else [total]

@@ -66,6 +66,7 @@ class _Service:
         self.limits = limits
         self.workers = Workers(limits.workers, limits.queue)
         self._detector = detector
+        self._trained_on = detector.trained_on
         self._name = name
         self._buffer = Buffer(limits.buffered_bytes)
 
@@ -78,6 +79,7 @@ class _Service:
             "channels": metadata.get("channels"),
             "resolution": self._detector.resize.size,
             "dataset": metadata.get("dataset"),
+            "trained_on": None if self._trained_on is None else self._trained_on.describe(),
             "threshold": self._detector.threshold,
             "labels": list(self._detector.labels),
             "engine": self._detector.engine_name,
@@ -144,10 +146,14 @@ class _Service:
             score = float(self._detector.predict_batch(image[None])[0])
         except BddError as error:
             raise Refusal(500, _sentence(error)) from None
+        strange = None
+        if self._trained_on is not None:
+            strange = self._trained_on.strangeness(width, height, image)
         answer: dict[str, Any] = {
             "fake_probability": score,
             "verdict": verdict(score, options.threshold),
             "threshold": options.threshold,
+            "note": None if strange is None else strange.note,
             "latency_ms": _milliseconds(started),
             "queue_ms": 1000 * (started - arrived),
             "width": width,

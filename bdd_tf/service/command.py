@@ -12,6 +12,7 @@ from pathlib import Path
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.engines import engine_names
 from bdd_tf.edge.images import MAX_PIXELS
+from bdd_tf.edge.shipped import shipped_model
 from bdd_tf.errors import UsageError
 from bdd_tf.service.app import create_app
 from bdd_tf.service.guard import Guard, Hosts, is_loopback
@@ -127,9 +128,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _name(model: str | None) -> str:
     """As shown to people; runs all call their file model.tflite, and differ by their folder."""
-    if model is None:
-        return "the shipped model"
-    path = Path(model).absolute()
+    path = shipped_model() if model is None else Path(model).absolute()
     return f"{path.parent.name}/{path.name}" if path.name == "model.tflite" else path.name
 
 

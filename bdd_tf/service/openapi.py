@@ -100,6 +100,10 @@ def _schemas() -> dict[str, Any]:
                 "fake_probability": _PROBABILITY,
                 "verdict": {"enum": list(LABELS)},
                 "threshold": _PROBABILITY,
+                "note": nullable
+                | {
+                    "description": "What sets the image apart from the model's training images: the verdict says little."
+                },
                 "latency_ms": _NUMBER | {"description": "Decoding, resizing and the network."},
                 "queue_ms": _NUMBER | {"description": "Waiting for a worker, before that."},
                 "width": _COUNT | {"description": "Of the image that was sent, upright, in pixels."},
@@ -115,6 +119,7 @@ def _schemas() -> dict[str, Any]:
                 "channels": {"type": ["array", "null"], "items": _TEXT},
                 "resolution": _COUNT,
                 "dataset": nullable,
+                "trained_on": nullable,
                 "threshold": _PROBABILITY,
                 "labels": {"const": list(LABELS)},
                 "engine": _TEXT,

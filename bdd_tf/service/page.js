@@ -26,11 +26,12 @@ async function showModel() {
     $("model").textContent = "The service does not answer.";
     return;
   }
-  const { name, backbone, channels, resolution, dataset } = model;
+  const { name, backbone, channels, resolution, dataset, trained_on } = model;
   const bold = document.createElement("b");
   bold.textContent = name;
   const parts = [backbone, channels && channels.join(" + "), `${resolution}×${resolution} px`].filter(Boolean);
-  const training = dataset ? ` Trained on ${dataset}: about other kinds of pictures its verdict says little.` : "";
+  const known = trained_on || dataset;
+  const training = known ? ` Trained on ${known}: about other kinds of pictures its verdict says little.` : "";
   $("model").replaceChildren("Model ", bold, ` (${parts.join(", ")}).${training}`);
   $("accepted").textContent =
     `JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; up to ${size(model.max_upload_bytes)} and ${Math.round(model.max_pixels / 1e6)} megapixels`;
@@ -138,6 +139,8 @@ function show({ file, name, card }, said) {
   meter.ariaValueNow = said.fake_probability;
   meter.ariaValueText = `${said.fake_probability.toFixed(4)}, ${said.verdict}`;
   find(".facts").textContent = `${said.width}×${said.height} px · ${size(file.size)} · ${milliseconds(said.latency_ms)}`;
+  find(".note").textContent = said.note ? `Unlike the training images (${said.note}): this verdict says little.` : "";
+  find(".note").hidden = !said.note;
   find(".facts").title = "Latency: decoding, resizing and the network.";
   for (const [key, caption] of Object.entries(VIEWS)) {
     const figure = document.createElement("figure");

@@ -22,7 +22,6 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / "build" / "arm"
 SKIPPED = 77
-MODEL = ROOT / "results" / "cifake-bnext-n" / "model.tflite"
 PICTURES = 60
 #: XNNPACK rounds otherwise on ARM: the median probability moves by less than this. Where that flips a sign next to
 #: its threshold a picture may move more; the verdict of so many may change.
@@ -190,15 +189,19 @@ class Emulator:
 
 
 def own_wheel(name: str) -> Path:
-    """Our wheel for that machine; its library must need nothing beyond glibc 2.17."""
+    """Our wheel for that machine; its library must need nothing beyond glibc 2.17, its model be the source tree's."""
     from bdd_tf.edge.runtime import LIBRARY
     from bdd_tf.edge.runtime.wheels import build_wheel
+    from bdd_tf.edge.shipped import shipped_model
 
     wheel = build_wheel(name, HOME / "dist")
     with zipfile.ZipFile(wheel) as archive:
         inside = [entry for entry in archive.namelist() if entry.endswith(LIBRARY)]
         assert len(inside) == 1, inside
         library = Path(archive.extract(inside[0], HOME / f"unpacked-{name}"))
+        models = [entry for entry in archive.namelist() if entry.endswith(".tflite")]
+        assert models == [f"bdd_tf/edge/models/{shipped_model().name}"], models
+        assert archive.read(models[0]) == shipped_model().read_bytes()
     needed = re.findall(r"NEEDED.*\[(.+)\]", run(["readelf", "-d", library]))
     versions = [
         tuple(map(int, v.split("."))) for v in re.findall(r"GLIBC_([\d.]+)", run(["readelf", "-V", library]))
@@ -206,7 +209,11 @@ def own_wheel(name: str) -> Path:
     foreign = [n for n in needed if not re.match(r"(lib(c|m|dl|pthread|rt)\.so|ld-linux)", n)]
     assert not foreign, f"the library for {name} needs {foreign}"
     assert max(versions) <= (2, 17), f"the library for {name} needs glibc {max(versions)}"
-    print(f"{wheel.name}: needs glibc {'.'.join(map(str, max(versions)))}, nothing else", flush=True)
+    print(
+        f"{wheel.name}: {wheel.stat().st_size / 1e6:.2f} MB with the model {shipped_model().name}; needs glibc "
+        f"{'.'.join(map(str, max(versions)))}, nothing else",
+        flush=True,
+    )
     return wheel
 
 
@@ -262,7 +269,8 @@ def main() -> int:
     HOME.mkdir(parents=True, exist_ok=True)
     save([*all_cases(), *fused_cases()], HOME / "cases.npz")
     pictures = photos()
-    detect = ["detect", *map(str, pictures), "--json", "--model", str(MODEL)]
+    # Without --model: each machine runs the model that its own wheel carries.
+    detect = ["detect", *map(str, pictures), "--json"]
     expected = probabilities(run([sys.executable, "-m", "bdd_tf.cli", *detect]))
     assert np.ptp(expected) > 0.1, "pictures on which everything agrees prove nothing"
     for name in args.machines:

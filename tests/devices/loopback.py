@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from bdd_tf.edge.shipped import shipped_model
+
 HERE = Path(__file__).parent
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 STAND_IN = HERE / "lce_stand_in.py"
-MODEL = HERE.parents[1] / "results" / "cifake-bnext-n" / "model.tflite"
+MODEL = shipped_model()
 
 
 @dataclass

@@ -71,8 +71,8 @@ def test_float_rivals_run_beside_it(phones, stand_in, tmp_path, monkeypatch, cap
     assert bench("--against", "mobilenetv2", "--json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(r["name"], r["kernels"]) for r in lines] == [
-        ("model", "default"),
-        ("model", "indirect"),
+        (MODEL.stem, "default"),
+        (MODEL.stem, "indirect"),
         ("mobilenetv2", None),
     ]
     assert lines[2]["median_ms"] == pytest.approx(2.51)

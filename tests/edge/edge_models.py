@@ -8,6 +8,7 @@ from bdd_tf.edge.images import ResizeRule
 from bdd_tf.edge.tflite_file import METADATA_FORMAT, METADATA_NAME, embed_metadata
 
 SIZE = 8
+TRAINED_ON = {"dataset": "small", "images": 99, "sides": [16, 32], "contrast": [5, 60], "detail": [2, 30]}
 
 
 def metadata(**changes):

@@ -2,9 +2,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-MODEL = Path(__file__).resolve().parents[2] / "results" / "cifake-bnext-n" / "model.tflite"
+from bdd_tf.edge.shipped import shipped_model
+
+MODEL = shipped_model()
 
 
 def test_messages_reach_their_worker_and_a_dead_one_is_told():

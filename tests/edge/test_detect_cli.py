@@ -99,7 +99,8 @@ def test_forms_for_programs_hold_one_record_per_image(run, folder, float_file, f
     assert [record["path"] for record in records] == sorted(good(folder) + bad(folder))
     scores = dict(zip(good(folder), Detector(float_file).predict(good(folder)), strict=True))
     for record in records:
-        assert list(record) == ["path", "fake_probability", "verdict", "error"]
+        note = ["note"] if form == "--json" else []
+        assert list(record) == ["path", "fake_probability", "verdict", "error", *note]
         if "bad" in record["path"]:
             assert record["fake_probability"] is record["verdict"] is None
             assert f"bdd: {record['path']}: {record['error']}" in err
@@ -186,12 +187,17 @@ def test_a_run_stands_for_its_model(run, folder, tmp_path, float_file):
     assert run(folder, "--run", "first", "--runs-dir", runs)[1] == run(folder, "--model", float_file)[1]
 
 
-@pytest.mark.parametrize("arguments", [["a", "--json", "--csv"], ["a", "--run", "x", "--model", "y"], []])
+@pytest.mark.parametrize("arguments", [["a", "--json", "--csv"], ["a", "--run", "x", "--model", "y"]])
 def test_contradictions_are_refused_by_the_parser(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(*arguments)
     assert caught.value.code == 2
     capsys.readouterr()
+
+
+def test_nothing_to_score_is_wrong_usage(run):
+    with pytest.raises(UsageError, match="give images"):
+        run()
 
 
 NAMES = [

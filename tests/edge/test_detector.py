@@ -5,13 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from edge_models import SIZE, build, metadata, with_metadata
+from edge_models import SIZE, TRAINED_ON, build, metadata, with_metadata
 from PIL import Image
 
 from bdd_tf.edge import engines, runtime
 from bdd_tf.edge.detector import BATCH, Detector
 from bdd_tf.edge.engines import create_engine, engine_names, register_engine
 from bdd_tf.edge.images import ImageError, ResizeRule
+from bdd_tf.edge.shipped import shipped_model
 from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata, parse_tflite
 from bdd_tf.errors import BddError, UsageError
 
@@ -237,12 +238,11 @@ def test_models_that_are_none(tmp_path, float_model):
         Detector(write(tmp_path, embed_metadata(float_model.content, METADATA_NAME, b"{")))
 
 
-def test_without_an_argument_the_shipped_model_is_used_or_asked_for():
-    try:
-        with Detector() as detector:
-            assert detector.labels == ("REAL", "FAKE")
-    except UsageError as error:
-        assert "give the path of a .tflite file" in str(error)  # noqa: PT017 (either outcome is right)
+def test_without_an_argument_the_shipped_model_is_used():
+    with Detector() as detector:
+        assert detector.trained_on is not None
+    with Detector(shipped_model()) as named:
+        assert named.metadata == detector.metadata
 
 
 @pytest.mark.parametrize(
@@ -265,6 +265,11 @@ def test_without_an_argument_the_shipped_model_is_used_or_asked_for():
         ({"thresholds": {"few": 0.5}}, "'few' is no rate"),
         ({"thresholds": {"1": 0.5}}, "'1' is no rate"),
         ({"thresholds": {"nan": 0.5}}, "'nan' is no rate"),
+        ({"trained_on": 7}, "trained_on"),
+        ({"trained_on": {**TRAINED_ON, "sides": [32]}}, "trained_on"),
+        ({"trained_on": {**TRAINED_ON, "sides": [33, 32]}}, "trained_on"),
+        ({"trained_on": {**TRAINED_ON, "detail": [0, float("inf")]}}, "trained_on"),
+        ({"trained_on": {k: v for k, v in TRAINED_ON.items() if k != "contrast"}}, "trained_on"),
     ],
 )
 def test_metadata_that_contradict_the_format_are_named(tmp_path, float_model, changes, said):

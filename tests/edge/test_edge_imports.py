@@ -18,6 +18,7 @@ FOREIGN = "('tensorflow', 'keras', 'tf_keras', 'larq', 'larq_compute_engine', 't
         "from bdd_tf.edge import *",
         "import bdd_tf.edge.detector, bdd_tf.edge.detect, bdd_tf.edge.engines, bdd_tf.edge.tflite_file",
         "import bdd_tf.edge.video, bdd_tf.edge.detect_video, bdd_tf.edge.faces, bdd_tf.edge.contact_sheet",
+        "import bdd_tf.edge.explanation, bdd_tf.edge.detect_explain, bdd_tf.edge.heat_map, bdd_tf.edge.tflite_cut",
     ],
 )
 def test_importing_the_edge_loads_no_tensorflow_and_leaves_the_environment(statement):

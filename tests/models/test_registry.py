@@ -9,14 +9,16 @@ from bdd_tf.models.bnext import BNEXT
 from bdd_tf.models.detector import HEAD_LAYERS, build_detector, freeze_backbone
 from bdd_tf.models.operations import count_operations, flat_layers, is_binary
 from bdd_tf.models.quicknet import QUICKNET
+from bdd_tf.models.rivals import RIVALS
 
 
 def test_every_size_of_every_family_is_registered_under_its_own_name():
-    assert set(registry.BACKBONES) == set(BNEXT) | set(QUICKNET)
+    assert set(registry.BACKBONES) == set(BNEXT) | set(QUICKNET) | set(RIVALS)
+    assert set(registry.RIVALS) == set(RIVALS)
     assert all(registry.backbone(name).name == name for name in registry.BACKBONES)
 
 
-@pytest.mark.parametrize("name", ["", "BNext-T", "bnext_t", "resnet50", None])
+@pytest.mark.parametrize("name", ["", "BNext-T", "bnext_t", "resnet51", None])
 def test_unknown_backbones_list_the_possible(name):
     with pytest.raises(UsageError) as caught:
         registry.backbone(name)
@@ -56,6 +58,20 @@ def test_the_sizes_named_as_nearest_are_accepted(name):
             registry.stem_stride(name, int(near))
 
 
+@pytest.mark.parametrize("name", sorted(registry.BACKBONES))
+def test_the_fitting_resolution_fits_and_is_the_nearest(name):
+    for resolution in range(1, 300):
+        found = registry.fitting_resolution(name, resolution)
+        registry.stem_stride(name, found)
+        try:
+            registry.stem_stride(name, resolution)
+        except UsageError as error:
+            near = [int(n) for n in str(error).split("nearest: ")[1].rstrip(".").split(",")]
+            assert abs(found - resolution) == min(abs(n - resolution) for n in near)
+        else:
+            assert found == resolution
+
+
 @pytest.mark.parametrize(
     ("name", "resolution", "requested", "stride"),
     [
@@ -67,6 +83,10 @@ def test_the_sizes_named_as_nearest_are_accepted(name):
         ("bnext-t", 224, 1, 1),
         ("quicknet", 32, None, 4),
         ("quicknet", 224, 4, 4),
+        ("resnet50", 32, None, 1),
+        ("resnet50", 224, None, 4),
+        ("vgg16", 32, None, 1),
+        ("efficientnet-b0", 96, None, 2),
     ],
 )
 def test_the_stem_follows_the_resolution_unless_asked_otherwise(name, resolution, requested, stride):
@@ -82,6 +102,9 @@ def test_the_stem_follows_the_resolution_unless_asked_otherwise(name, resolution
         ("bnext-t", 224, 0, "no stem of stride 0"),
         ("quicknet", 224, 2, "no stem of stride 2; possible: 4"),
         ("quicknet", 16, None, "multiple of 32; nearest: 32"),
+        ("resnet50", 224, 2, "no stem of stride 2; possible: 4, 1"),
+        ("densenet121", 30, None, "multiple of 8; nearest: 24, 32"),
+        ("vgg16", 240, None, "multiple of 32; nearest: 224, 256"),
         ("bnext-t", 0, None, "nearest"),
         ("bnext-t", -32, None, "nearest"),
     ],

@@ -20,15 +20,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from converters.torch_bnext import Detector, Unit, calibrate, randomise
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bdd_tf.config import Experiment, experiment
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.bnext import BNEXT
-from bdd_tf.training import build
+from bdd_tf.models.detector import logits
+from bdd_tf.runs import Run
+from bdd_tf.training import build, load_trained
 from converters.keras_to_tflite import photographs
+from converters.torch_bnext import Detector, Unit, calibrate, randomise
 from converters.torch_state import check_state, detector_entries, dump_state, load_state
 
 #: Inputs of a sign nearer than this to its threshold are moved off it where units are compared.
@@ -46,6 +47,7 @@ class Agreement:
         largest: Largest difference of logits, likewise.
         same: Images with the same decision.
         images: Of so many.
+        fake: Images that PyTorch calls fake.
     """
 
     unit: float
@@ -54,6 +56,7 @@ class Agreement:
     largest: float
     same: int
     images: int
+    fake: int
 
 
 def to_torch(x: np.ndarray) -> torch.Tensor:
@@ -85,8 +88,10 @@ def exported_pair(config: Experiment, keras: tf.keras.Model) -> Detector:
     extra = len(config.channels) - 1
     net = Detector(config.backbone, extra, keras.get_layer("feature.0.conv").strides[0])
     state = dump_state(keras, detector_entries(config.backbone, extra))
+    # A run's weights are float32 on disk: nothing is lost here in either precision.
     net.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
-    return net.eval()
+    net.eval()
+    return net.double() if keras.output.dtype == tf.float64 else net
 
 
 def scores(net: Detector, keras: tf.keras.Model, images: np.ndarray, batch: int = 8):
@@ -145,18 +150,25 @@ def pieces(net: Detector, keras: tf.keras.Model, images: np.ndarray) -> tuple[di
     return units, blocks
 
 
-def compare(net: Detector, keras: tf.keras.Model, images: np.ndarray, few: int = 4) -> Agreement:
+def compare(
+    net: Detector,
+    keras: tf.keras.Model,
+    images: np.ndarray,
+    theirs: np.ndarray,
+    ours: np.ndarray,
+    few: int = 4,
+) -> Agreement:
+    """Of a few images every unit and block, of all of them the logits that :func:`scores` gave."""
     units, blocks = pieces(net, keras, images[:few])
-    theirs, ours = scores(net, keras, images)
     difference = np.abs(theirs - ours) / max(theirs.std(), 1e-12)
     return Agreement(
         max(units.values()), float(np.median(list(blocks.values()))), float(np.median(difference)),
-        float(difference.max()), int(((theirs >= 0) == (ours >= 0)).sum()), len(images),
+        float(difference.max()), int(((theirs >= 0) == (ours >= 0)).sum()), len(images), int((theirs >= 0).sum()),
     )  # fmt: skip
 
 
 def tflite_scores(config: Experiment, keras: tf.keras.Model, images: np.ndarray) -> np.ndarray:
-    """Probabilities by the converted file."""
+    """Logits of FAKE by the converted file, which ends at the logit: float32 probabilities near 1 hardly tell it."""
     from bdd_tf.edge import Detector as EdgeDetector
     from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata
     from converters.keras_to_tflite import metadata, to_flatbuffer
@@ -164,7 +176,7 @@ def tflite_scores(config: Experiment, keras: tf.keras.Model, images: np.ndarray)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.tflite"
         about = json.dumps(metadata(config, 0.5, None, trained=True)).encode()
-        path.write_bytes(embed_metadata(to_flatbuffer(keras), METADATA_NAME, about))
+        path.write_bytes(embed_metadata(to_flatbuffer(logits(keras)), METADATA_NAME, about))
         with EdgeDetector(path) as detector:
             return np.array(detector.predict(list(images)))
 
@@ -180,42 +192,45 @@ def main() -> int:
     parser.add_argument("--double", action="store_true", help="PyTorch and Keras in float64")
     args = parser.parse_args()
     if args.double:
-        if args.tflite or args.run:
-            parser.error("--double is for random weights, without --tflite")
+        if args.tflite:
+            parser.error("--double is for PyTorch and Keras: a .tflite file computes in float32")
         tf.keras.mixed_precision.set_global_policy("float64")
-    print("network      unit     block    logits/std median  largest  same decision", flush=True)
+    print("network             unit     block    logits/std median  largest  same decision  fake", flush=True)
     jobs = []
     for text in args.networks:
         name, _, side = text.partition(":")
         jobs.append((text, experiment(backbone=name, resolution=int(side)), None))
     for folder in args.run:
-        from bdd_tf.runs import Run
-        from bdd_tf.training import load_trained
-
-        config = Experiment.load(Run(folder).config)
-        jobs.append((folder.name, config, load_trained(Run(folder), config)))
-    for label, config, keras in jobs:
+        jobs.append((folder.name, Experiment.load(Run(folder).config), Run(folder)))
+    for label, config, run in jobs:
         began = time.monotonic()
         images = photographs(args.images, config.resolution)
-        if keras is None:
+        if run is None:
             net, keras = random_pair(config, photographs(16, config.resolution, seed=1))
         else:
+            keras = load_trained(run, config)
             net = exported_pair(config, keras)
-        a = compare(net, keras, images)
+        theirs, ours = scores(net, keras, images)
+        a = compare(net, keras, images, theirs, ours)
         print(
-            f"{label:12} {a.unit:.1e}  {a.block:.1e}  {a.median:.1e}            {a.largest:.1e}  {a.same}/{a.images}"
-            f"  ({time.monotonic() - began:.0f} s)",
+            f"{label:19} {a.unit:.1e}  {a.block:.1e}  {a.median:.1e}            {a.largest:.1e}  "
+            f"{a.same}/{a.images}        {a.fake}  ({time.monotonic() - began:.0f} s)",
             flush=True,
         )
+        del net
         if args.tflite:
-            theirs, _ = scores(net, keras, images)
             found = tflite_scores(config, keras, images)
-            expected = 1 / (1 + np.exp(-theirs))
-            print(
-                f"{'':12} .tflite against PyTorch: median {np.median(np.abs(found - expected)):.1e}, largest "
-                f"{np.abs(found - expected).max():.1e}, same {((found >= 0.5) == (theirs >= 0)).sum()}/{len(images)}",
-                flush=True,
-            )
+            found = np.log(found) - np.log1p(
+                -found
+            )  # float64: the logit comes back but for the file's rounding
+            for name, logit in (("PyTorch", theirs), ("Keras", ours)):
+                difference = np.abs(found - logit) / theirs.std()
+                print(
+                    f"  .tflite against {name:8} {'':10} {np.median(difference):.1e}            "
+                    f"{difference.max():.1e}  {((found >= 0) == (logit >= 0)).sum()}/{len(images)}",
+                    flush=True,
+                )
+        del keras
         tf.keras.backend.clear_session()
     return 0
 

@@ -21,12 +21,7 @@
 #include <string>
 #include <vector>
 
-#include "tflite_abi.h"
-
-extern "C" TfLiteDelegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values,
-                                                         size_t count, void (*report)(const char*));
-extern "C" void tflite_plugin_destroy_delegate(TfLiteDelegate* delegate);
-extern "C" const char* bdd_lce_kernels(int i);
+#include "exports.h"
 
 namespace {
 

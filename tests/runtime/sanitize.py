@@ -82,9 +82,11 @@ def main() -> int:
     sys.path[:0] = [str(ROOT), str(HERE)]
     import corpus
 
+    from bdd_tf.edge.shipped import shipped_model
+
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        count = corpus.write(folder / "corpus", [ROOT / "results" / "cifake-bnext-n" / "model.tflite"])
+        count = corpus.write(folder / "corpus", [shipped_model()])
         print(f"{count} models in the corpus", flush=True)
         flags = ("--coverage", "-O0") if args.coverage else SANITIZERS
         host = build(folder, flags)

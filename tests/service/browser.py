@@ -91,6 +91,7 @@ def test_an_image_dropped_on_the_page_gets_the_detectors_verdict(page, files):
     assert bar / track == pytest.approx(score, abs=0.02)
     assert "160×120 px" in texts(page, ".facts")[0]
     assert " ms" in texts(page, ".facts")[0]
+    assert "larger than the training images: 160x120 px" in texts(page, ".note")[0]
     views = page.evaluate("[...document.querySelectorAll('.views img')].map((i) => [i.naturalWidth, i.alt])")
     assert [width for width, _ in views] == [32, 32, 32]
     assert [alt.split()[0] for _, alt in views] == ["The", "FFT", "LBP"]

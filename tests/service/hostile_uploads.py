@@ -6,6 +6,7 @@ They are raw requests, since half of them are nothing that an HTTP library would
 from __future__ import annotations
 
 import io
+import itertools
 import random
 import socket
 import struct
@@ -52,9 +53,12 @@ def send(upload: Upload, port: int, seconds: float = 60) -> int | None:
     Returns:
         The answer's status; None if the connection ended without one.
     """
+    # Large ones take seconds to make: a server would hang up on a connection that says nothing meanwhile.
+    pieces = iter(upload.pieces())
+    first = next(pieces)
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
         try:
-            for piece in upload.pieces():
+            for piece in itertools.chain([first], pieces):
                 if isinstance(piece, bytes):
                     connection.sendall(piece)
                 else:

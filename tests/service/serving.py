@@ -13,19 +13,23 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = ROOT / "results" / "cifake-bnext-n" / "model.tflite"
+sys.path.append(str(ROOT))  # for benchmarks/serve_load.py
+
+from bdd_tf.edge.shipped import shipped_model  # noqa: E402
+
+MODEL = shipped_model()
 
 
 class Server:
     """`bdd serve`, or another script that prints its address on standard error.
 
     Args:
-        arguments: Words behind the Python interpreter; None for ``bdd serve`` with ``options``.
+        arguments: Words behind the Python interpreter; None for ``bdd serve`` (of the shipped model) with ``options``.
         options: Of ``bdd serve``.
     """
 
     def __init__(self, *options: str, arguments: list[str] | None = None, **environment: str) -> None:
-        arguments = arguments or ["-m", "bdd_tf.cli", "serve", "--model", str(MODEL), "--port", "0", *options]
+        arguments = arguments or ["-m", "bdd_tf.cli", "serve", "--port", "0", *options]
         self.process = subprocess.Popen(
             [sys.executable, *arguments],
             stderr=subprocess.PIPE,

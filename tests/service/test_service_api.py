@@ -92,8 +92,17 @@ def test_scores_are_the_detectors_however_the_image_is_sent(server, detector, de
         assert (answer["width"], answer["height"]) == (101, 75)
         assert 0 < answer["latency_ms"] < 10_000
         assert 0 <= answer["queue_ms"] < 10_000
-        assert answer["model"] == "cifake-bnext-n/model.tflite"
+        assert answer["model"] == MODEL.name
+        assert answer["note"] == detector.note(photo) == "much larger than the training images: 101x75 px"
         assert "pictures" not in answer
+
+
+def test_what_looks_like_a_training_image_gets_no_note(server):
+    file = io.BytesIO()
+    y, x = np.mgrid[0:32, 0:32]
+    wave = np.random.default_rng(0).normal(128 + 40 * np.sin(x / 3) * np.cos(y / 4), 8)
+    Image.fromarray(np.stack([wave] * 3, -1).clip(0, 255).astype(np.uint8)).save(file, "PNG")
+    assert server.detect(file.getvalue())[1]["note"] is None
 
 
 def test_pictures_are_those_of_what_the_network_sees(server, detector, description, photo):
@@ -145,7 +154,8 @@ def test_small_answers_are_as_described(server, description):
             assert status == 200
             check(answer, answer_schema(description, path, "get", 200), description["components"]["schemas"])
     model = server.json("GET", "/api/model")[1]
-    assert (model["dataset"], model["resolution"], model["channels"]) == ("cifake", 32, ["rgb", "fft", "lbp"])
+    assert (model["dataset"], model["resolution"], model["name"]) == ("cifake", 32, MODEL.name)
+    assert model["trained_on"] == "cifake, 32 px"
     assert server.json("GET", "/healthz")[1] == {
         "status": "ok", "running": 0, "waiting": 0, "workers": 2, "queue": 64,
     }  # fmt: skip

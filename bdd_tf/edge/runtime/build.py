@@ -1,5 +1,7 @@
 """Compiles the delegate: ``python -m bdd_tf.edge.runtime.build [--target aarch64] [--output FILE]``.
 
+For Android (``--target android_arm64``, docs/android.md) the compiler is the NDK's, which ANDROID_NDK_HOME names.
+
 The compiler is zig, which ``pip install ziglang`` brings: it compiles for every target from anywhere, its results need
 nothing beyond glibc 2.17, and (being clang) it keeps more in registers than GCC 12, worth 5 to 10 % of a network's
 time. For this machine another one can be named in $CXX; without zig the system's (c++, g++, clang++) is used.
@@ -22,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bdd_tf.edge.runtime import LIBRARY
-from bdd_tf.errors import BddError, one_of
+from bdd_tf.errors import BddError, UsageError, one_of
 
 SOURCES = Path(__file__).resolve().parent / "src"
 FLAGS = (
@@ -77,6 +79,12 @@ TARGETS = {
         ("-march=armv7-a", "-mfloat-abi=hard", "-mfpu=vfpv3-d16"),
     ),
 }
+#: Targets without wheels: Android's own C library, which only the NDK brings; its compiler by the NDK's name of it.
+ANDROID = {
+    "android_arm64": Target((), {"kernels_neon.cc": ()}, "aarch64-linux-android24"),
+}
+#: Android 15 runs on pages of 16 KiB too, and loads nothing that is aligned to less.
+ANDROID_LINK = ("-Wl,-z,max-page-size=16384",)
 #: Target by `uname -m`.
 MACHINES = {
     "x86_64": "x86_64",
@@ -108,7 +116,7 @@ def compiler(target: str) -> list[str]:
     """The command that compiles C++ for a target.
 
     Args:
-        target: A key of `TARGETS`.
+        target: A key of `TARGETS` or `ANDROID`.
 
     Returns:
         Words of the command.
@@ -116,6 +124,8 @@ def compiler(target: str) -> list[str]:
     Raises:
         BddError: If there is no compiler.
     """
+    if target in ANDROID:
+        return [_ndk_compiler(ANDROID[target])]
     settings = TARGETS[target]
     try:
         own = host_target() == target
@@ -138,12 +148,26 @@ def compiler(target: str) -> list[str]:
     )
 
 
+def _ndk_compiler(target: Target) -> str:
+    home = os.environ.get("ANDROID_NDK_HOME")
+    if not home:
+        raise BddError(
+            "ANDROID_NDK_HOME is not set: it names the folder of Android's NDK "
+            "(https://developer.android.com/ndk/downloads, or `sdkmanager --install 'ndk;27.2.12479018'`)."
+        )
+    pattern = f"toolchains/llvm/prebuilt/*/bin/{target.platform}-clang++"
+    found = sorted(Path(home).glob(pattern))
+    if not found:
+        raise BddError(f"ANDROID_NDK_HOME holds no compiler for Android: {Path(home) / pattern} is missing.")
+    return str(found[0])
+
+
 def compile_objects(command: list[str], target: str, folder: Path, extra: tuple[str, ...] = ()) -> list[Path]:
     """Compile every source of a target.
 
     Args:
         command: What `compiler` returned.
-        target: A key of `TARGETS`.
+        target: A key of `TARGETS` or `ANDROID`.
         folder: Where object files go.
         extra: Further flags, behind the common ones.
 
@@ -153,8 +177,9 @@ def compile_objects(command: list[str], target: str, folder: Path, extra: tuple[
     Raises:
         BddError: With the compiler's words, if it fails.
     """
-    kernels = TARGETS[target].kernels
-    zig = TARGETS[target].zig_kernels if "ziglang" in command else {}
+    settings = {**TARGETS, **ANDROID}[target]
+    kernels = settings.kernels
+    zig = settings.zig_kernels if "ziglang" in command else {}
     common = [p for p in sorted(SOURCES.glob("*.cc")) if not p.stem.startswith("kernels_")]
     jobs = [(p, ()) for p in [*common, SOURCES / "kernels_scalar.cc"]]
     jobs += [(SOURCES / name, (*flags, *zig.get(name, ()))) for name, flags in kernels.items()]
@@ -173,7 +198,7 @@ def build(target: str | None = None, output: Path | None = None) -> Path:
     """Compile and link the library; does nothing where it is up to date.
 
     Args:
-        target: A key of `TARGETS`; None for this machine.
+        target: A key of `TARGETS` or `ANDROID`; None for this machine.
         output: Where it goes; None for beside the Python modules.
 
     Returns:
@@ -184,8 +209,10 @@ def build(target: str | None = None, output: Path | None = None) -> Path:
         BddError: If there is no compiler, or it fails.
     """
     target = target or host_target()
-    if target not in TARGETS:
-        raise one_of("target", target, tuple(TARGETS))
+    if target not in (*TARGETS, *ANDROID):
+        raise one_of("target", target, (*TARGETS, *ANDROID))
+    if target in ANDROID and output is None:
+        raise UsageError("a library for Android needs a place: --output jniLibs/arm64-v8a/" + LIBRARY + ".")
     output = output or Path(__file__).resolve().parent / LIBRARY
     command = compiler(target)
     stamp, state = output.with_suffix(".stamp"), _fingerprint(command, target)
@@ -195,14 +222,15 @@ def build(target: str | None = None, output: Path | None = None) -> Path:
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as scratch:
         folder = Path(scratch)
         objects = compile_objects(command, target, folder)
-        _run([*command, *LINK, *map(str, objects), "-o", str(folder / LIBRARY)])
+        link = (*LINK, *ANDROID_LINK) if target in ANDROID else LINK
+        _run([*command, *link, *map(str, objects), "-o", str(folder / LIBRARY)])
         (folder / LIBRARY).replace(output)
     stamp.write_text(state)
     return output
 
 
 def _fingerprint(command: list[str], target: str) -> str:
-    digest = hashlib.sha256(repr((command, target, FLAGS, LINK, TARGETS[target])).encode())
+    digest = hashlib.sha256(repr((command, target, FLAGS, LINK, {**TARGETS, **ANDROID}[target])).encode())
     for path in sorted(SOURCES.iterdir()):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
@@ -219,7 +247,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bdd_tf.edge.runtime.build", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--target", choices=sorted(TARGETS), help="kind of machine (default: this one)")
+    parser.add_argument("--target", choices=[*TARGETS, *ANDROID], help="kind of machine (default: this one)")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {LIBRARY} inside the package")
     args = parser.parse_args()
     try:

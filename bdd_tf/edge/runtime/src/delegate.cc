@@ -7,12 +7,11 @@
 #include <vector>
 
 #include "channels_match.h"
+#include "exports.h"
 #include "graph.h"
 #include "kernels.h"
 #include "tflite_abi.h"
 #include "threads.h"
-
-#define BDD_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace bdd {
 namespace {

@@ -1,0 +1,110 @@
+"""What others have printed, so that ours stands beside it. Every value is copied from its source, none is measured here.
+
+Source, unless said otherwise: Lanzino et al., "Faster Than Lies: Real-time Deepfake Detection using Binary Neural
+Networks", CVPR Workshops 2024, arXiv 2406.04932.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SOURCE = "Lanzino et al., CVPRW 2024, arXiv 2406.04932"
+#: Data sets in the order of the paper's tables.
+DATASETS = ("cocofake", "dffd", "cifake")
+SIZES = ("t", "s", "m")
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A cell of the paper's table of results.
+
+    Attributes:
+        dataset: As ``--dataset`` names it.
+        backbone: As ``--backbone`` names it.
+        frozen: Whether only adapter and classifier were trained, on a backbone from ImageNet.
+        accuracy: In [0, 1].
+        auc: In [0, 1].
+    """
+
+    dataset: str
+    backbone: str
+    frozen: bool
+    accuracy: float
+    auc: float
+
+    @property
+    def preset(self) -> str:
+        """The preset that trains it (:data:`bdd_tf.config.PRESETS`)."""
+        return f"paper-{self.dataset}-{self.backbone[-1]}{'-frozen' if self.frozen else ''}"
+
+
+#: Accuracy and AUC in %, BNext-T, S and M, by data set; frozen first, then with all layers trained.
+_RESULTS = {
+    ("cocofake", True): ((83.65, 81.98), (93.15, 95.19), (84.59, 82.11)),
+    ("dffd", True): ((89.56, 87.65), (89.69, 88.58), (89.61, 86.64)),
+    ("cifake", True): ((83.89, 91.70), (80.71, 89.25), (82.77, 90.73)),
+    ("cocofake", False): ((99.25, 99.86), (99.28, 99.89), (99.18, 99.91)),
+    ("dffd", False): ((98.95, 99.94), (99.01, 99.94), (98.75, 99.92)),
+    ("cifake", False): ((97.29, 99.65), (96.96, 99.55), (97.35, 99.62)),
+}
+RESULTS = tuple(
+    Printed(dataset, f"bnext-{size}", frozen, round(accuracy / 100, 6), round(auc / 100, 6))
+    for dataset in DATASETS
+    for size, row in zip(
+        SIZES, zip(_RESULTS[dataset, True], _RESULTS[dataset, False], strict=True), strict=True
+    )
+    for frozen, (accuracy, auc) in zip((True, False), row, strict=True)
+)
+
+#: Accuracy on COCOFake with a frozen BNext-T, by the channels beside RGB; eight rows in the paper's order.
+ABLATION = {
+    (): 0.9035,
+    ("sobel",): 0.8236,
+    ("fft",): 0.8818,
+    ("lbp",): 0.8842,
+    ("sobel", "fft"): 0.8120,
+    ("sobel", "lbp"): 0.8167,
+    ("fft", "lbp"): 0.9160,
+    ("sobel", "fft", "lbp"): 0.8156,
+}
+ABLATION_ABOUT = "COCOFake, BNext-T frozen at 224 px, one run each"
+
+#: Giga-operations by backbone. The paper's own definition, binary MACs / 64 + float MACs at 224 px, gives a tenth.
+OPERATIONS = {"bnext-t": 0.89, "bnext-s": 1.91, "bnext-m": 3.39}
+#: Millions of parameters, same table: as PyTorch counts them, without statistics.
+PARAMETERS = {"bnext-t": 29.8, "bnext-s": 67.1, "bnext-m": 133.0}
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A line of the paper's comparison on COCOFake.
+
+    Attributes:
+        name: As printed.
+        accuracy: On COCOFake, in [0, 1].
+        parameters: Count; None where it is not printed.
+        operations: Floating point operations as printed; None where they are not.
+    """
+
+    name: str
+    accuracy: float
+    parameters: float | None = None
+    operations: float | None = None
+
+
+RIVALS = (
+    Rival("ResNet50", 0.9031, 25.6e6, 4.8e9),
+    Rival("ViT-B/32", 0.8764, 88.3e6, 8.56e9),
+    Rival("CLIP-ResNet50", 0.9907),
+    Rival("CLIP-ViT-B/32", 0.9911),
+    Rival("OpenCLIP-ViT-B/32, LAION-400M", 0.9788),
+    Rival("OpenCLIP-ViT-B/32, LAION-2B", 0.9968),
+)
+
+#: What others print for CIFAKE's official test split: who, accuracy in [0, 1].
+ELSEWHERE_ON_CIFAKE = (
+    ("the data set's first CNN (Bird and Lotfi 2024)", 0.9298),
+    ("DenseNet-121 with squeeze and excitation, 32 px, from scratch", 0.9856),
+    ("EfficientNet-B0", 0.985),
+    ("a follow-up on the paper's code, BNext-S", 0.9875),
+)

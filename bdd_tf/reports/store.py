@@ -1,0 +1,268 @@
+"""Stored results: a run folder's small files, without weights, kept in ``results/NAME`` and committed.
+
+Reports are made from them on any machine, without the data or a training.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import lzma
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from bdd_tf import metrics
+from bdd_tf.config import Experiment
+from bdd_tf.errors import BddError, UsageError
+from bdd_tf.reports.reading import LIMIT, number, read_json, read_yaml
+from bdd_tf.runs import RUNS_DIR, Run, run_named
+
+RESULTS_DIR = "results"
+#: Decimals of a stored score; more where a rounded score would change the verdict.
+DECIMALS = 5
+#: Settings that say where something lay on one machine, not what was done.
+PLACES = ("data_dir",)
+#: What is copied as it is.
+_SMALL = ("history.csv", "metrics-*.json", "robustness-*.json", "benchmark*.json")
+#: Kept on request. Models are not: the one that is shipped lies in the package (converters/shipping.py).
+_GALLERY = "figures/gallery-test.png"
+GALLERY_LIMIT = 16 << 20
+#: A .tflite file whose size is noted; VGG16 has 537 MB.
+LARGEST_FILE = 2 << 30
+
+
+def settings(values: dict) -> dict:
+    """A configuration in its full and plain form, so that equal experiments have equal ones.
+
+    Args:
+        values: What a ``config.yaml`` holds: of this version, an older one (fields are missing) or a newer one
+            (fields are unknown).
+
+    Returns:
+        Every field, in order of names, without those in :data:`PLACES`.
+    """
+    try:
+        known = Experiment.from_dict(values).to_dict()
+    except (BddError, TypeError, ValueError):
+        known = {**Experiment().to_dict(), **values}
+    return {key: known[key] for key in sorted(known, key=str) if key not in PLACES}
+
+
+def compact(path: str | Path, threshold: float) -> bytes:
+    """A table of scores, rounded and compressed: about 70 kB for 20,000 images.
+
+    Args:
+        path: What :func:`bdd_tf.metrics.write_scores_csv` wrote.
+        threshold: Of the run: no score changes sides.
+
+    Returns:
+        xz of the same columns, by path; scores have five decimals, and as many more as its verdict needs.
+
+    Raises:
+        BddError: If the table is missing or damaged.
+    """
+    rows = sorted(zip(*metrics.read_scores_csv(path), strict=True))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(metrics.SCORE_COLUMNS)
+    for name, label, score in rows:
+        table.writerow((name, int(label), _rounded(float(score), threshold)))
+    content = text.getvalue().encode("utf-8", "surrogateescape")
+    return lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)
+
+
+def _rounded(score: float, threshold: float) -> str:
+    for decimals in range(DECIMALS, 17):
+        value = f"{score:.{decimals}f}"
+        if (float(value) >= threshold) == (score >= threshold):
+            return value.rstrip("0").rstrip(".")
+    return repr(score)
+
+
+def scores_file(run: Run, split: str = "test") -> Path | None:
+    """Where a run's scores are, in full or compact; None where there are none."""
+    return next((p for p in (run.scores(split), run.compact_scores(split)) if p.is_file()), None)
+
+
+def store(
+    run: Run, results: str | Path = RESULTS_DIR, *, name: str | None = None, gallery: bool = False,
+    unevaluated: bool = False,
+) -> Path:  # fmt: skip
+    """Keep a run's small files in ``results/NAME``; weights and checkpoints stay where they are.
+
+    Args:
+        run: A run folder.
+        results: Folder of stored results.
+        name: Other name than the run's.
+        gallery: Keep its gallery as well. It is brought up to date where it was kept before.
+        unevaluated: Store it even without metrics of the test split.
+
+    Returns:
+        The folder. What it held beside the run's files (a model card, a benchmark) stays.
+
+    Raises:
+        UsageError: If the name is taken by another experiment, or is none.
+        BddError: If there is no test evaluation, or a file is damaged or too large to be kept.
+    """
+    if not run.metrics("test").is_file() and not unevaluated:
+        raise BddError(
+            f"run {run.name} has no {run.metrics('test').name}: `make evaluate RUN={run.name}` writes it; "
+            f"--unevaluated stores it all the same."
+        )
+    config = read_yaml(run.config)
+    target = run_named(name or run.name, results).path
+    if target.parent != Path(results):
+        raise UsageError(f"{name!r} is no name of a stored result; give letters, digits and '-'.")
+    if target.is_dir() and (target / "config.yaml").is_file():
+        _same(settings(config), target)
+    content = {"config.yaml": _yaml({**config, **{key: None for key in PLACES if key in config}})}
+    for pattern in _SMALL:
+        for path in run.path.glob(pattern):
+            content[path.name] = _bytes(path, LIMIT)
+    if run.tflite.is_file():
+        content[run.tflite_note.name] = tflite_note(_bytes(run.tflite, LARGEST_FILE))
+    if (run.path / _GALLERY).is_file() and (gallery or (target / _GALLERY).is_file()):
+        content[_GALLERY] = _bytes(run.path / _GALLERY, GALLERY_LIMIT)
+    if run.scores("test").is_file():
+        found = number(read_json(run.metrics("test")), "threshold") if run.metrics("test").is_file() else None
+        threshold = 0.5 if found is None else found
+        content[run.compact_scores("test").name] = compact(run.scores("test"), threshold)
+    _replace(target, content)
+    return target
+
+
+def tflite_note(file: bytes) -> bytes:
+    """What is kept of a .tflite file: its size and hash, JSON."""
+    note = {"bytes": len(file), "sha256": hashlib.sha256(file).hexdigest()}
+    return (json.dumps(note) + "\n").encode()
+
+
+def _same(wanted: dict, target: Path) -> None:
+    there = settings(read_yaml(target / "config.yaml"))
+    changes = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
+    if changes:
+        listed = "; ".join(f"{k}: {there.get(k)} there, {wanted.get(k)} now" for k in changes)
+        raise UsageError(
+            f"{target} holds another experiment ({listed}); give this one another name with --as."
+        )
+
+
+def _bytes(path: Path, limit: int) -> bytes:
+    size = path.stat().st_size
+    if size > limit:
+        raise BddError(f"{path} has {size:,} bytes; a stored result keeps at most {limit:,} of it.")
+    return path.read_bytes()
+
+
+def _yaml(values: dict) -> bytes:
+    import yaml
+
+    return yaml.safe_dump(values, sort_keys=False).encode()
+
+
+def _replace(target: Path, content: dict[str, bytes]) -> None:
+    """Put files into a folder all at once: a reader sees none of them or all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+    old = staging.with_suffix(".old.tmp")
+    try:
+        if target.is_dir():
+            shutil.copytree(target, staging, dirs_exist_ok=True)
+        for name, data in content.items():
+            path = staging / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+            path.chmod(0o644)
+        staging.chmod(0o755)
+        if target.is_dir():
+            os.replace(target, old)
+        try:
+            os.replace(staging, target)
+        except OSError:
+            if old.is_dir():
+                os.replace(old, target)
+            raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_run(folder: Path) -> bool:
+    run = Run(folder)
+    traces = (run.config, run.checkpoints, run.history, run.tflite, run.weights)
+    return any(p.exists() for p in traces) or any(folder.glob("metrics-*.json"))
+
+
+def runs_in(folder: str | Path) -> list[Run]:
+    """Run folders in a folder, finished or not, by name; none where it does not exist."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return []
+    return [
+        Run(p) for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".") and _is_run(p)
+    ]
+
+
+def collect(results: str | Path = RESULTS_DIR, runs: str | Path | None = RUNS_DIR) -> list[Run]:
+    """Stored results and run folders, by name.
+
+    Args:
+        results: Folder of stored results.
+        runs: Folder of runs; None: stored results alone.
+
+    Returns:
+        A run that is stored as well comes once: from its run folder where that holds a test evaluation of the same
+        experiment. Two experiments of one name come both.
+
+    Raises:
+        UsageError: If there is nothing in either folder.
+    """
+    stored, own = runs_in(results), runs_in(runs) if runs is not None else []
+    named = {run.name: run for run in own}
+    kept = []
+    for result in stored:
+        run = named.get(result.name)
+        if run is None or not _equal(run, result):
+            kept.append(result)
+        elif run.metrics("test").is_file() or not result.metrics("test").is_file():
+            continue
+        else:
+            kept.append(result)
+            own.remove(run)
+    found = sorted([*kept, *own], key=lambda run: run.name)
+    if not found:
+        where = f"{results}" if runs is None else f"{runs} or {results}"
+        raise UsageError(
+            f"there are no runs in {where} yet; `make train` makes one, --runs-dir and --results-dir name other folders."
+        )
+    return found
+
+
+def _equal(first: Run, second: Run) -> bool:
+    try:
+        one, two = (settings(read_yaml(run.config)) for run in (first, second))
+    except BddError:
+        return False
+    return one == two
+
+
+def run_or_result(name: str, runs: str | Path = RUNS_DIR, results: str | Path = RESULTS_DIR) -> Run:
+    """A run folder by name or path, or else the stored result of that name.
+
+    Raises:
+        UsageError: If there is neither; lists what there is.
+    """
+    found = [run_named(name, runs)] if "/" in name else [run_named(name, runs), run_named(name, results)]
+    for run in found:
+        if scores_file(run) is not None:
+            return run
+    for run in found:
+        if run.path.is_dir() and _is_run(run.path):
+            return run
+    names = sorted({run.name for folder in (runs, results) for run in runs_in(folder)})
+    known = f"runs and results: {', '.join(names)}" if names else "there are no runs yet"
+    raise UsageError(f"no run {name!r} in {runs} or {results}; {known}. `make train` makes one.")

@@ -1,0 +1,316 @@
+"""Briefly trains BNext in PyTorch and imports it: `python tests/pytorch/train_for_agreement.py bnext-s:224 ...`.
+
+The published checkpoints are not at hand everywhere, and a net with random weights is chaotic. Here nets of the
+published layout learn, on a CPU and in minutes, to tell crops of photographs from crops that went through the
+`sample` data set's decoder. BNext is fully convolutional, so most of the training sees 64 px and the last stage the
+resolution asked for; at its end batch normalisation takes its statistics from that resolution, weights at rest.
+The result is written as the reference detector writes its checkpoints and comes in by `bdd convert --from-torch`'s
+function, as `runs/trained-NAME-RESOLUTION`, for `agreement.py --run`.
+
+A killed training resumes from its last checkpoint (at most three minutes back).
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MethodType
+
+# On a busy machine threads that spin while they wait take half of the time away from each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from bdd_tf.channels import ForensicChannels
+from bdd_tf.config import experiment, write_atomically
+from bdd_tf.datasets.sample import AutoEncoder, crops_of, photographs_of
+from bdd_tf.edge.labels import FAKE, REAL
+from bdd_tf.models.bnext import CLIP
+from converters.torch_bnext import BinaryConv, Detector, Unit, sign
+from converters.torch_to_keras import import_checkpoint
+
+CHANNELS = ("rgb", "fft", "lbp")
+#: Training images by resolution; a few hundred are all that a few dozen steps can see.
+TRAIN = {32: 2048, 64: 2048, 224: 240}
+VALIDATION = 60
+SAVE_SECONDS = 180
+#: Images whose statistics batch normalisation keeps at the end.
+SETTLE = 48
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a training.
+
+    Attributes:
+        resolution: Side of the images.
+        stem_stride: Stride of the stem.
+        batch: Images per step.
+        steps: Steps.
+        rate: Peak learning rate of Adam.
+    """
+
+    resolution: int
+    stem_stride: int
+    batch: int
+    steps: int
+    rate: float
+
+
+#: What fits an hour or so of a 2-core machine that has other work too, all together.
+PLANS = {
+    "bnext-t:64": [Stage(64, 2, 16, 100, 2e-3), Stage(64, 1, 16, 30, 5e-4)],
+    "bnext-t:224": [Stage(64, 2, 16, 100, 2e-3), Stage(224, 2, 8, 30, 5e-4)],
+    "bnext-s:224": [Stage(64, 2, 32, 100, 2e-3), Stage(224, 2, 8, 24, 5e-4)],
+    "bnext-m:224": [Stage(64, 2, 16, 80, 2e-3), Stage(224, 2, 8, 20, 5e-4)],
+    "bnext-l:224": [Stage(32, 2, 16, 100, 1e-3), Stage(224, 2, 4, 20, 3e-4)],
+}
+
+
+def crops(split: str, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Crops of photographs and re-created ones, in turns: uint8 [count, size, size, 3], and labels."""
+    rng = np.random.default_rng([size, split == "train"])
+    photographs = photographs_of(split)
+    real, base = (crops_of(photographs, count // 2, rng, size, (1, 2)) for _ in range(2))
+    # Always fitted on the training split's photographs: one decoder makes the fakes of both splits.
+    decoder = AutoEncoder(crops_of(photographs_of("train"), 64, np.random.default_rng(size), size, (1, 2)))
+    fake = np.concatenate([decoder.generate(base[i : i + 16], rng) for i in range(0, len(base), 16)])
+    return np.stack([real, fake], 1).reshape(-1, size, size, 3), np.tile([REAL, FAKE], count // 2)
+
+
+def fresh(name: str, stem_stride: int) -> Detector:
+    """A detector with weights to train from; latent weights small enough for signs to turn."""
+    torch.manual_seed(5)
+    net = Detector(name, len(CHANNELS) - 1, stem_stride)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, Unit):
+                module.forward = MethodType(means_first, module)
+            elif isinstance(module, BinaryConv):
+                width, _, kernel, _ = module.weight.shape
+                module.weight.normal_(0, 1 / math.sqrt(width * kernel * kernel))
+        net.adapter.weight[:, :3] = 0
+        net.adapter.weight[range(3), range(3), 1, 1] = 1
+        net.adapter.bias.zero_()
+    return net.to(memory_format=torch.channels_last)
+
+
+def means_first(self: Unit, x: torch.Tensor) -> torch.Tensor:
+    """:meth:`Unit.forward` with the gate's means taken first: the same function, fewer passes over memory.
+
+    Training alone uses it; `agreement.py` compares with the published order.
+    """
+    residual = self.activation1(x) if self.attention else x
+    y = self.activation2(self.norm1(self.binary_conv(sign(x + self.move.bias))))
+    if self.stride == 2:
+        residual, x = F.avg_pool2d(residual, 2), F.avg_pool2d(x, 2)
+    means = (t.mean((2, 3), keepdim=True) for t in (x, y))
+    y = self.se(torch.lerp(*reversed(tuple(means)), self.scale)) * y
+    return self.norm2(y * residual if self.attention else y) + residual
+
+
+def clip(net: Detector) -> None:
+    """Keep latent weights where the straight-through gradient passes, and mixing weights in [0, 1]."""
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, BinaryConv):
+                module.weight.clamp_(-CLIP, CLIP)
+            elif isinstance(module, Unit):
+                module.scale.clamp_(0, 1)
+
+
+class Data:
+    """Batches of channels in torch's layout."""
+
+    def __init__(self, resolution: int):
+        self.layer = ForensicChannels(CHANNELS, "paper")
+        counts = {"train": TRAIN[resolution], "validation": VALIDATION}
+        self.splits = {split: crops(split, resolution, count) for split, count in counts.items()}
+
+    def __call__(self, split: str, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = self.splits[split]
+        x = torch.from_numpy(self.layer(images[rows]).numpy()).permute(0, 3, 1, 2)
+        return x, torch.from_numpy((labels[rows] == REAL).astype(np.float32))
+
+    def rows(self, step: int, batch: int) -> np.ndarray:
+        """Rows of the training split for a step: chance, but always the same."""
+        return np.random.default_rng(step).permutation(len(self.splits["train"][0]))[:batch]
+
+
+def train_stage(name: str, net: Detector, stage: Stage, folder: Path) -> dict:
+    """Train a stage to its end, from where it stands; returns its record."""
+    done = folder / f"{name}-{stage.resolution}s{stage.stem_stride}.pt"
+    partial = done.with_suffix(".partial.pt")
+    if done.is_file():
+        saved = torch.load(done)
+        net.load_state_dict(saved["net"])
+        return saved["record"]
+    data = Data(stage.resolution)
+    optimizer = torch.optim.Adam(net.parameters(), stage.rate, fused=True)
+    first, seconds, right, losses = 0, 0.0, [], []
+    if partial.is_file():
+        saved = torch.load(partial)
+        net.load_state_dict(saved["net"])
+        optimizer.load_state_dict(saved["optimizer"])
+        first, seconds, right, losses = (saved[k] for k in ("step", "seconds", "right", "losses"))
+        del saved
+        print(f"{name} {stage.resolution} px: resuming at step {first}", flush=True)
+    began, before, kept = time.monotonic(), seconds, time.monotonic()
+    net.train()
+    for step in range(first, stage.steps):
+        x, y = data("train", data.rows(step, stage.batch))
+        warm = min(1.0, (step + 1) / 10)
+        optimizer.param_groups[0]["lr"] = (
+            stage.rate * warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+        )
+        logit = net(x)[:, 0]
+        loss = F.binary_cross_entropy_with_logits(logit, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        clip(net)
+        right.append(float(((logit > 0) == (y > 0.5)).float().mean()))
+        losses.append(loss.item())
+        seconds = before + time.monotonic() - began
+        if step % 10 == 9:
+            print(
+                f"{name} {stage.resolution} px: step {step + 1}/{stage.steps}, loss {np.mean(losses[-10:]):.3f}, "
+                f"accuracy {np.mean(right[-10:]):.3f}, {seconds:.0f} s",
+                flush=True,
+            )
+        if time.monotonic() - kept > SAVE_SECONDS and step + 1 < stage.steps:
+            save(
+                {
+                    "net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1,
+                    "seconds": seconds, "right": right, "losses": losses,
+                },
+                partial,
+            )  # fmt: skip
+            kept = time.monotonic()
+    del optimizer
+    net.zero_grad(set_to_none=True)
+    record = asdict(stage) | {
+        "seconds": round(seconds),
+        "images": stage.steps * stage.batch,
+        "final_train_loss": float(np.mean(losses[-10:])),
+        "final_train_accuracy": float(np.mean(right[-10:])),
+    }
+    began = time.monotonic()
+    settle(net, data, stage)
+    record["settle_seconds"] = round(time.monotonic() - began)
+    record |= validate(net, data)
+    save({"net": net.state_dict(), "record": record}, done)
+    partial.unlink(missing_ok=True)
+    return record
+
+
+def settle(net: Detector, data: Data, stage: Stage) -> None:
+    """Batch statistics averaged over training images, the weights at rest."""
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average
+    with torch.no_grad():
+        for i in range(SETTLE // stage.batch):
+            net(data("train", data.rows(10_000 + i, stage.batch))[0])
+    for norm in norms:
+        norm.momentum = 0.1
+
+
+def validate(net: Detector, data: Data) -> dict:
+    """Accuracy and the logits' spread on photographs that training did not see."""
+    net.eval()
+    count, logits, labels = len(data.splits["validation"][0]), [], []
+    with torch.no_grad():
+        for start in range(0, count, 10):
+            x, y = data("validation", np.arange(start, min(start + 10, count)))
+            logits.append(net(x)[:, 0])
+            labels.append(y)
+    logits, labels = torch.cat(logits), torch.cat(labels)
+    net.train()
+    return {
+        "validation_images": count,
+        "validation_accuracy": float(((logits > 0) == (labels > 0.5)).float().mean()),
+        "mean_logit_real": float(logits[labels > 0.5].mean()),
+        "mean_logit_fake": float(logits[labels < 0.5].mean()),
+        "std_logit": float(logits.std()),
+    }
+
+
+def save(value: object, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    torch.save(value, temporary)
+    os.replace(temporary, path)
+
+
+def export(name: str, resolution: int, net: Detector, path: Path) -> None:
+    """A checkpoint as the reference detector's Lightning module writes it."""
+    config = experiment(
+        "paper", dataset="sample", backbone=name, resolution=resolution, channels=CHANNELS, resize="native"
+    )
+    about = {
+        "num_classes": 2,
+        "backbone": "BNext-" + name[-1].upper(),
+        "freeze_backbone": False,
+        "add_magnitude_channel": False,
+        "add_fft_channel": True,
+        "add_lbp_channel": True,
+    }
+    if resolution != 224:
+        about["bdd_tf"] = json.dumps(config.to_dict())  # the reference knows 224 px alone
+    state = {k: v.contiguous() for k, v in net.state_dict().items()}
+    save({"state_dict": state, "hyper_parameters": about}, path)
+
+
+def train(name: str, resolution: int, plan: list[Stage], folder: Path, run: Path) -> None:
+    """Train through all stages, export, import; the run gets a ``training.json`` with a record of each stage."""
+    net, records = fresh(name, plan[0].stem_stride), []
+    for stage in plan:
+        net.base_model.feature[0].conv1.stride = (stage.stem_stride,) * 2
+        records.append(train_stage(name, net, stage, folder))
+        print(json.dumps(records[-1]), flush=True)
+    path = folder / f"sample_{name[-1].upper()}_{resolution}.ckpt"
+    export(name, resolution, net, path)
+    del net
+    import_checkpoint(path, run.name, run.parent, dataset="sample")
+    write_atomically(run / "training.json", json.dumps(records, indent=1).encode())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", help=f"of {', '.join(PLANS)}; all by default")
+    parser.add_argument("--folder", type=Path, default=Path("build/agreement"), help="for checkpoints")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compare", action="store_true", help="run agreement.py on each run that is there")
+    args = parser.parse_args()
+    unknown = [n for n in args.networks if n not in PLANS]
+    if unknown:
+        parser.error(f"no plan for {', '.join(unknown)}; possible: {', '.join(PLANS)}")
+    torch.set_num_threads(args.threads)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    for network in args.networks or PLANS:
+        name, _, side = network.partition(":")
+        run = args.runs_dir / f"trained-{name}-{side}"
+        if not run.exists():
+            train(name, int(side), PLANS[network], args.folder, run)
+        if args.compare:
+            # A process of its own: the largest net needs the memory that training took.
+            command = [str(Path(__file__).with_name("agreement.py")), "--tflite", "--run", str(run)]
+            subprocess.run([sys.executable, *command], check=True)
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.exit(main())

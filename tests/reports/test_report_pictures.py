@@ -1,0 +1,48 @@
+"""The report's pictures: they are PNG files, and hold at their edges."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bdd_tf import figures
+from bdd_tf.errors import BddError
+from bdd_tf.reports import pictures
+
+
+def opened(path):
+    with Image.open(path) as image:
+        image.load()
+        return np.asarray(image.convert("RGB"))
+
+
+def test_pictures_are_painted_and_repeatable(tmp_path, monkeypatch):
+    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 40)
+    random = np.random.default_rng(0)
+    labels = np.arange(100) % 2
+    curves = [
+        (f"run $_{i}", labels, np.clip(random.normal(0.2 + 0.6 * labels, 0.1 + 0.05 * i), 0, 1))
+        for i in range(9)
+    ]
+    paints = {
+        "costs": lambda p: pictures.cost_bars(
+            p, [("a", False, 500.0, 15.0), ("b", True, 1.5, 0.01)], title="t"
+        ),
+        "roc": lambda p: pictures.roc_curves(p, curves, title="t"),
+        "one": lambda p: pictures.roc_curves(p, curves[:1]),
+        "accuracy": lambda p: pictures.accuracy_latency(
+            p, [("a", True, 0.2, 0.97), ("b", False, 90.0, 0.98)]
+        ),
+        "single": lambda p: pictures.accuracy_latency(p, [("a", True, 0.2, 0.97)]),
+        "ablation": lambda p: pictures.ablation_dots(
+            p, [("none", [0.9, 0.9, 0.91]), ("fft", []), ("lbp", [0.8])]
+        ),
+    }
+    for name, paint in paints.items():
+        one, two = paint(tmp_path / f"{name}.png"), paint(tmp_path / f"{name}-again.png")
+        assert one.read_bytes() == two.read_bytes()
+        assert opened(one).std() > 10
+
+
+def test_a_roc_curve_needs_both_classes(tmp_path):
+    with pytest.raises(BddError, match="no ROC curve"):
+        pictures.roc_curves(tmp_path / "x.png", [("a", [1, 1], [0.2, 0.3])])
