@@ -14,7 +14,8 @@ from bdd_tf.edge.explanation import ChannelAblation, Explanation, channel_names,
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.bnext import Rotate180
-from bdd_tf.runs import Run
+from bdd_tf.models.detector import fold_temperature
+from bdd_tf.runs import Run, validated
 from bdd_tf.training import load_trained
 
 SMALLEST_MAP = 4
@@ -53,7 +54,10 @@ class GradCam:
                 f"run {folder.name} is set to {config.resolution} px, its file to {detector.resize.size}; "
                 f"convert it again: bdd convert --run {folder.name}"
             )
-        self._maps = CamNetwork(load_trained(folder, config))
+        model = load_trained(folder, config)
+        # So that its logit is that of the scores which the file gives.
+        fold_temperature(model, validated(folder).temperature)
+        self._maps = CamNetwork(model)
         names = channel_names(config.channels)
         self._why = "the model has no channels beside RGB" if len(names) < 2 else None
         self._channels = (

@@ -363,11 +363,12 @@ def at_thresholds(labels: Labels, scores: Scores, thresholds: dict[str, float | 
     for rate, threshold in thresholds.items():
         row = dict.fromkeys(("threshold", "false_alarms", "detected"))
         if threshold is not None:
-            rates = _rates(confusion(labels, scores, threshold))
+            cells = confusion(labels, scores, threshold)
+            real, fake = cells["true_real"] + cells["false_fake"], cells["true_fake"] + cells["false_real"]
             row = {
                 "threshold": threshold,
-                "false_alarms": _or_none(1 - rates["accuracy_real"]),
-                "detected": _or_none(rates["accuracy_fake"]),
+                "false_alarms": cells["false_fake"] / real if real else None,
+                "detected": cells["true_fake"] / fake if fake else None,
             }
         found[rate] = row
     return found

@@ -98,11 +98,12 @@ def untrained(backbone: str, resolution: int, channels: tuple[str, ...]) -> Path
         import json
 
         from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata
+        from bdd_tf.runs import Validated
         from converters.keras_to_tflite import metadata, to_flatbuffer
         from converters.shrink import shrink
 
         config = experiment(backbone=backbone, resolution=resolution, channels=channels)
-        about = metadata(config, 0.5, None, trained=False)
+        about = metadata(config, Validated(), None, trained=False)
         content = shrink(to_flatbuffer(_calibrated(config)))
         return embed_metadata(content, METADATA_NAME, json.dumps(about).encode())
 

@@ -23,6 +23,7 @@ from bdd_tf import figures, metrics
 from bdd_tf.config import Experiment
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.images import ImageError, load_image, read_image
+from bdd_tf.edge.tflite_file import read_metadata
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.evaluation import Subject
 from bdd_tf.legacy_keras import tf
@@ -67,29 +68,46 @@ def scorer(run: Run, chosen: Validated) -> Scorer:
     Raises:
         BddError: If there is neither, or what there is cannot be used.
     """
-    try:
-        weights = trained_weights(run)
-    except BddError:
-        if not run.tflite.is_file():
-            raise
-        weights = None
-    if not run.tflite.is_file():
-        reason = "there is no model.tflite"
-    elif weights is not None and run.tflite.stat().st_mtime < weights.stat().st_mtime:
-        reason = "model.tflite is older than the weights"
-    else:
+    reason = why_not_file(run, chosen)
+    if reason is None:
         detector = Detector(run.tflite, num_threads=THREADS)
-        temperature = detector.metadata.get("temperature", 1.0)
-        if (detector.threshold, temperature) == (chosen.threshold, chosen.temperature):
-            return Scorer(detector.engine_name, _digest(run.tflite), detector.predict_batch)
-        reason = "model.tflite carries another threshold or temperature than validation chose since"
-        if weights is None:
-            raise BddError(f"{reason}, and {run.name} has no weights to convert again.")
+        return Scorer(detector.engine_name, _digest(run.tflite), detector.predict_batch)
     say(f"scoring with Keras: {reason} (bdd convert --run {run.name} makes one, which is faster).")
-    model = load_trained(run)
+    weights, model = trained_weights(run), load_trained(run)
     fold_temperature(model, chosen.temperature)
     network = tf.function(lambda images: model(images, training=False))
     return Scorer("keras", _digest(weights), lambda images: network(images).numpy()[:, 0])
+
+
+def why_not_file(run: Run, chosen: Validated) -> str | None:
+    """Why a run's ``model.tflite`` does not stand for the run as it is now; None if it does.
+
+    Args:
+        run: A run; one without weights is its file.
+        chosen: What validation chose.
+
+    Returns:
+        A clause, or None.
+
+    Raises:
+        BddError: If Keras cannot take the file's place, or the file is damaged.
+    """
+    if not run.tflite.is_file():
+        trained_weights(run)
+        return "there is no model.tflite"
+    try:
+        if run.tflite.stat().st_mtime < trained_weights(run).stat().st_mtime:
+            return "model.tflite is older than the weights"
+        replaceable = True
+    except BddError:
+        replaceable = False
+    about = read_metadata(run.tflite.read_bytes())
+    if (about.get("threshold"), about.get("temperature")) == (chosen.threshold, chosen.temperature):
+        return None
+    reason = "model.tflite carries another threshold or temperature than validation chose since"
+    if not replaceable:
+        raise BddError(f"{reason}, and {run.name} has no weights to convert again.")
+    return reason
 
 
 def _digest(path: Path) -> str:

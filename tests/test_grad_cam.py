@@ -10,6 +10,7 @@ from explained_models import SIDE, channel_network, corner_network, file_of
 
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.explanation import ChannelAblation, Occlusion
+from bdd_tf.edge.images import ResizeRule, load_image
 from bdd_tf.errors import BddError
 from bdd_tf.grad_cam import CamNetwork, bottleneck
 
@@ -77,6 +78,9 @@ def test_keras_and_the_file_agree_on_the_channels(tmp_path):
 
 def test_a_run_is_explained_by_grad_cam_and_a_file_by_occlusion(trained, converted, tree, tmp_path, capsys):
     from bdd_tf import cli
+    from bdd_tf.models.detector import logits
+    from bdd_tf.runs import validated
+    from bdd_tf.training import load_trained
 
     run = ["--run", trained.name, "--runs-dir", str(trained.path.parent)]
     for name, options in (("grad-cam", run), ("occlusion", ["--model", str(trained.tflite)])):
@@ -89,3 +93,9 @@ def test_a_run_is_explained_by_grad_cam_and_a_file_by_occlusion(trained, convert
             assert values["method"] == name
             assert Path(values["picture"]).is_file()
             assert set(values["channels"]) == set(NAMES)
+        if name == "grad-cam":
+            explained = [record for record in records if record["explanation"]]
+            pixels = np.stack([load_image(record["path"], ResizeRule.native(16)) for record in explained])
+            as_trained = logits(load_trained(trained))(pixels, training=False).numpy()[:, 0]
+            expected = as_trained / validated(trained).temperature
+            assert [values["logit"] for values in found] == pytest.approx(expected, abs=1e-3)

@@ -105,24 +105,27 @@ def test_a_damaged_file_is_written_anew(run, damage):
     assert len(document["rows"]) == 5
 
 
-def test_the_file_scores_if_it_is_of_these_weights_and_this_validation(run, capsys):
+def test_the_file_scores_if_it_is_of_these_weights_and_this_validation(run):
     chosen = validated(run)
-    assert robustness.scorer(run, chosen).engine == "litert"
-    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    assert robustness.why_not_file(run, chosen) is None
     document = json.loads(run.metrics("validation").read_text())
     document["temperature"] *= 2
     run.metrics("validation").write_text(json.dumps(document))
-    by = robustness.scorer(run, validated(run))
-    assert by.engine == "keras"
-    assert "another threshold or temperature" in capsys.readouterr().err
+    assert "another threshold or temperature" in robustness.why_not_file(run, validated(run))
     os.utime(run.tflite, (1, 1))
-    by = robustness.scorer(run, chosen)
-    assert by.engine == "keras"
-    assert "older than the weights" in capsys.readouterr().err
-    with Detector(run.tflite) as detector:
-        assert np.median(np.abs(by.score(images) - detector.predict_batch(images))) < 0.02
+    assert "older than the weights" in robustness.why_not_file(run, chosen)
     run.tflite.unlink()
-    assert robustness.scorer(run, chosen).engine == "keras"
+    assert "no model.tflite" in robustness.why_not_file(run, chosen)
+
+
+def test_keras_scores_as_the_file(run, capsys):
+    by_file = robustness.scorer(run, validated(run))
+    run.tflite.unlink()
+    by_keras = robustness.scorer(run, validated(run))
+    assert (by_file.engine, by_keras.engine) == ("litert", "keras")
+    assert "bdd convert --run copy" in capsys.readouterr().err
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    assert np.median(np.abs(by_keras.score(images) - by_file.score(images))) < 0.02
 
 
 def test_a_run_folder_with_nothing_but_its_file_is_enough(run):

@@ -26,7 +26,7 @@ from bdd_tf.config import Experiment, experiment
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.bnext import BNEXT
 from bdd_tf.models.detector import logits
-from bdd_tf.runs import Run
+from bdd_tf.runs import Run, Validated
 from bdd_tf.training import build, load_trained
 from converters.keras_to_tflite import photographs
 from converters.torch_bnext import Detector, Unit, calibrate, randomise
@@ -175,7 +175,7 @@ def tflite_scores(config: Experiment, keras: tf.keras.Model, images: np.ndarray)
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.tflite"
-        about = json.dumps(metadata(config, 0.5, None, trained=True)).encode()
+        about = json.dumps(metadata(config, Validated(), None, trained=True)).encode()
         path.write_bytes(embed_metadata(to_flatbuffer(logits(keras)), METADATA_NAME, about))
         with EdgeDetector(path) as detector:
             return np.array(detector.predict(list(images)))
