@@ -9,10 +9,8 @@ near; what differs then differs in the function, not in its rounding.
 """
 
 import argparse
-import json
 import os
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +24,9 @@ from bdd_tf.config import Experiment, experiment
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.bnext import BNEXT
 from bdd_tf.models.detector import logits
-from bdd_tf.runs import Run, Validated
+from bdd_tf.runs import Run
 from bdd_tf.training import build, load_trained
-from converters.keras_to_tflite import photographs
+from converters.keras_to_tflite import file_scores, photographs, to_flatbuffer
 from converters.torch_bnext import Detector, Unit, calibrate, randomise
 from converters.torch_state import check_state, detector_entries, dump_state, load_state
 
@@ -167,18 +165,9 @@ def compare(
     )  # fmt: skip
 
 
-def tflite_scores(config: Experiment, keras: tf.keras.Model, images: np.ndarray) -> np.ndarray:
+def tflite_scores(keras: tf.keras.Model, images: np.ndarray) -> np.ndarray:
     """Logits of FAKE by the converted file, which ends at the logit: float32 probabilities near 1 hardly tell it."""
-    from bdd_tf.edge import Detector as EdgeDetector
-    from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata
-    from converters.keras_to_tflite import metadata, to_flatbuffer
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "m.tflite"
-        about = json.dumps(metadata(config, Validated(), None, trained=True)).encode()
-        path.write_bytes(embed_metadata(to_flatbuffer(logits(keras)), METADATA_NAME, about))
-        with EdgeDetector(path) as detector:
-            return np.array(detector.predict(list(images)))
+    return file_scores(to_flatbuffer(logits(keras)), images)
 
 
 def main() -> int:
@@ -219,10 +208,7 @@ def main() -> int:
         )
         del net
         if args.tflite:
-            found = tflite_scores(config, keras, images)
-            found = np.log(found) - np.log1p(
-                -found
-            )  # float64: the logit comes back but for the file's rounding
+            found = tflite_scores(keras, images)
             for name, logit in (("PyTorch", theirs), ("Keras", ours)):
                 difference = np.abs(found - logit) / theirs.std()
                 print(

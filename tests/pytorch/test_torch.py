@@ -133,7 +133,7 @@ def test_file_keras_and_torch_agree_on_a_trained_run(trained):
     config, keras = Experiment.load(trained.config), load_trained(trained)
     images = photographs(64, config.resolution)
     theirs, _ = agreement.scores(agreement.exported_pair(config, keras), keras, images)
-    found = agreement.tflite_scores(config, keras, images)
+    found = agreement.tflite_scores(keras, images)
     assert np.median(np.abs(found - theirs)) <= 1e-3 * theirs.std()
     assert ((found >= 0) == (theirs >= 0)).mean() >= 0.95
 
