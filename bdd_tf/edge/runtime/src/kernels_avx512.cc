@@ -80,25 +80,7 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* Avx512Kernels() {
-  static const KernelSet set = {"avx512",
-                                kPixels,
-                                kChannels,
-                                Multiply,
-                                FinishFloat<kChannels>,
-                                FinishInt8<kChannels>,
-                                FinishDots<kChannels>,
-                                FinishBits<kChannels>,
-                                Pack,
-                                Chain<Pack>,
-                                MeanOfFour,
-                                Dense,
-                                DenseBytes,
-                                Convolve,
-                                MatrixProduct,
-                                LogMagnitudes,
-                                ReadRow,
-                                PatternRow,
-                                MixRow};
+  static const KernelSet set = MakeKernelSet<kPixels, kChannels, Multiply, Pack>("avx512");
   return &set;
 }
 

@@ -81,25 +81,7 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* NeonKernels() {
-  static const KernelSet set = {"neon",
-                                kPixels,
-                                kChannels,
-                                Multiply,
-                                FinishFloat<kChannels>,
-                                FinishInt8<kChannels>,
-                                FinishDots<kChannels>,
-                                FinishBits<kChannels>,
-                                Pack,
-                                Chain<Pack>,
-                                MeanOfFour,
-                                Dense,
-                                DenseBytes,
-                                Convolve,
-                                MatrixProduct,
-                                LogMagnitudes,
-                                ReadRow,
-                                PatternRow,
-                                MixRow};
+  static const KernelSet set = MakeKernelSet<kPixels, kChannels, Multiply, Pack>("neon");
   return &set;
 }
 

@@ -39,25 +39,7 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* ScalarKernels() {
-  static const KernelSet set = {"scalar",
-                                4,
-                                kChannels,
-                                Multiply,
-                                FinishFloat<kChannels>,
-                                FinishInt8<kChannels>,
-                                FinishDots<kChannels>,
-                                FinishBits<kChannels>,
-                                Pack,
-                                Chain<Pack>,
-                                MeanOfFour,
-                                Dense,
-                                DenseBytes,
-                                Convolve,
-                                MatrixProduct,
-                                LogMagnitudes,
-                                ReadRow,
-                                PatternRow,
-                                MixRow};
+  static const KernelSet set = MakeKernelSet<4, kChannels, Multiply, Pack>("scalar");
   return &set;
 }
 

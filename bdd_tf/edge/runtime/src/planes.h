@@ -150,5 +150,29 @@ inline void MixRow(const float* planes, int64_t plane, int64_t row, int64_t chan
   for (; x < count; x += BDD_LANES) place(std::integral_constant<int, 1>(), x);
 }
 
+// The set of one file of kernels: its own way to count and to pack, and what tile.h and this file compile for it.
+template <int kPixels, int kChannels, auto kMultiply, auto kPack>
+inline KernelSet MakeKernelSet(const char* name) {
+  return {name,
+          kPixels,
+          kChannels,
+          kMultiply,
+          FinishFloat<kChannels>,
+          FinishInt8<kChannels>,
+          FinishDots<kChannels>,
+          FinishBits<kChannels>,
+          kPack,
+          Chain<kPack>,
+          MeanOfFour,
+          Dense,
+          DenseBytes,
+          Convolve,
+          MatrixProduct,
+          LogMagnitudes,
+          ReadRow,
+          PatternRow,
+          MixRow};
+}
+
 }  // namespace
 }  // namespace bdd
