@@ -10,9 +10,10 @@ from PIL import Image
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def write_tree(root: Path, counts: dict[str, int], size: int = 20, seed: int = 0) -> Path:
+def write_tree(root: Path, counts: dict[str, int], size: int = 20, seed: int = 0, width: int = 0) -> Path:
     """REAL: smooth gradients; FAKE: the same with a checkerboard. ``counts``: images per class and split."""
     rng = np.random.default_rng(seed)
+    shape = (size, width or size)
     ramp = np.linspace(0, 1, size)
     for split, count in counts.items():
         for label in ("REAL", "FAKE"):
@@ -20,9 +21,9 @@ def write_tree(root: Path, counts: dict[str, int], size: int = 20, seed: int = 0
             folder.mkdir(parents=True)
             for i in range(count):
                 a, b = rng.uniform(60, 200, (2, 3))
-                image = a + (b - a) * ramp[:, None, None] * np.ones((1, size, 1))
+                image = a + (b - a) * ramp[:, None, None] * np.ones((1, shape[1], 1))
                 if label == "FAKE":
-                    image = image + 40 * (np.indices((size, size)).sum(0) % 2)[..., None] - 20
+                    image = image + 40 * (np.indices(shape).sum(0) % 2)[..., None] - 20
                 image = np.clip(image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
                 Image.fromarray(image).save(folder / f"{i}.png")
     return root
@@ -35,7 +36,8 @@ def make_tree():
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory):
-    return write_tree(tmp_path_factory.mktemp("tree"), {"train": 40, "test": 12})
+    # As high as the `trained` run's input, so that no resizing blurs the checkerboard; the crop has something to do.
+    return write_tree(tmp_path_factory.mktemp("tree"), {"train": 100, "test": 12}, size=32, width=40)
 
 
 @pytest.fixture(scope="session")
@@ -47,15 +49,15 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(tree, cache, tmp_path_factory):
-    """A run folder, trained for three short epochs on a checkerboard that is easy to see."""
+    """A run folder, trained for four short epochs on a checkerboard that is easy to see."""
     from bdd_tf import evaluation, training
     from bdd_tf.config import experiment
     from bdd_tf.runs import Run
 
     runs = tmp_path_factory.mktemp("runs")
     config = experiment(
-        dataset="folder", data_dir=str(tree), resolution=16, resize="native", epochs=3, batch=8, warmup=2,
-        validation_fraction=0.2, gradients="keras",
+        dataset="folder", data_dir=str(tree), resolution=32, resize="native", epochs=4, batch=16, warmup=2,
+        validation_fraction=0.2,
     )  # fmt: skip
     run = Run(runs / "small")
     training.train(config, run, runs_dir=runs)

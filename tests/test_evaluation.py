@@ -116,7 +116,7 @@ def test_scores_are_the_models_own_in_the_order_of_the_paths(trained, tree):
 
     paths, labels, scores = metrics.read_scores_csv(trained.scores("test"))
     assert [("FAKE" in p) == bool(y) for p, y in zip(paths, labels, strict=True)] == [True] * 24
-    images = np.stack([load_image(tree / p, ResizeRule.native(16)) for p in paths])
+    images = np.stack([load_image(tree / p, ResizeRule.native(32)) for p in paths])
     model = load_trained(trained)
     fold_temperature(model, validated(trained).temperature)
     np.testing.assert_allclose(scores, model(images).numpy()[:, 0], atol=1e-4)

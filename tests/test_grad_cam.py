@@ -95,7 +95,7 @@ def test_a_run_is_explained_by_grad_cam_and_a_file_by_occlusion(trained, convert
             assert set(values["channels"]) == set(NAMES)
         if name == "grad-cam":
             explained = [record for record in records if record["explanation"]]
-            pixels = np.stack([load_image(record["path"], ResizeRule.native(16)) for record in explained])
+            pixels = np.stack([load_image(record["path"], ResizeRule.native(32)) for record in explained])
             as_trained = logits(load_trained(trained))(pixels, training=False).numpy()[:, 0]
             expected = as_trained / validated(trained).temperature
             assert [values["logit"] for values in found] == pytest.approx(expected, abs=1e-3)

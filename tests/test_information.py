@@ -52,7 +52,7 @@ def test_the_papers_column_and_the_published_counts(tmp_path):
 def test_text_and_json_from_the_command(converted, capsys):
     assert main(["info", str(converted[0])]) == 0
     text = capsys.readouterr().out
-    for words in ("bnext-n 16 px rgb,fft,lbp", "31 LceBconv2d", "binary weights", "binary MACs"):
+    for words in ("bnext-n 32 px rgb,fft,lbp", "31 LceBconv2d", "binary weights", "binary MACs"):
         assert words in text
     assert main(["info", str(converted[0]), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["operators"]["LceBconv2d"] == 31

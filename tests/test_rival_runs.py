@@ -138,7 +138,7 @@ def test_the_float_twin_equals_the_binary_file_without_a_delegate(trained, conve
     # Against the binary file that rounds nothing the signs are the same, and with them all else.
     model = training.load_trained(trained)
     fold_temperature(model, about["temperature"])
-    images = convert.photographs(24, 16, seed=5)
+    images = convert.photographs(24, 32, seed=5)
     exact = convert.file_scores(convert.to_flatbuffer(model), images)
     assert np.median(np.abs(plain_scores(output.read_bytes(), images) - exact)) <= convert.MEDIAN_LIMIT
     assert dissect(parsed).float_macs > count_operations(model).binary_macs
@@ -167,7 +167,7 @@ def test_joining_two_files_is_running_one_after_the_other(trained):
     model = training.load_trained(trained)
     front, back = stock._halves(model)
     joined = stock.join(stock.float_file(front), stock.float_file(back))
-    images = convert.photographs(8, 16)
+    images = convert.photographs(8, 32)
     whole = stock.float_file(model)
     np.testing.assert_array_equal(convert.file_scores(joined, images), convert.file_scores(whole, images))
     assert parse_tflite(joined).outputs[0].shape[-1] == 1

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import os
@@ -35,29 +36,31 @@ def test_a_run_leaves_what_the_contract_names(trained):
 
 def test_history_counts_every_image_once_per_epoch(trained):
     rows = read_history(trained.history)
-    assert [r["epoch"] for r in rows] == [1, 2, 3]
+    assert [r["epoch"] for r in rows] == [1, 2, 3, 4]
     per_epoch = rows[0]["images"]
-    assert [r["images"] for r in rows] == [per_epoch, 2 * per_epoch, 3 * per_epoch]
-    # So few steps of a binary network are chaotic: that it learns is what `make demo` shows.
-    assert all(0 < r["loss"] < 100 for r in rows)
+    assert [r["images"] for r in rows] == [per_epoch * n for n in (1, 2, 3, 4)]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert max(r["validation_auc"] for r in rows) > 0.7  # it has learnt something, few as its images are
 
 
 def test_training_again_does_nothing_and_other_settings_are_refused(trained, capsys):
     config = Experiment.load(trained.config)
     before = trained.weights.read_bytes()
-    assert len(training.train(config, trained)) == 3
+    assert len(training.train(config, trained)) == 4
     assert trained.weights.read_bytes() == before
-    changed = Experiment.from_dict({**config.to_dict(), "epochs": 4})
-    with pytest.raises(UsageError, match="epochs: 3 there, 4 now"):
+    changed = Experiment.from_dict({**config.to_dict(), "epochs": 5})
+    with pytest.raises(UsageError, match="epochs: 4 there, 5 now"):
         training.train(changed, trained)
 
 
 @pytest.mark.parametrize("gradients", ["keras", "int8"])
 def test_a_run_killed_three_times_ends_with_the_weights_of_one_that_was_not(trained, tmp_path, gradients):
-    if gradients != "keras":  # by our kernels: another run to compare with
-        config = Experiment.from_dict({**Experiment.load(trained.config).to_dict(), "gradients": gradients})
-        trained = Run(tmp_path / "undisturbed")
-        training.train(config, trained)
+    # Small: it starts four times, and saves after every batch.
+    config = dataclasses.replace(
+        Experiment.load(trained.config), gradients=gradients, resolution=16, epochs=2
+    )
+    trained = Run(tmp_path / "undisturbed")
+    training.train(config, trained)
     script = (
         "import sys; from pathlib import Path; from bdd_tf import training; from bdd_tf.config import Experiment;"
         "from bdd_tf.runs import Run; training.CHECKPOINT_MINUTES = 0.0;"
