@@ -107,7 +107,7 @@ def scores(net: Detector, keras: tf.keras.Model, images: np.ndarray, batch: int 
         fed, logit = run(images[i : i + batch])
         ours.append(logit.numpy()[:, 0])
         with torch.no_grad():
-            x = to_torch(fed.numpy())
+            x = to_torch(fed.numpy()).to(net.fc.weight.dtype)
             theirs.append(-(net.fc(net.base_model(x)) if double else net(x)).numpy()[:, 0])
     return np.concatenate(theirs), np.concatenate(ours)
 
@@ -138,7 +138,8 @@ def pieces(net: Detector, keras: tf.keras.Model, images: np.ndarray) -> tuple[di
 
     def differ(module: torch.nn.Module, x: np.ndarray, y: np.ndarray) -> float:
         with torch.no_grad():
-            expected = module(to_torch(turned(x))).numpy().transpose(0, 2, 3, 1)
+            x = to_torch(turned(x)).to(net.fc.weight.dtype)
+            expected = module(x).numpy().transpose(0, 2, 3, 1)
         return float(np.abs(turned(y) - expected).max() / np.abs(expected).max())
 
     def away_from_ties(module: Unit, x: np.ndarray) -> np.ndarray:
@@ -192,6 +193,9 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--tflite", action="store_true", help="the converted file as well")
     parser.add_argument("--double", action="store_true", help="PyTorch and Keras in float64")
+    parser.add_argument(
+        "--exact", action="store_true", help="PyTorch alone in float64: what float32 approximates"
+    )
     args = parser.parse_args()
     if args.double:
         if args.tflite:
@@ -212,6 +216,7 @@ def main() -> int:
         else:
             keras = load_trained(run, config)
             net = exported_pair(config, keras)
+        net = net.double() if args.exact else net
         theirs, ours = scores(net, keras, images)
         a = compare(net, keras, images, theirs, ours)
         print(
