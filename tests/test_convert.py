@@ -58,7 +58,9 @@ def test_the_file_is_as_the_contract_says(converted, trained):
     validation = json.loads(trained.metrics("validation").read_text())
     assert about["threshold"] == validation["threshold"]
     assert about["temperature"] == validation["temperature"] != 1
-    assert about["thresholds"] == {"0.25": validation["thresholds"]["0.25"]["threshold"]}
+    chosen = {rate: row["threshold"] for rate, row in validation["thresholds"].items()}
+    assert about["thresholds"] == {rate: chosen[rate] for rate in ("0.05", "0.25")}
+    assert [chosen[rate] for rate in ("0.001", "0.01")] == [None, None]  # too few images to tell
     assert about["metrics"]["split"] == "test"
     assert len(parsed.inputs) == len(parsed.outputs) == 1
 

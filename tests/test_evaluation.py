@@ -139,7 +139,7 @@ def test_the_summary_shows_intervals(trained, capsys):
         (["--data-dir", "/nonesuch"], "/nonesuch"),
         (["--false-alarms", "1.5"], "between 0 and 1"),
         (["--false-alarms", "nan"], "between 0 and 1"),
-        (["--false-alarms", "0.01"], "(there: 0.25)"),
+        (["--false-alarms", "0.01"], "(there: 0.05, 0.25)"),
         (["--limit", "3"], "--robustness"),
         (["--robustness", "--limit", "0"], "at least 1"),
         (["--robustness", "--false-alarms", "0.25"], "validated threshold"),

@@ -31,7 +31,7 @@ def rival_config(tree):
 
 @pytest.fixture(scope="module")
 def rival_run(tree, cache, tmp_path_factory):
-    """MobileNetV3-Small, two epochs of two updates, stopped once between them."""
+    """MobileNetV3-Small, two epochs of a few updates, stopped once between them."""
     runs = tmp_path_factory.mktemp("rivals")
     run, config = Run(runs / "rival"), rival_config(tree)
     with pytest.MonkeyPatch.context() as patch:
@@ -52,7 +52,7 @@ def rival_run(tree, cache, tmp_path_factory):
 def test_training_resumes_and_is_evaluated(rival_run):
     history = training.finished_epochs(rival_run)
     assert [row["epoch"] for row in history] == [1, 2]
-    assert history[1]["images"] == 2 * history[0]["images"] == 128
+    assert history[1]["images"] == 2 * history[0]["images"]
     assert all(np.isfinite(row["loss"]) for row in history)
     document = evaluation.evaluate_run(rival_run, "test", bootstrap=20)
     assert document["images"] == 24
@@ -76,7 +76,7 @@ def test_the_float_file_equals_keras(rival_run, tree):
 
 
 def test_the_int8_file_computes_in_int8_behind_the_channels(rival_run, monkeypatch):
-    # Two updates decide nothing, and MobileNetV3 is known to suffer: that it is checked is the next test.
+    # A few updates decide nothing, and MobileNetV3 is known to suffer: that it is checked is the next test.
     monkeypatch.setattr(convert, "ROUNDED_MEDIAN_LIMIT", 0.2)
     monkeypatch.setattr(convert, "ROUNDED_DECISION_LIMIT", 1.0)
     _, parsed, _, agreement = convert.convert_run("rival", rival_run.path.parent, "int8")
@@ -145,22 +145,15 @@ def test_the_float_twin_equals_the_binary_file_without_a_delegate(trained, conve
 
 
 def test_the_int8_twin_decides_like_the_binary_file(trained, converted, tree):
-    try:
-        output, parsed, _, agreement = convert.convert_run(trained.name, trained.path.parent, twin="int8")
-    except BddError as error:
-        # Eight bits flip signs, and all that follows, in a network that has learnt nothing: the check then refuses it.
-        auc = json.loads(trained.metrics("validation").read_text())["auc"]
-        if auc > 0.9 or "disagrees with the binary file" not in str(error):
-            raise
-        pytest.skip(f"the small run ended at chance (validation AUC {auc:.2f}), and its twin was refused")
+    output, parsed, _, agreement = convert.convert_run(trained.name, trained.path.parent, twin="int8")
     assert output.name == "model-int8.tflite"
     assert agreement.decisions >= 1 - convert.ROUNDED_DECISION_LIMIT
     assert read_metadata(parsed)["precision"] == "int8"
     assert len(parsed.content) < trained.path.joinpath("model-float.tflite").stat().st_size / 3
     files = sorted((tree / "test").glob("*/*.png"))
     with Detector(output) as twin, Detector(trained.tflite) as binary:
-        same = twin.verdicts(twin.predict(files)) == binary.verdicts(binary.predict(files))
-    assert np.mean(same) >= 0.8
+        verdicts = [detector.verdicts(detector.predict(files)) for detector in (twin, binary)]
+    assert np.mean([one == other for one, other in zip(*verdicts, strict=True)]) >= 0.8
 
 
 def test_joining_two_files_is_running_one_after_the_other(trained):

@@ -124,7 +124,7 @@ def test_keras_scores_as_the_file(run, capsys):
     by_keras = robustness.scorer(run, validated(run))
     assert (by_file.engine, by_keras.engine) == ("litert", "keras")
     assert "bdd convert --run copy" in capsys.readouterr().err
-    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     assert np.median(np.abs(by_keras.score(images) - by_file.score(images))) < 0.02
 
 

@@ -71,7 +71,7 @@ def test_shipping_measures_the_file_and_replaces_what_was_there(run, places, cac
     test = json.loads(run.metrics("test").read_text())
     assert measured["images"] == test["images"] == 24
     with Detector(place) as detector:
-        assert detector.trained_on.sides == (20, 20)
+        assert detector.trained_on.sides == (32, 32)
     assert (kept / "config.yaml").read_text().count("data_dir: null") == 1
     text = place.with_suffix(".md").read_text()
     assert "Trained on a toaster." in text
@@ -139,6 +139,6 @@ def test_files_tell_what_they_were_trained_on(converted, tree):
     parsed = converted[1]
     about = read_metadata(parsed)["trained_on"]
     assert about["dataset"] == "folder"
-    assert about["sides"] == [20, 20]
-    assert 0 < about["images"] < 80  # a part of the 80 was held out
+    assert about["sides"] == [32, 32]
+    assert 0 < about["images"] < 200  # a part of the 200 was held out
     assert np.all(np.diff([about["contrast"], about["detail"]]) >= 0)
