@@ -100,6 +100,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/cache/sample-v3/test"))
     parser.add_argument("--timeline", help="keep the picture here")
     args = parser.parse_args()
+    for path in (args.data, Path(args.model)):
+        if not path.exists():
+            parser.error(
+                f"{path} does not exist; `make demo` makes the data and a model, or give --data and --model."
+            )
     real, fake = crops(args.data / "REAL", 150), crops(args.data / "FAKE", 150)
     with tempfile.TemporaryDirectory() as folder:
         for name, pixel in (("lossless.avi", 1), ("lossy.mp4", PIXEL)):
