@@ -31,7 +31,7 @@ def rival_config(tree):
 
 @pytest.fixture(scope="module")
 def rival_run(tree, cache, tmp_path_factory):
-    """MobileNetV3-Small, two epochs of a few updates, stopped once between them."""
+    """MobileNetV3-Small, two epochs of four updates, stopped once between them."""
     runs = tmp_path_factory.mktemp("rivals")
     run, config = Run(runs / "rival"), rival_config(tree)
     with pytest.MonkeyPatch.context() as patch:
@@ -52,7 +52,7 @@ def rival_run(tree, cache, tmp_path_factory):
 def test_training_resumes_and_is_evaluated(rival_run):
     history = training.finished_epochs(rival_run)
     assert [row["epoch"] for row in history] == [1, 2]
-    assert history[1]["images"] == 2 * history[0]["images"]
+    assert history[1]["images"] == 2 * history[0]["images"] == 256
     assert all(np.isfinite(row["loss"]) for row in history)
     document = evaluation.evaluate_run(rival_run, "test", bootstrap=20)
     assert document["images"] == 24
@@ -76,7 +76,7 @@ def test_the_float_file_equals_keras(rival_run, tree):
 
 
 def test_the_int8_file_computes_in_int8_behind_the_channels(rival_run, monkeypatch):
-    # A few updates decide nothing, and MobileNetV3 is known to suffer: that it is checked is the next test.
+    # Eight updates decide nothing, and MobileNetV3 is known to suffer: that it is checked is the next test.
     monkeypatch.setattr(convert, "ROUNDED_MEDIAN_LIMIT", 0.2)
     monkeypatch.setattr(convert, "ROUNDED_DECISION_LIMIT", 1.0)
     _, parsed, _, agreement = convert.convert_run("rival", rival_run.path.parent, "int8")

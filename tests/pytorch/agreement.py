@@ -6,7 +6,7 @@ by one, each fed with Keras' own input; blocks likewise; then the whole.
 In float32 a whole net with random weights is chaotic: a sign next to its threshold that one rounding flips changes
 all that follows. `--double` computes both sides in float64, from the normalised image on, where no sign is that
 near; what differs then differs in the function, not in its rounding. There, PyTorch in float32 stands beside PyTorch
-in float64: the difference that no importer can be asked to beat.
+in float64: what rounding alone does to one side.
 """
 
 import argparse
