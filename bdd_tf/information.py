@@ -113,7 +113,7 @@ def _run(run: Run) -> dict:
 
 def _torch_parameters(backbone: str, extra_channels: int) -> int | None:
     """None for other backbones than BNext, and where the source tree is missing."""
-    from bdd_tf.models.bnext import BNEXT
+    from bdd_tf.models.sizes import BNEXT
 
     try:
         from converters.torch_state import parameter_count

@@ -26,6 +26,7 @@ from bdd_tf.models import fused, registry
 from bdd_tf.models.detector import build_detector, freeze_backbone, logits, seed_everything
 from bdd_tf.optimizer import AdamW
 from bdd_tf.runs import RUNS_DIR, Run, read_history, run_named, trained_weights
+from bdd_tf.schedule import learning_rate
 
 HISTORY = (
     "epoch",
@@ -45,22 +46,6 @@ CHECKPOINT_MINUTES = 5.0
 def say(text: str) -> None:
     """A message for the person at the terminal, on standard error."""
     print(text, file=sys.stderr, flush=True)
-
-
-def learning_rate(config: Experiment, update: int, updates_per_epoch: int) -> float:
-    """Learning rate of an update (0-based): linear warm-up, then the schedule down to its last rate."""
-    if update < config.warmup:
-        return config.learning_rate * (update + 1) / config.warmup
-    total = (config.schedule_epochs or config.epochs) * updates_per_epoch
-    progress = min((update - config.warmup) / max(total - config.warmup, 1), 1.0)
-    last = config.final_learning_rate
-    if config.schedule == "cosine":
-        factor = last + (1 - last) * 0.5 * (1 + math.cos(math.pi * progress))
-    elif config.schedule == "linear":
-        factor = 1 + (last - 1) * progress
-    else:
-        factor = 1.0
-    return config.learning_rate * factor
 
 
 def build(config: Experiment) -> tf.keras.Model:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bdd_tf.models.bnext import BNEXT, CLIP
+from bdd_tf.models.sizes import BNEXT, CLIP
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -138,10 +138,11 @@ class Detector(nn.Module):
         self.adapter = nn.Conv2d(3 + extra_channels, 3, 3, 1, 1) if extra_channels else nn.Identity()
         self.base_model = BNext(size, stem_stride, classes=0)
         self.fc = nn.Linear(BNEXT[size].widths[-1], 1)
+        for name, values in (("mean", MEAN), ("std", STD)):  # they move with the weights, and are none
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x):
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
-        return self.fc(self.base_model((self.adapter(x) - mean) / std))
+        return self.fc(self.base_model((self.adapter(x) - self.mean) / self.std))
 
 
 def randomise(model, seed=0):

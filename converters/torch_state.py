@@ -14,7 +14,8 @@ import numpy as np
 
 from bdd_tf.errors import BddError
 from bdd_tf.legacy_keras import tf
-from bdd_tf.models.bnext import BNEXT, SQUEEZE_RATIO
+from bdd_tf.models.bnext import SQUEEZE_RATIO
+from bdd_tf.models.sizes import BNEXT
 
 #: Below this temperature the published convolution takes the sign of its weights; above, it clips weight / T.
 SIGN_TEMPERATURE = 1e-7

@@ -23,35 +23,16 @@ The function is that of the published PyTorch code at temperature 0, in two deta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bdd_tf.errors import one_of
 from bdd_tf.legacy_keras import larq as lq
 from bdd_tf.legacy_keras import tf
+from bdd_tf.models.sizes import BNEXT, CLIP
 
 layers = tf.keras.layers
 
-#: Straight-through gradients pass where |x| <= 1.5, latent weights are kept within +-1.5.
-CLIP = 1.5
 SQUEEZE_RATIO = 8
 EPSILON = 1e-5
 MOMENTUM = 0.9  # torch's 0.1
-
-
-@dataclass(frozen=True)
-class BNextSize:
-    """Width of the stem, then of each block's output."""
-
-    widths: tuple[int, ...]
-
-
-BNEXT = {
-    "bnext-n": BNextSize((16, 32, *[64] * 2, *[128] * 2, *[256] * 6, *[512] * 2)),
-    "bnext-t": BNextSize((32, 64, *[128] * 2, *[256] * 2, *[512] * 6, *[1024] * 2)),
-    "bnext-s": BNextSize((48, 96, *[192] * 2, *[384] * 2, *[768] * 6, *[1536] * 2)),
-    "bnext-m": BNextSize((48, 96, *[192] * 4, *[384] * 4, *[768] * 8, *[1536] * 4)),
-    "bnext-l": BNextSize((64, 128, *[256] * 4, *[512] * 4, *[1024] * 16, *[2048] * 4)),
-}
 
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")

@@ -10,7 +10,8 @@ import numpy as np
 
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models import kernels
-from bdd_tf.models.bnext import BNEXT, MOMENTUM
+from bdd_tf.models.bnext import MOMENTUM
+from bdd_tf.models.sizes import BNEXT
 
 
 class _Step:

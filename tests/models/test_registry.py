@@ -5,11 +5,11 @@ import pytest
 
 from bdd_tf.errors import UsageError
 from bdd_tf.models import registry
-from bdd_tf.models.bnext import BNEXT
 from bdd_tf.models.detector import HEAD_LAYERS, build_detector, freeze_backbone
 from bdd_tf.models.operations import count_operations, flat_layers, is_binary
 from bdd_tf.models.quicknet import QUICKNET
 from bdd_tf.models.rivals import RIVALS
+from bdd_tf.models.sizes import BNEXT
 
 
 def test_every_size_of_every_family_is_registered_under_its_own_name():

@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bdd_tf.config import Experiment, experiment
 from bdd_tf.legacy_keras import tf
-from bdd_tf.models.bnext import BNEXT
 from bdd_tf.models.detector import logits
+from bdd_tf.models.sizes import BNEXT
 from bdd_tf.runs import Run
 from bdd_tf.training import build, load_trained
 from converters.keras_to_tflite import file_scores, photographs, to_flatbuffer
