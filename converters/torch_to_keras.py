@@ -20,9 +20,9 @@ import numpy as np
 from bdd_tf.channels import parse_channels
 from bdd_tf.config import Experiment, experiment
 from bdd_tf.errors import BddError, UsageError
-from bdd_tf.models.bnext import BNEXT
+from bdd_tf.models.sizes import BNEXT
 from bdd_tf.runs import RUNS_DIR, Run, existing_run, run_named
-from bdd_tf.training import build, load_trained, save_weights, say
+from bdd_tf.training import HISTORY, build, load_trained, save_weights, say, write_history
 from converters.torch_files import Checkpoint, read_checkpoint, write_checkpoint
 from converters.torch_state import (
     check_state,
@@ -38,6 +38,9 @@ CHANNEL_FLAGS = {"add_magnitude_channel": "sobel", "add_fft_channel": "fft", "ad
 #: How the reference's checkpoints are named (cifake_T_unfrozen.ckpt).
 _DATASETS = {"cifake": "cifake", "dffd": "dffd", "cocofake": "cocofake", "coco": "cocofake"}
 _OURS = "bdd_tf"
+_HISTORY = "bdd_tf_history"
+#: In front of layer and index of a weight that lies as Keras has it.
+KERAS_PREFIX = "keras."
 
 
 def import_checkpoint(
@@ -69,6 +72,9 @@ def import_checkpoint(
         raise UsageError(f"{run.path} exists; choose another name with --run.")
     checkpoint = read_checkpoint(path)
     tensors = checkpoint.tensors
+    history = _history(checkpoint)
+    if any(key.startswith(KERAS_PREFIX) for key in tensors):
+        return _import_keras(checkpoint, run, path)
     if any(key.startswith("base_model.") for key in tensors):
         size = size_of(tensors, "base_model.")
         config = _detector_config(checkpoint, size, Path(path).name, channels, dataset)
@@ -86,7 +92,7 @@ def import_checkpoint(
         say(f"warning: {remark}")
     model = build(config)
     assigned = load_state(model, tensors, entries)
-    _write(run, config, model)
+    _write(run, config, model, history)
     say(f"{run.path}: {assigned} weights of {config.backbone} from {path}")
     if entries[-1].key != "fc.bias" or entries[-1].layer is None:
         say(
@@ -96,13 +102,54 @@ def import_checkpoint(
     return run
 
 
-def _write(run: Run, config: Experiment, model: object) -> None:
+def _import_keras(checkpoint: Checkpoint, run: Run, path: str | Path) -> Run:
+    """A network that was trained as a graph (:mod:`converters.torch_graph`): its weights lie as Keras has them."""
+    from converters.keras_graph import load_arrays
+
+    if _OURS not in checkpoint.hyper_parameters:
+        raise BddError(f"{path} does not say what it is: it has no {_OURS} settings.")
+    config = _exported_config(checkpoint.hyper_parameters[_OURS])
+    if config.backbone in BNEXT:
+        raise BddError(f"{path} calls itself {config.backbone}, but its tensors are named as a rival's.")
+    arrays: dict[str, dict[int, np.ndarray]] = {}
+    for key, tensor in checkpoint.tensors.items():
+        layer, _, index = key.removeprefix(KERAS_PREFIX).rpartition(".")
+        if not key.startswith(KERAS_PREFIX) or not layer or not index.isdigit():
+            raise BddError(f"{path} holds an unexpected tensor {key}.")
+        arrays.setdefault(layer, {})[int(index)] = tensor.astype(np.float32)
+    unfinite = [
+        layer for layer, found in arrays.items() if not all(np.isfinite(a).all() for a in found.values())
+    ]
+    if unfinite:
+        raise BddError(f"{path}: NaN or infinity in {', '.join(unfinite[:8])}.")
+    model = build(config)
+    load_arrays(model, {layer: [found[i] for i in sorted(found)] for layer, found in arrays.items()})
+    _write(run, config, model, _history(checkpoint))
+    say(f"{run.path}: {len(checkpoint.tensors)} weights of {config.backbone} from {path}")
+    return run
+
+
+def _history(checkpoint: Checkpoint) -> list[dict]:
+    """Epochs that :mod:`converters.torch_training` notes in its checkpoints; none elsewhere."""
+    if _HISTORY not in checkpoint.hyper_parameters:
+        return []
+    try:
+        rows = json.loads(str(checkpoint.hyper_parameters[_HISTORY]))
+        return [{key: None if row[key] is None else float(row[key]) for key in HISTORY}
+                | {key: int(row[key]) for key in ("epoch", "images")} for row in rows]  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise BddError(f"the file's {_HISTORY} is damaged: {error!r}") from error
+
+
+def _write(run: Run, config: Experiment, model: object, history: list[dict]) -> None:
     """The whole folder or none of it."""
     run.path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Run(Path(tempfile.mkdtemp(dir=run.path.parent, prefix=f".{run.name}.")))
     try:
         config.save(temporary.config)
         save_weights(model, temporary.weights)
+        if history:
+            write_history(temporary.history, history)
         temporary.path.chmod(0o755)
         temporary.path.rename(run.path)
     finally:
@@ -118,7 +165,10 @@ def _detector_config(
 ) -> Experiment:
     about = checkpoint.hyper_parameters
     if _OURS in about:
-        return _exported_config(about[_OURS], size)
+        config = _exported_config(about[_OURS])
+        if config.backbone != size:
+            raise BddError(f"the file calls itself {config.backbone}, but its tensors are those of {size}.")
+        return config
     stated = _stated_channels(about)
     if stated and channels and parse_channels(channels) != stated:
         raise UsageError(
@@ -158,7 +208,7 @@ def _stated_channels(about: Mapping[str, object]) -> tuple[str, ...] | None:
     return ("rgb", *(ours for flag, ours in CHANNEL_FLAGS.items() if _flag(about.get(flag, True))))
 
 
-def _exported_config(text: object, size: str) -> Experiment:
+def _exported_config(text: object) -> Experiment:
     """The experiment of a run that :func:`export_run` wrote."""
     try:
         values = json.loads(str(text))
@@ -166,10 +216,7 @@ def _exported_config(text: object, size: str) -> Experiment:
         raise BddError(f"the file's {_OURS} settings are damaged: {error}") from error
     if not isinstance(values, dict):
         raise BddError(f"the file's {_OURS} settings are no mapping.")
-    config = Experiment.from_dict(values, f"the file's {_OURS} settings")
-    if config.backbone != size:
-        raise BddError(f"the file calls itself {config.backbone}, but its tensors are those of {size}.")
-    return config
+    return Experiment.from_dict(values, f"the file's {_OURS} settings")
 
 
 def export_run(name: str, path: str | Path, runs_dir: Path = Path(RUNS_DIR)) -> Path:

@@ -19,7 +19,6 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MethodType
 
 # On a busy machine threads that spin while they wait take half of the time away from each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -35,9 +34,9 @@ from bdd_tf.channels import ForensicChannels
 from bdd_tf.config import experiment, write_atomically
 from bdd_tf.datasets.sample import AutoEncoder, crops_of, photographs_of
 from bdd_tf.edge.labels import FAKE, REAL
-from bdd_tf.models.bnext import CLIP
-from converters.torch_bnext import BinaryConv, Detector, Unit, sign
+from converters.torch_bnext import BinaryConv, Detector, Unit
 from converters.torch_to_keras import import_checkpoint
+from converters.torch_training import clip, start
 
 CHANNELS = ("rgb", "fft", "lbp")
 #: Training images by resolution; a few hundred are all that a few dozen steps can see.
@@ -98,42 +97,12 @@ def fresh(name: str, stem_stride: int) -> Detector:
     """A detector with weights to train from; latent weights small enough for signs to turn."""
     torch.manual_seed(5)
     net = Detector(name, len(CHANNELS) - 1, stem_stride)
+    start(net)
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, Unit):
-                module.forward = MethodType(means_first, module)
                 module.norm2.weight.fill_(RESIDUAL_GAIN.get(name, 1.0))
-            elif isinstance(module, BinaryConv):
-                width, _, kernel, _ = module.weight.shape
-                module.weight.normal_(0, 1 / math.sqrt(width * kernel * kernel))
-        net.adapter.weight[:, :3] = 0
-        net.adapter.weight[range(3), range(3), 1, 1] = 1
-        net.adapter.bias.zero_()
     return net.to(memory_format=torch.channels_last)
-
-
-def means_first(self: Unit, x: torch.Tensor) -> torch.Tensor:
-    """:meth:`Unit.forward` with the gate's means taken first: the same function, fewer passes over memory.
-
-    Training alone uses it; `agreement.py` compares with the published order.
-    """
-    residual = self.activation1(x) if self.attention else x
-    y = self.activation2(self.norm1(self.binary_conv(sign(x + self.move.bias))))
-    if self.stride == 2:
-        residual, x = F.avg_pool2d(residual, 2), F.avg_pool2d(x, 2)
-    means = (t.mean((2, 3), keepdim=True) for t in (x, y))
-    y = self.se(torch.lerp(*reversed(tuple(means)), self.scale)) * y
-    return self.norm2(y * residual if self.attention else y) + residual
-
-
-def clip(net: Detector) -> None:
-    """Keep latent weights where the straight-through gradient passes, and mixing weights in [0, 1]."""
-    with torch.no_grad():
-        for module in net.modules():
-            if isinstance(module, BinaryConv):
-                module.weight.clamp_(-CLIP, CLIP)
-            elif isinstance(module, Unit):
-                module.scale.clamp_(0, 1)
 
 
 class Data:
@@ -164,6 +133,8 @@ def train_stage(name: str, net: Detector, stage: Stage, folder: Path) -> dict:
         return saved["record"]
     data = Data(stage.resolution)
     optimizer = torch.optim.Adam(net.parameters(), stage.rate, fused=True)
+    latent = [m.weight for m in net.modules() if isinstance(m, BinaryConv)]
+    mixing = [m.scale for m in net.modules() if isinstance(m, Unit)]
     first, seconds, right, losses = 0, 0.0, [], []
     if partial.is_file():
         saved = torch.load(partial)
@@ -185,7 +156,8 @@ def train_stage(name: str, net: Detector, stage: Stage, folder: Path) -> dict:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        clip(net)
+        with torch.no_grad():
+            clip(latent, mixing)
         right.append(float(((logit > 0) == (y > 0.5)).float().mean()))
         losses.append(loss.item())
         seconds = before + time.monotonic() - began
