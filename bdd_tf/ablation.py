@@ -141,6 +141,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--resolution", type=int)
     parser.add_argument("--epochs", type=int, help=f"default {EPOCHS}, or what --like or --preset says")
     parser.add_argument("--batch", type=int)
+    parser.add_argument("--train-fraction", type=float, help="share of the training images that all runs use")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="default %(default)s")
     parser.add_argument("--prefix", default="ablation", help="of the runs' names")
     parser.add_argument(
@@ -158,7 +159,7 @@ def base_experiment(args: argparse.Namespace) -> Experiment:
     Raises:
         UsageError: For impossible options.
     """
-    names = ("dataset", "data_dir", "backbone", "resolution", "epochs", "batch")
+    names = ("dataset", "data_dir", "backbone", "resolution", "epochs", "batch", "train_fraction")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.like is None:
         if args.preset is None:

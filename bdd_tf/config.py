@@ -54,6 +54,7 @@ class Experiment:
         class_weights: Weigh FAKE by REAL images / FAKE images of the training split.
         augment: Names of augmentations, e.g. ``("flip",)``.
         validation_fraction: Share of the training images held out by a hash of their content.
+        train_fraction: Share of the other training images that is used, by the same hash; the rest is left out.
         gradients: Who computes a BNext's blocks while training: our kernels (:mod:`bdd_tf.models.kernels`) with
             binary convolutions' gradients in ``int8`` or ``float32``, or ``keras``, as all other backbones and frozen
             ones do in any case.
@@ -84,6 +85,7 @@ class Experiment:
     class_weights: bool = True
     augment: tuple[str, ...] = ("flip",)
     validation_fraction: float = 0.05
+    train_fraction: float = 1.0
     gradients: str = "int8"
     seed: int = field(default=5)
 
@@ -112,6 +114,8 @@ class Experiment:
             raise UsageError(f"label_smoothing must lie in [0, 1); got {self.label_smoothing}.")
         if not 0 < self.validation_fraction < 1:
             raise UsageError(f"validation_fraction must lie between 0 and 1; got {self.validation_fraction}.")
+        if not 0 < self.train_fraction <= 1:
+            raise UsageError(f"train_fraction must lie above 0 and be at most 1; got {self.train_fraction}.")
 
     @property
     def rule(self) -> ResizeRule:

@@ -83,6 +83,7 @@ class Subject:
             rule=config.rule,
             data_dir=data_dir or (config.data_dir if own else None),
             validation_fraction=config.validation_fraction,
+            train_fraction=config.train_fraction,
             # A data set that is only looked at need not hold what training would ask for.
             need=NEEDED if own else (split,),
         )

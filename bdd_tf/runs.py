@@ -52,6 +52,11 @@ class Run:
         return self.path / "history.csv"
 
     @property
+    def trainer(self) -> Path:
+        """Who trained, where that was not `bdd train` (converters/torch_training.py)."""
+        return self.path / "trainer.json"
+
+    @property
     def tensorboard(self) -> Path:
         """TensorBoard's event files."""
         return self.path / "tensorboard"

@@ -409,6 +409,7 @@ def train(config: Experiment, run: Run, *, runs_dir: Path = Path(RUNS_DIR)) -> l
         rule=config.rule,
         data_dir=config.data_dir,
         validation_fraction=config.validation_fraction,
+        train_fraction=config.train_fraction,
     )
     for split in ("train", "validation"):
         if not data.size(split):
@@ -447,6 +448,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weight-decay", type=float)
     parser.add_argument("--clip-norm", type=float)
     parser.add_argument("--label-smoothing", type=float)
+    parser.add_argument("--train-fraction", type=float, help="share of the training images to use")
     parser.add_argument("--augment", help="comma-separated: flip, vflip, rot90, crop, jitter; none")
     parser.add_argument("--init", help="run, or .weights.h5 file, to start from")
     parser.add_argument("--freeze", type=int, choices=(0, 1), help="1: train adapter and classifier only")
@@ -464,7 +466,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 _FIELDS = (
     "dataset data_dir backbone variant resolution stem_stride resize epochs batch accumulate learning_rate warmup "
-    "weight_decay clip_norm label_smoothing init gradients seed"
+    "weight_decay clip_norm label_smoothing train_fraction init gradients seed"
 ).split()
 
 

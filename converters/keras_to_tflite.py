@@ -378,6 +378,7 @@ def _real_images(config: Experiment) -> tuple[np.ndarray, np.ndarray, dict | Non
             rule=config.rule,
             data_dir=config.data_dir,
             validation_fraction=config.validation_fraction,
+            train_fraction=config.train_fraction,
         )
         images, about = (
             next(iter(data.eval_batches("validation", count)))[0].numpy(),

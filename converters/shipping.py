@@ -85,6 +85,7 @@ def ship(
         rule=config.rule,
         data_dir=data_dir or config.data_dir,
         validation_fraction=config.validation_fraction,
+        train_fraction=config.train_fraction,
     )
     if metadata.get("trained_on") is None:
         metadata["trained_on"] = trained_on(data).to_dict()
@@ -231,7 +232,7 @@ def card(name: str, content: bytes, kept: Path) -> str:
         robustness=_robustness(kept / "robustness-test.json"),
         failures=_failures(file),
         network=_network(network, metadata),
-        hours=_hours(kept / "history.csv"),
+        train=_train(name, Run(kept), config),
         recipe=_recipe(config),
         note=note,
         licence=source.licence,
@@ -351,6 +352,21 @@ def _network(network: dict, metadata: dict) -> str:
         f"Backbone `{metadata['backbone']}` on the channels {', '.join(metadata['channels'])} at "
         f"{metadata['resolution']} px: {network['parameters'] / 1e6:.2f} M parameters, "
         f"{network['binary_macs'] / 1e6:.1f} M binary and {network['float_macs'] / 1e6:.2f} M float multiply-adds an image."
+    )
+
+
+def _train(name: str, kept: Run, config: Experiment) -> str:
+    """The commands that made the weights."""
+    hours, settings_file = _hours(kept.history), f"results/{name}/config.yaml"
+    if not kept.trainer.is_file():
+        return f"bdd train --config {settings_file} --run NAME      # {hours}"
+    made = _json(kept.trainer)
+    return (
+        f"python -m converters.torch_pack --config {settings_file} --data-dir ... --images packed.npz\n"
+        f"# {made.get('device')}, torch {made.get('torch')}: {hours}\n"
+        f"python -m {made.get('module')} --config {settings_file} --data packed.npz --output NAME.ckpt "
+        f"{made.get('options')}\n"
+        f"bdd convert --from-torch NAME.ckpt --run NAME"
     )
 
 

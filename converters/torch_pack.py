@@ -75,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
             data = load_dataset(
                 config.dataset, rule=config.rule, data_dir=config.data_dir,
                 validation_fraction=config.validation_fraction,
+                train_fraction=config.train_fraction,
             )  # fmt: skip
             pack(data, args.images)
     except BddError as error:

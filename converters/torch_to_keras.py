@@ -12,13 +12,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bdd_tf.channels import parse_channels
-from bdd_tf.config import Experiment, experiment
+from bdd_tf.config import Experiment, experiment, write_atomically
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.models.sizes import BNEXT
 from bdd_tf.runs import RUNS_DIR, Run, existing_run, run_named
@@ -39,6 +39,7 @@ CHANNEL_FLAGS = {"add_magnitude_channel": "sobel", "add_fft_channel": "fft", "ad
 _DATASETS = {"cifake": "cifake", "dffd": "dffd", "cocofake": "cocofake", "coco": "cocofake"}
 _OURS = "bdd_tf"
 _HISTORY = "bdd_tf_history"
+_TRAINER = "bdd_tf_trainer"
 #: In front of layer and index of a weight that lies as Keras has it.
 KERAS_PREFIX = "keras."
 
@@ -72,7 +73,7 @@ def import_checkpoint(
         raise UsageError(f"{run.path} exists; choose another name with --run.")
     checkpoint = read_checkpoint(path)
     tensors = checkpoint.tensors
-    history = _history(checkpoint)
+    notes = _notes(checkpoint)
     if any(key.startswith(KERAS_PREFIX) for key in tensors):
         return _import_keras(checkpoint, run, path)
     if any(key.startswith("base_model.") for key in tensors):
@@ -92,7 +93,7 @@ def import_checkpoint(
         say(f"warning: {remark}")
     model = build(config)
     assigned = load_state(model, tensors, entries)
-    _write(run, config, model, history)
+    _write(run, config, model, notes)
     say(f"{run.path}: {assigned} weights of {config.backbone} from {path}")
     if entries[-1].key != "fc.bias" or entries[-1].layer is None:
         say(
@@ -124,32 +125,48 @@ def _import_keras(checkpoint: Checkpoint, run: Run, path: str | Path) -> Run:
         raise BddError(f"{path}: NaN or infinity in {', '.join(unfinite[:8])}.")
     model = build(config)
     load_arrays(model, {layer: [found[i] for i in sorted(found)] for layer, found in arrays.items()})
-    _write(run, config, model, _history(checkpoint))
+    _write(run, config, model, _notes(checkpoint))
     say(f"{run.path}: {len(checkpoint.tensors)} weights of {config.backbone} from {path}")
     return run
 
 
-def _history(checkpoint: Checkpoint) -> list[dict]:
-    """Epochs that :mod:`converters.torch_training` notes in its checkpoints; none elsewhere."""
-    if _HISTORY not in checkpoint.hyper_parameters:
-        return []
+@dataclass(frozen=True)
+class _Notes:
+    """What :mod:`converters.torch_training` notes in its checkpoints; empty elsewhere."""
+
+    history: list[dict]
+    trainer: dict
+
+
+def _notes(checkpoint: Checkpoint) -> _Notes:
     try:
-        rows = json.loads(str(checkpoint.hyper_parameters[_HISTORY]))
-        return [{key: None if row[key] is None else float(row[key]) for key in HISTORY}
-                | {key: int(row[key]) for key in ("epoch", "images")} for row in rows]  # fmt: skip
-    except (ValueError, KeyError, TypeError) as error:
-        raise BddError(f"the file's {_HISTORY} is damaged: {error!r}") from error
+        history, trainer = (
+            json.loads(str(checkpoint.hyper_parameters.get(key, empty)))
+            for key, empty in ((_HISTORY, "[]"), (_TRAINER, "{}"))
+        )
+        rows = [
+            {
+                key: None if row[key] is None else (int if key in ("epoch", "images") else float)(row[key])
+                for key in HISTORY
+            }
+            for row in history
+        ]
+        return _Notes(rows, {str(key): str(value) for key, value in trainer.items()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BddError(f"the file's {_HISTORY} or {_TRAINER} is damaged: {error!r}") from error
 
 
-def _write(run: Run, config: Experiment, model: object, history: list[dict]) -> None:
+def _write(run: Run, config: Experiment, model: object, notes: _Notes) -> None:
     """The whole folder or none of it."""
     run.path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Run(Path(tempfile.mkdtemp(dir=run.path.parent, prefix=f".{run.name}.")))
     try:
         config.save(temporary.config)
         save_weights(model, temporary.weights)
-        if history:
-            write_history(temporary.history, history)
+        if notes.history:
+            write_history(temporary.history, notes.history)
+        if notes.trainer:
+            write_atomically(temporary.trainer, (json.dumps(notes.trainer, indent=1) + "\n").encode())
         temporary.path.chmod(0o755)
         temporary.path.rename(run.path)
     finally:

@@ -462,7 +462,9 @@ def read_data(path: Path, device: torch.device) -> dict[str, tuple[torch.Tensor,
         ) from error
 
 
-def write_checkpoint(path: Path, config: Experiment, net: Fake, history: list[dict], *, signs: bool) -> None:
+def write_checkpoint(
+    path: Path, config: Experiment, net: Fake, history: list[dict], trainer: dict, *, signs: bool
+) -> None:
     """The trained network, for `bdd convert --from-torch`.
 
     Args:
@@ -470,12 +472,17 @@ def write_checkpoint(path: Path, config: Experiment, net: Fake, history: list[di
         config: The experiment.
         net: Trained.
         history: Rows of history.csv.
+        trainer: What :func:`trainer` says.
         signs: Keep of latent weights only what counts: +-0.5 in half precision, which compresses sixteenfold.
     """
     inner = net.net
     # Where time ended the schedule, it was that of so many epochs.
     config = dataclasses.replace(config, epochs=len(history))
-    about = {"bdd_tf": json.dumps(config.to_dict()), "bdd_tf_history": json.dumps(history)}
+    about = {
+        "bdd_tf": json.dumps(config.to_dict()),
+        "bdd_tf_history": json.dumps(history),
+        "bdd_tf_trainer": json.dumps(trainer),
+    }
     if isinstance(inner, Detector):
         state = {k: v.detach().cpu().contiguous() for k, v in inner.state_dict().items()}
         if signs:
@@ -493,6 +500,27 @@ def write_checkpoint(path: Path, config: Experiment, net: Fake, history: list[di
         if signs:
             state = {k: v.half() if v.ndim > 1 else v for k, v in state.items()}
     _save({"state_dict": state, "hyper_parameters": about}, path)
+
+
+def trainer(args: argparse.Namespace, device: torch.device) -> dict[str, str]:
+    """Who trained, with which options beside the experiment, and where: for the run's ``trainer.json``.
+
+    A time limit is not among them: the epochs that it allowed are the experiment's.
+    """
+    options = [
+        *(["--teacher", args.teacher.name, "--teacher-weight", args.teacher_weight] if args.teacher else []),
+        "--average", args.average,
+        *(["--precision", args.precision] if args.precision != "float32" else []),
+        *(["--compile"] if args.compile else []),
+        *(["--signs"] if args.signs else []),
+    ]  # fmt: skip
+    on_gpu = device.type == "cuda"
+    return {
+        "module": "converters.torch_training",
+        "options": " ".join(map(str, options)),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if on_gpu else "CPU",
+    }
 
 
 def _save(value: object, path: Path) -> None:
@@ -575,7 +603,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     chosen = training.choose(say)
     training.history[-1] |= chosen
     save()
-    write_checkpoint(args.output, config, net, training.history, signs=args.signs)
+    write_checkpoint(args.output, config, net, training.history, trainer(args, device), signs=args.signs)
     say(f"{args.output}: {chosen}")
     return chosen
 

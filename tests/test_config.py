@@ -175,6 +175,8 @@ def test_wrong_types_are_refused_where_none_is_the_default(key, value):
         ({"label_smoothing": -0.1}, "label_smoothing"),
         ({"validation_fraction": 0.0}, "validation_fraction"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"train_fraction": 0.0}, "train_fraction"),
+        ({"train_fraction": 1.1}, "train_fraction"),
     ],
 )
 def test_impossible_values_are_refused(values, message):

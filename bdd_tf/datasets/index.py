@@ -219,35 +219,46 @@ def _position(key: str) -> float:
     )
 
 
-def assign_splits(entries: list[Entry], validation_fraction: float = 0.05) -> list[Entry]:
+def assign_splits(
+    entries: list[Entry], validation_fraction: float = 0.05, train_fraction: float = 1.0
+) -> list[Entry]:
     """Give every readable entry a split.
 
     Without splits in the source, 80 / 10 / 10 % go to train, validation and test; without a validation
     split, ``validation_fraction`` of train becomes one. The choice hashes the group, or else the decoded
-    pixels, so that duplicates stay together, whatever the files are called.
+    pixels, so that duplicates stay together, whatever the files are called. A share of train is chosen in the same
+    way: a smaller one is a part of a larger one.
 
     Args:
         entries: Indexed records.
         validation_fraction: In (0, 1).
+        train_fraction: Share of the training split that is kept, in (0, 1].
 
     Returns:
         The readable entries with ``record.split`` set.
 
     Raises:
-        UsageError: If the fraction is not in (0, 1).
+        UsageError: If a fraction is out of its range.
     """
     if not 0 < validation_fraction < 1:
         raise UsageError(f"validation_fraction must lie between 0 and 1; got {validation_fraction}.")
+    if not 0 < train_fraction <= 1:
+        raise UsageError(f"train_fraction must lie above 0 and be at most 1; got {train_fraction}.")
     readable = [e for e in entries if not e.error]
     given = {e.record.split for e in readable}
     result = []
     for entry in readable:
         split = entry.record.split
         position = _position(entry.record.group or entry.pixel_hash)
+        low, high = 0.0, 1.0  # where the training split lies
         if split is None:
-            split = "test" if position >= 0.9 else "validation" if position >= 0.8 else "train"
-        elif split == "train" and "validation" not in given and position < validation_fraction:
-            split = "validation"
+            high = 0.8
+            split = "test" if position >= 0.9 else "validation" if position >= high else "train"
+        elif split == "train" and "validation" not in given:
+            low = validation_fraction
+            split = "validation" if position < low else "train"
+        if split == "train" and position >= low + train_fraction * (high - low):
+            continue
         result.append(replace(entry, record=replace(entry.record, split=split)))
     return result
 

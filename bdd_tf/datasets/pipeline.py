@@ -327,6 +327,7 @@ def load_dataset(
     data_dir: str | None = None,
     cache_dir: str | Path | None = None,
     validation_fraction: float = 0.05,
+    train_fraction: float = 1.0,
     need: tuple[str, ...] = NEEDED,
 ) -> DataSet:
     """Find, index, split and prepare a data set.
@@ -337,6 +338,7 @@ def load_dataset(
         data_dir: Folder, archive or CSV; None where the data set has a source of its own.
         cache_dir: Where derived data are kept; None: :func:`cache_folder`.
         validation_fraction: Share of train held out where the source has no validation split.
+        train_fraction: Share of the rest of train that is used.
         need: Splits that must hold images of both classes; the others may be empty.
 
     Returns:
@@ -353,7 +355,7 @@ def load_dataset(
         shown = "".join(f"\n  {e.record.path}: {e.error}" for e in skipped[:5])
         more = f"\n  and {len(skipped) - 5} more (bdd data check lists them)" if len(skipped) > 5 else ""
         print(f"skipping {len(skipped)} unreadable images of {name}:{shown}{more}", file=sys.stderr)
-    split = assign_splits(entries, validation_fraction)
+    split = assign_splits(entries, validation_fraction, train_fraction)
     table = counts(split)
     for part in need:
         for label, word in enumerate(LABELS):

@@ -27,7 +27,7 @@ DECIMALS = 5
 #: Settings that say where something lay on one machine, not what was done.
 PLACES = ("data_dir",)
 #: What is copied as it is.
-_SMALL = ("history.csv", "metrics-*.json", "robustness-*.json", "benchmark*.json")
+_SMALL = ("history.csv", "trainer.json", "metrics-*.json", "robustness-*.json", "benchmark*.json")
 #: Kept on request. Models are not: the one that is shipped lies in the package (converters/shipping.py).
 _GALLERY = "figures/gallery-test.png"
 GALLERY_LIMIT = 16 << 20

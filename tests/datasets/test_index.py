@@ -134,6 +134,23 @@ def test_a_validation_split_of_the_source_is_left_alone():
     assert sum(counts(assign_splits(entries))["validation"].values()) == 3
 
 
+@pytest.mark.parametrize("given", [None, "train", "train and validation"])
+def test_a_share_of_train_is_part_of_a_larger_one_and_leaves_the_rest_alone(given):
+    entries = entry_list(4000, given and "train")
+    if given == "train and validation":
+        entries += entry_list(30, "validation")
+
+    def files(share):
+        split = assign_splits(entries, 0.1, share)
+        return {s: {e.file_hash for e in split if e.record.split == s} for s in SPLITS}
+
+    whole, half, fifth = files(1.0), files(0.5), files(0.2)
+    assert fifth["train"] < half["train"] < whole["train"]
+    for part, share in ((half, 0.5), (fifth, 0.2)):
+        assert abs(len(part["train"]) / len(whole["train"]) - share) < 0.03
+        assert all(part[split] == whole[split] for split in ("validation", "test"))
+
+
 def test_no_group_straddles():
     for split in (None, "train"):
         entries = assign_splits(entry_list(3_000, split, lambda i: f"coco{i // 6}"), 0.3)
@@ -149,6 +166,12 @@ def test_no_group_straddles():
 def test_impossible_fraction(fraction):
     with pytest.raises(UsageError, match="validation_fraction"):
         assign_splits(entry_list(10, "train"), fraction)
+
+
+@pytest.mark.parametrize("fraction", [0, 1.1, -0.1, float("nan")])
+def test_impossible_share_of_train(fraction):
+    with pytest.raises(UsageError, match="train_fraction"):
+        assign_splits(entry_list(10, "train"), 0.1, fraction)
 
 
 def test_hash_of_pixels_is_of_what_read_image_gives(image, tmp_path, cache):
