@@ -41,6 +41,9 @@ DECISION_LIMIT = 0.03
 #: a flipped sign moves a probability: single images change (of 3,000 CIFAKE images 0.7 % their verdict), the accuracy does not.
 ROUNDED_MEDIAN_LIMIT = 2e-2
 ROUNDED_DECISION_LIMIT = 0.2
+#: And for the int8 twin of a binary network, where activations are rounded on both sides of every sign: more of them flip
+#: (0.024 was seen with every decision the same).
+TWIN_MEDIAN_LIMIT = 5e-2
 WEIGHTS = ("int8", "float32")
 TWINS = ("float", "int8")
 
@@ -331,7 +334,7 @@ def convert_twin(
     if about["trained"]:
         _check_agreement(
             agreement,
-            ROUNDED_MEDIAN_LIMIT,
+            ROUNDED_MEDIAN_LIMIT if twin == "float" else TWIN_MEDIAN_LIMIT,
             ROUNDED_DECISION_LIMIT,
             " Is the binary file older than the weights? `bdd convert --run` writes it anew."
             if twin == "float"
