@@ -145,7 +145,9 @@ def test_the_float_twin_equals_the_binary_file_without_a_delegate(trained, conve
 
 
 def test_the_int8_twin_decides_like_the_binary_file(trained, converted, tree):
-    output, parsed, operations, agreement = convert.convert_run(trained.name, trained.path.parent, twin="int8")
+    output, parsed, operations, agreement = convert.convert_run(
+        trained.name, trained.path.parent, twin="int8"
+    )
     assert output.name == "model-int8.tflite"
     assert agreement.decisions >= 1 - convert.ROUNDED_DECISION_LIMIT
     assert read_metadata(parsed)["precision"] == "int8"
