@@ -104,6 +104,13 @@ def difference(first: list[float], second: list[float]) -> dict:
     return found
 
 
+def budget(settings: dict) -> str:
+    """How much an ablation's runs were trained, in words."""
+    epochs, share = settings.get("epochs"), settings.get("train_fraction")
+    text = f"{epochs} epoch{'' if epochs == 1 else 's'}"
+    return text if share in (None, 1) else f"{text} of {share} of the training images"
+
+
 def groups(rows: list[dict]) -> list[dict]:
     """Ablations among runs: all settings equal but channels and seed.
 

@@ -65,18 +65,6 @@ class Report:
                 self.notes.append(f"{path}: {error}")
         return found
 
-    def kinds(self, dataset: str, needed: str | None = None) -> list[dict]:
-        """Of each backbone on a data set the run that is shown, best test accuracy first.
-
-        Args:
-            dataset: Its name.
-            needed: Only among runs of which this is known (``scores``, ``latency``).
-        """
-        rows = [row for row in self.rows if row["dataset"] == dataset and (needed is None or row[needed])]
-        kinds = sorted({(row["backbone"] or "", row["frozen"]) for row in rows})
-        found = [tables.chosen(rows, dataset, backbone, frozen) for backbone, frozen in kinds]
-        return sorted((row for row in found if row), key=lambda row: -row["test"]["accuracy"])
-
     @property
     def datasets(self) -> list[str]:
         """Data sets with an evaluated run."""
@@ -111,7 +99,7 @@ class Report:
         text = ""
         for dataset in self.datasets:
             curves = []
-            for row in self.kinds(dataset, "scores"):
+            for row in tables.shown(self.rows, dataset, "scores"):
                 path = scores_file(self.run_of[row["folder"]])
                 if path is None:
                     continue
@@ -133,15 +121,18 @@ class Report:
         """Accuracy over latency of the runs that are shown, a picture per data set."""
         text = ""
         for dataset in self.datasets:
-            timed = self.kinds(dataset, "latency")
+            timed = tables.shown(self.rows, dataset, "latency")
             machines = sorted({row["latency"]["machine"] for row in timed})
-            several = len(machines) > 1
+            several, budgets = len(machines) > 1, len({row["images_seen"] for row in timed})
             points = []
             for row in timed:
                 place = f" [{machines.index(row['latency']['machine']) + 1}]" if several else ""
                 share, binary = row["test"]["accuracy"], bool(row["binary_macs"])
-                points.append((f"{row['backbone']}{place}", binary, row["latency"]["median_ms"], share))
+                seen = f" after {_millions(row['images_seen'])}" if budgets > 1 else ""
+                points.append((f"{row['backbone']}{seen}{place}", binary, row["latency"]["median_ms"], share))
             where = "\n".join(f"[{i}] {m}" if several else m for i, m in enumerate(machines, 1))
+            if budgets > 1:
+                where += "\n(M: millions of training images seen)"
             if points:
                 text += self.draw(
                     f"accuracy-latency-{_slug(dataset)}.png",
@@ -162,9 +153,7 @@ class Report:
             for name in map(ablation.label, ablation.ROWS)
         ]
         s = group["settings"]
-        title = (
-            f"{one_line(s.get('dataset'))}, {one_line(s.get('backbone'))}, {one_line(s.get('epochs'))} epochs"
-        )
+        title = f"{one_line(s.get('dataset'))}, {one_line(s.get('backbone'))}, {one_line(ablation.budget(s))}"
         return self.draw(
             "ablation.png",
             "Test accuracy by channels, a dot per seed",
@@ -175,7 +164,10 @@ class Report:
         """The gallery of the best run on each data set, where its evaluation has left one."""
         text = ""
         for dataset in self.datasets:
-            found = (self.run_of[row["folder"]].figures / "gallery-test.png" for row in self.kinds(dataset))
+            found = (
+                self.run_of[row["folder"]].figures / "gallery-test.png"
+                for row in tables.shown(self.rows, dataset)
+            )
             source = next((path for path in found if path.is_file()), None)
             if source is not None:
                 text += self.draw(
@@ -244,7 +236,8 @@ class Report:
         return target
 
     def _bearing(self) -> list[str]:
-        calibration = tables.calibration(self.rows)
+        ablated = {name for group in self.ablations for name in group["runs"]}
+        calibration = tables.calibration([row for row in self.rows if row["run"] not in ablated])
         parts = [f"## Calibration\n\n{calibration}"] if calibration else []
         tested = [(row["run"], tables.robustness(row)) for row in self.rows if row["robustness"]]
         if tested:
@@ -275,6 +268,12 @@ def ablation_command(group: dict | None) -> str:
         return "make ablation EPOCHS=2 DATA_DIR=..."
     seeds = sorted({int(seed) for _, seed in group["missing"]} | {int(seed) for seed in group["seeds"]})
     return f'make ablation SEEDS={",".join(map(str, seeds))} ARGS="--like {group["runs"][0]}" DATA_DIR=...'
+
+
+def _millions(images: int | None) -> str:
+    if images is None:
+        return "?"
+    return f"{images / 1e6:.2f} M" if images >= 1e5 else f"{images:,}"
 
 
 def _printed_rivals() -> str:

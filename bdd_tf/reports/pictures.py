@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from bdd_tf import metrics
 from bdd_tf.edge.labels import FAKE, REAL
@@ -130,8 +132,10 @@ def accuracy_latency(
         low, high = 100 * shares.min(), 100 * shares.max()
         room = max(high - low, 0.5)
         axes.set_ylim(low - 0.2 * room, high + 0.2 * room)
-        for (name, *_), x, y in zip(points, times, 100 * shares, strict=True):
-            axes.annotate(name, (x, y), (6, 5), textcoords="offset points", fontsize=8.5)
+        labels = [
+            axes.annotate(name, (x, y), _PLACES[0], textcoords="offset points", fontsize=8.5)
+            for (name, *_), x, y in zip(points, times, 100 * shares, strict=True)
+        ]
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
         axes.tick_params(axis="x", which="minor", labelsize=8)
@@ -139,8 +143,28 @@ def accuracy_latency(
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         if title:
             figure.suptitle(title, fontsize=10)
+        _spread(figure, axes, labels, np.stack([times, 100 * shares], 1))
 
     return _draw(path, (6.6, 4.6), paint)
+
+
+#: Where the label of a point may stand, as offsets in typographic points, the first that is free.
+_PLACES = ((6, 5), (6, -13), (6, 15), (6, -23), (6, 25), (6, -33), (6, 35))
+
+
+def _spread(figure: Figure, axes: Axes, labels: Sequence[Annotation], at: np.ndarray) -> None:
+    """Move labels off one another and off the points [N, 2] that they name, as far as :data:`_PLACES` goes."""
+    figure.draw_without_rendering()
+    dots = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(at)]
+    taken: list[Bbox] = []
+    for i, label in enumerate(labels):
+        others = taken + dots[:i] + dots[i + 1 :]
+        for place in _PLACES:
+            label.set_position(place)
+            box = label.get_window_extent()
+            if not any(box.overlaps(other) for other in others):
+                break
+        taken.append(label.get_window_extent())
 
 
 def ablation_dots(path: str | Path, rows: Sequence[tuple[str, Sequence[float]]], *, title: str = "") -> Path:

@@ -121,6 +121,33 @@ def chosen(rows: list[dict], dataset: str | None, backbone: str | None, frozen: 
     return max(mine, key=lambda row: row["validation"]["accuracy"] or 0, default=None)
 
 
+def shown(rows: list[dict], dataset: str, needed: str | None = None) -> list[dict]:
+    """The runs on a data set that stand side by side, best test accuracy first.
+
+    Of every backbone the one best on validation; and, because more training is no merit of a network, wherever the one of
+    another backbone saw other images than that, the run that saw as many.
+
+    Args:
+        rows: As :func:`bdd_tf.reports.rows.describe` gives them.
+        dataset: Its name.
+        needed: Only among runs of which this is known (``scores``, ``latency``).
+    """
+    rows = [row for row in rows if row["dataset"] == dataset and (needed is None or row[needed])]
+    kinds = sorted({(row["backbone"] or "", row["frozen"]) for row in rows})
+    best = [row for kind in kinds if (row := chosen(rows, dataset, *kind))]
+    found = {row["folder"]: row for row in best}
+    for rival in best:
+        alike = [row for row in rows if row["images_seen"] is not None and _budget(row) == _budget(rival)]
+        for kind in kinds:
+            if row := chosen(alike, dataset, *kind):
+                found.setdefault(row["folder"], row)
+    return sorted(found.values(), key=lambda row: -row["test"]["accuracy"])
+
+
+def _budget(row: dict) -> tuple:
+    return row["images_seen"], row["channels"], row["resolution"], row["frozen"]
+
+
 def results(rows: list[dict]) -> tuple[str, list[dict]]:
     """The paper's table of results with ours beside it; kinds that the paper has not follow.
 
@@ -214,7 +241,9 @@ def channel_ablation(group: dict | None, command: str) -> str:
     s = group["settings"]
     text += f"Ours: {escaped(s.get('dataset'))}, {escaped(s.get('backbone'))}"
     text += f"{' frozen' if s.get('freeze') is True else ''} at {escaped(s.get('resolution'))} px, "
-    text += f"{escaped(s.get('epochs'))} epochs, test accuracy over seeds; all settings equal but channels and seed. "
+    text += (
+        f"{escaped(ablation.budget(s))}, test accuracy over seeds; all settings equal but channels and seed. "
+    )
     text += "sd: standard deviation over seeds, in points.\n"
     text += f"\n{ablation.verdict(group)}\n"
     if group["missing"]:
@@ -277,7 +306,7 @@ def costs(counted: list[Cost], latencies: list[Latency]) -> tuple[str, list[dict
 
 
 def rivals(rows: list[dict]) -> str:
-    """Runs of every backbone side by side, a table per data set; of several of a backbone the best on validation.
+    """Runs of every backbone side by side, a table per data set: those that :func:`shown` picks.
 
     Args:
         rows: As :func:`bdd_tf.reports.rows.describe` gives them.
@@ -291,10 +320,8 @@ def rivals(rows: list[dict]) -> str:
     for dataset in sorted(
         {row["dataset"] for row in rows if row["dataset"] and row["test"]["accuracy"] is not None}
     ):
-        kinds = sorted({(row["backbone"] or "", row["frozen"]) for row in rows if row["dataset"] == dataset})
-        found = [chosen(rows, dataset, backbone, frozen) for backbone, frozen in kinds]
         lines = []
-        for row in sorted((r for r in found if r), key=lambda r: -r["test"]["accuracy"]):
+        for row in shown(rows, dataset):
             seconds, operations = row["training_seconds"], operations_of(row)
             if row["latency"] and row["latency"]["machine"] not in machines:
                 machines.append(row["latency"]["machine"])
@@ -316,6 +343,8 @@ def rivals(rows: list[dict]) -> str:
         text += "\n"
     if not text:
         return "No run has been evaluated on a test split.\n"
+    text += "Of each backbone the run best on validation, and those that saw as many images as another backbone's: compare "
+    text += "networks where the images seen are as many. "
     text += "Hours: of training, on whatever machine it ran. Operations: binary MACs / 64 + float + channel MACs. "
     if machines:
         text += f"Latency: median of one image, file on one thread; {'; '.join(map(escaped, machines))}."

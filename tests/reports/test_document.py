@@ -7,7 +7,7 @@ from made_up_runs import make_run
 
 from bdd_tf import figures
 from bdd_tf.config import PRESETS, experiment
-from bdd_tf.reports import costs, document, pictures, published, store, tables
+from bdd_tf.reports import ablation, costs, document, pictures, published, store, tables
 from bdd_tf.reports.costs import Cost
 from bdd_tf.reports.latency import fastest, read_benchmark
 from bdd_tf.reports.rows import describe
@@ -237,3 +237,22 @@ def test_names_from_files_do_not_become_markup(places, tmp_path):
     assert "<script>" not in text
     assert "\n# head" not in text
     assert all("/" not in name and ".." not in name for name in found["pictures"])
+
+
+def test_beside_the_best_run_of_a_backbone_stand_those_that_saw_as_many_images_as_its_rivals(places):
+    runs, _ = places
+    long, _ = make_run(runs, "long", backbone="bnext-n")
+    long.history.write_text("epoch,images,loss,seconds\n1,9000,0.7,30.5\n2,18000,0.5,29.5\n")
+    for name, shift in (("short", 0.1), ("worse", 0.2)):
+        make_run(runs, name, backbone="bnext-n", shift=shift)
+    make_run(runs, "rival", backbone="resnet50", shift=0.15)
+    make_run(runs, "other-channels", backbone="bnext-n", channels=["rgb"], shift=0.05)
+    rows = [describe(run) for run in store.runs_in(runs)]
+    assert [row["run"] for row in tables.shown(rows, "cifake")] == ["long", "short", "rival"]
+    assert tables.shown(rows, "cifake", "latency") == tables.shown(rows, "dffd") == []
+
+
+@pytest.mark.parametrize(("epochs", "share", "words"), [(1, None, "1 epoch"), (2, 1.0, "2 epochs"),
+                                                  (1, 0.33, "1 epoch of 0.33 of the training images")])  # fmt: skip
+def test_an_ablation_says_how_long_its_runs_were_trained(epochs, share, words):
+    assert ablation.budget({"epochs": epochs, "train_fraction": share}) == words

@@ -46,3 +46,19 @@ def test_pictures_are_painted_and_repeatable(tmp_path, monkeypatch):
 def test_a_roc_curve_needs_both_classes(tmp_path):
     with pytest.raises(BddError, match="no ROC curve"):
         pictures.roc_curves(tmp_path / "x.png", [("a", [1, 1], [0.2, 0.3])])
+
+
+def test_labels_of_points_that_stand_close_do_not_cover_one_another():
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((6, 4), dpi=100)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    at = np.array([[0.50, 0.50], [0.51, 0.50], [0.52, 0.51], [0.1, 0.1]])
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    labels = [axes.annotate("a name", xy, (6, 5), textcoords="offset points") for xy in at]
+    assert labels[0].get_window_extent().overlaps(labels[1].get_window_extent())
+    pictures._spread(figure, axes, labels, at)
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
