@@ -78,6 +78,9 @@ bdd("detect", OUTPUT / "patched.png", "--model", MODEL, "--crop", "tiles", "--js
 # a place is covered, that place speaks for FAKE (orange), where it rises, for REAL (blue). The bars below take one channel
 # away at a time. All of this comes out of the `.tflite` file alone: it is cut in front of the sigmoid and in front of the
 # adapter (`bdd_tf/edge/tflite_cut.py`).
+#
+# The two images here are the made-up ones of `bdd data --dataset sample`; a model that knows CIFAKE's may well be wrong on
+# them, and the maps show what misled it.
 
 # %%
 folder = OUTPUT / "two"
