@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bdd_tf.errors import BddError
 from bdd_tf.reports.reading import LIMIT, number, one_line, text
 from bdd_tf.runs import Run
 
+#: The contender by which times of different runs can be compared, whatever else the machine did.
+YARDSTICK = "mobilenetv2 224"
 UNKNOWN_MACHINE = "an unnamed machine"
 
 
@@ -25,6 +27,8 @@ class Latency:
         median_ms: Of one image, in ms.
         machine: Where.
         owner: The run whose file it is; None for any other contender.
+        nbytes: Of its file; None where that was not noted.
+        ratio: Its median over that of :data:`YARDSTICK` in the same run; None where that did not run.
     """
 
     name: str
@@ -34,6 +38,8 @@ class Latency:
     median_ms: float
     machine: str
     owner: str | None = None
+    nbytes: float | None = None
+    ratio: float | None = None
 
     def to_dict(self) -> dict:
         """Plain values for the report's JSON."""
@@ -78,10 +84,16 @@ def read_benchmark(path: Path, owner: str | None = None) -> list[Latency]:
         found.append(
             Latency(
                 one_line(name), engine, text(record.get("kernels")), int(threads), float(median), machine,
-                owner if (name, engine) == own else None,
+                owner if (name, engine) == own else None, number(record, "bytes"),
             )
         )  # fmt: skip
-    return found
+    yardstick = fastest([one for one in found if one.name == YARDSTICK and one.engine == "litert"])
+    if yardstick is None:
+        return found
+    return [
+        replace(one, ratio=one.median_ms / yardstick.median_ms) if one.threads == yardstick.threads else one
+        for one in found
+    ]
 
 
 def measured(run: Run) -> tuple[list[Latency], list[str]]:

@@ -257,6 +257,12 @@ def benchmark_names(cost: Cost) -> tuple[str, str]:
     return f"{cost.name}-224-{cost.channels.replace(',', '-')}", f"{cost.name} 224"
 
 
+def _same_file(cost: Cost, latency: Latency) -> bool:
+    """Whether both may be of one network, by size: VGG16 without its dense layers is another one."""
+    sizes = cost.bytes, latency.nbytes
+    return None in sizes or abs(sizes[0] - sizes[1]) <= 0.02 * sizes[0]
+
+
 def costs(counted: list[Cost], latencies: list[Latency]) -> tuple[str, list[dict]]:
     """What networks cost at 224 px.
 
@@ -268,12 +274,13 @@ def costs(counted: list[Cost], latencies: list[Latency]) -> tuple[str, list[dict
         Markdown that ends with a line break, and the same rows as data.
     """
     header = ["network at 224 px", "channels", "parameters", "binary MACs", "float MACs", "channel MACs",
-              "operations, G", "paper's, G", "ratio", "file, MB", "latency, ms"]  # fmt: skip
+              "operations, G", "paper's, G", "ratio", "file, MB", "latency, ms", "of MobileNetV2's"]  # fmt: skip
     lines, data, machines = [], [], []
     for cost in counted:
         printed = published.OPERATIONS.get(cost.name) if cost.channels == "rgb" else None
+        names = benchmark_names(cost)[: 2 - cost.binary]
         found = fastest(
-            [found for found in latencies if found.name in benchmark_names(cost)[: 2 - cost.binary]]
+            [latency for latency in latencies if latency.name in names and _same_file(cost, latency)]
         )
         giga = cost.operations / 1e9
         shown = found.to_dict() if found else None
@@ -283,7 +290,7 @@ def costs(counted: list[Cost], latencies: list[Latency]) -> tuple[str, list[dict
             [escaped(cost.name), escaped(cost.channels), count(cost.parameters), count(cost.binary_macs),
              count(cost.float_macs), count(cost.channel_macs), f"{giga:.4f}",
              ABSENT if printed is None else f"{printed:.2f}", ABSENT if printed is None else f"{printed / giga:.1f}",
-             _megabytes(cost.bytes), _ms(shown)]
+             _megabytes(cost.bytes), _ms(shown), ABSENT if found is None or found.ratio is None else f"{found.ratio:.2f}"]
         )  # fmt: skip
         data.append(
             {"name": cost.name, "channels": cost.channels, "parameters": cost.parameters,
@@ -297,7 +304,10 @@ def costs(counted: list[Cost], latencies: list[Latency]) -> tuple[str, list[dict
     text += "one is counted here, adds 0.001 to 0.0016 G and does not explain it. Float networks: keras.applications with "
     text += "one output, VGG16 with its fully connected layers; float32 files.\n"
     if machines:
-        text += f"\nLatency: median of one image on one thread, random weights; {'; '.join(map(escaped, machines))}.\n"
+        text += f"\nLatency: median of one image on one thread, random weights; {'; '.join(map(escaped, machines))}. "
+        text += "Last column: the same over MobileNetV2's median in the same run, which is what compares rows: they were "
+        text += "not all measured in one, and a shared machine is slower at times. No time where only a smaller network of "
+        text += "the name was measured (VGG16 without its dense layers).\n"
     else:
         text += (
             "\nNo latency is stored; `bdd benchmark --threads 1 --output results` measures them in turns.\n"

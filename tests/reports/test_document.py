@@ -256,3 +256,28 @@ def test_beside_the_best_run_of_a_backbone_stand_those_that_saw_as_many_images_a
                                                   (1, 0.33, "1 epoch of 0.33 of the training images")])  # fmt: skip
 def test_an_ablation_says_how_long_its_runs_were_trained(epochs, share, words):
     assert ablation.budget({"epochs": epochs, "train_fraction": share}) == words
+
+
+def test_a_latency_is_not_given_to_another_network_of_the_same_name_and_ratios_are_of_one_run(
+    places, tmp_path
+):
+    runs, results = places
+    make_run(runs, "any")
+    costs.write(results, COSTS)
+    timed = [
+        {"name": name, "engine": "litert", "threads": 1, "median_ms": median, "bytes": size}
+        for name, median, size in (
+            ("bnext-t-224-rgb-fft-lbp", 9.0, 5_612_000), ("mobilenetv2 224", 6.0, 8_900_000),
+            ("resnet50 224", 80.0, 40_000_000),
+        )
+    ]  # fmt: skip
+    (results / "benchmark-one.json").write_text(json.dumps({"machine": "one", "results": timed}))
+    slower = [{**record, "median_ms": 2 * record["median_ms"]} for record in timed]
+    (results / "benchmark-two.json").write_text(json.dumps({"machine": "two", "results": slower}))
+    for path in results.glob("benchmark-*.json"):
+        assert [round(found.ratio, 2) for found in read_benchmark(path)] == [1.5, 1.0, 13.33]
+    text, found = made(places, tmp_path)
+    _, full, resnet = found["costs"]
+    assert (full["latency"]["median_ms"], full["latency"]["machine"]) == (9.0, "one")
+    assert resnet["latency"] is None  # less than half as large: another network
+    assert "1.50 |" in text
