@@ -111,6 +111,7 @@ def test_another_data_set_keeps_the_threshold_and_the_runs_own_files(trained, ma
 def test_scores_are_the_models_own_in_the_order_of_the_paths(trained, tree):
     from bdd_tf.edge import load_image
     from bdd_tf.edge.images import ResizeRule
+    from bdd_tf.legacy_keras import tf
     from bdd_tf.models.detector import fold_temperature
     from bdd_tf.training import load_trained
 
@@ -119,11 +120,9 @@ def test_scores_are_the_models_own_in_the_order_of_the_paths(trained, tree):
     images = np.stack([load_image(tree / p, ResizeRule.native(32)) for p in paths])
     model = load_trained(trained)
     fold_temperature(model, validated(trained).temperature)
-    apart = np.abs(scores - model(images).numpy()[:, 0])
-    # Another batch size rounds otherwise, and may turn a sign at zero: here and there a score may differ more.
-    assert np.median(apart) <= 1e-4
-    assert np.mean(apart <= 1e-4) >= 0.9
-    assert apart.max() <= 0.1
+    # Compiled, as evaluation runs it: layer by layer TensorFlow rounds otherwise, which may turn a sign at zero.
+    compiled = tf.function(lambda x: model(x, training=False))
+    np.testing.assert_allclose(scores, compiled(images).numpy()[:, 0], atol=1e-4)
 
 
 def test_the_summary_shows_intervals(trained, capsys):
