@@ -128,11 +128,11 @@ class Report:
             for row in timed:
                 place = f" [{machines.index(row['latency']['machine']) + 1}]" if several else ""
                 share, binary = row["test"]["accuracy"], bool(row["binary_macs"])
-                seen = f" after {_millions(row['images_seen'])}" if budgets > 1 else ""
+                seen = f" after {tables.count(row['images_seen'])}" if budgets > 1 else ""
                 points.append((f"{row['backbone']}{seen}{place}", binary, row["latency"]["median_ms"], share))
             where = "\n".join(f"[{i}] {m}" if several else m for i, m in enumerate(machines, 1))
             if budgets > 1:
-                where += "\n(M: millions of training images seen)"
+                where += "\n(after that many training images)"
             if points:
                 text += self.draw(
                     f"accuracy-latency-{_slug(dataset)}.png",
@@ -268,12 +268,6 @@ def ablation_command(group: dict | None) -> str:
         return "make ablation EPOCHS=2 DATA_DIR=..."
     seeds = sorted({int(seed) for _, seed in group["missing"]} | {int(seed) for seed in group["seeds"]})
     return f'make ablation SEEDS={",".join(map(str, seeds))} ARGS="--like {group["runs"][0]}" DATA_DIR=...'
-
-
-def _millions(images: int | None) -> str:
-    if images is None:
-        return "?"
-    return f"{images / 1e6:.2f} M" if images >= 1e5 else f"{images:,}"
 
 
 def _printed_rivals() -> str:

@@ -18,6 +18,8 @@ from bdd_tf.figures import _GREY, COLOURS, _draw
 #: Okabe and Ito's palette without yellow, which is hard to see on white.
 LINES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", ":")
+#: Where the label of a point may stand, as offsets in typographic points, the first that is free.
+_PLACES = ((6, 5), (6, -13), (6, 15), (6, -23), (6, 25), (6, -33), (6, 35))
 
 
 def cost_bars(path: str | Path, bars: Sequence[tuple[str, bool, float, float]], *, title: str = "") -> Path:
@@ -148,10 +150,6 @@ def accuracy_latency(
     return _draw(path, (6.6, 4.6), paint)
 
 
-#: Where the label of a point may stand, as offsets in typographic points, the first that is free.
-_PLACES = ((6, 5), (6, -13), (6, 15), (6, -23), (6, 25), (6, -33), (6, 35))
-
-
 def _spread(figure: Figure, axes: Axes, labels: Sequence[Annotation], at: np.ndarray) -> None:
     """Move labels off one another and off the points [N, 2] that they name, as far as :data:`_PLACES` goes."""
     figure.draw_without_rendering()
@@ -164,7 +162,7 @@ def _spread(figure: Figure, axes: Axes, labels: Sequence[Annotation], at: np.nda
             box = label.get_window_extent()
             if not any(box.overlaps(other) for other in others):
                 break
-        taken.append(label.get_window_extent())
+        taken.append(box)
 
 
 def ablation_dots(path: str | Path, rows: Sequence[tuple[str, Sequence[float]]], *, title: str = "") -> Path:

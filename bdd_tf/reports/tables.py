@@ -283,20 +283,20 @@ def costs(counted: list[Cost], latencies: list[Latency]) -> tuple[str, list[dict
             [latency for latency in latencies if latency.name in names and _same_file(cost, latency)]
         )
         giga = cost.operations / 1e9
-        shown = found.to_dict() if found else None
+        timed = found.to_dict() if found else None
         if found and found.machine not in machines:
             machines.append(found.machine)
         lines.append(
             [escaped(cost.name), escaped(cost.channels), count(cost.parameters), count(cost.binary_macs),
              count(cost.float_macs), count(cost.channel_macs), f"{giga:.4f}",
              ABSENT if printed is None else f"{printed:.2f}", ABSENT if printed is None else f"{printed / giga:.1f}",
-             _megabytes(cost.bytes), _ms(shown), ABSENT if found is None or found.ratio is None else f"{found.ratio:.2f}"]
+             _megabytes(cost.bytes), _ms(timed), ABSENT if found is None or found.ratio is None else f"{found.ratio:.2f}"]
         )  # fmt: skip
         data.append(
             {"name": cost.name, "channels": cost.channels, "parameters": cost.parameters,
              "binary_macs": cost.binary_macs, "float_macs": cost.float_macs, "channel_macs": cost.channel_macs,
              "operations": cost.operations, "paper_operations": None if printed is None else printed * 1e9,
-             "bytes": cost.bytes, "latency": shown}
+             "bytes": cost.bytes, "latency": timed}
         )  # fmt: skip
     text = table(header, lines, 2) + "\n"
     text += "\nOperations: binary MACs / 64 + float MACs, the paper's definition, and those of the channels, which it "
