@@ -26,6 +26,7 @@ from bdd_tf.runs import RUNS_DIR, Validated, existing_run, validated
 from bdd_tf.training import build, load_trained, say
 from converters import stock
 from converters.borders import exact_borders
+from converters.folding import fold
 from converters.shrink import shrink
 
 #: Images on which the file is compared with Keras.
@@ -102,7 +103,7 @@ def binary_layers(model: tf.keras.Model) -> int:
 
 
 def to_flatbuffer(model: tf.keras.Model) -> bytes:
-    """Convert a detector: with LCE where it is binary, else with TensorFlow's own converter.
+    """Convert a detector: with LCE and :mod:`converters.folding` where it is binary, else with TensorFlow's own converter.
 
     Args:
         model: uint8 [N, S, S, 3] -> float32 [N, 1].
@@ -116,7 +117,7 @@ def to_flatbuffer(model: tf.keras.Model) -> bytes:
     import larq_compute_engine as lce
 
     with stock.saved_model(model, exact_borders) as folder:
-        return lce.convert_saved_model(folder)
+        return fold(lce.convert_saved_model(folder))
 
 
 def metadata(config: Experiment, chosen: Validated, metrics: dict | None, trained: bool) -> dict:
@@ -323,7 +324,7 @@ def convert_twin(
     say(f"converting the {twin} twin of {about['backbone']}, {about['resolution']} px")
     threshold = about["threshold"]
     if twin == "float":
-        content = stock.float_file(model)
+        content = fold(stock.float_file(model))
         # Against Keras the strict limits hold; the binary file may have rounded gates.
         _check_agreement(compare(model, content, images, threshold), MEDIAN_LIMIT, DECISION_LIMIT)
     else:
