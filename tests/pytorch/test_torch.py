@@ -292,10 +292,12 @@ def test_info_of_a_checkpoint(tmp_path, detector_state, imagenet_state, capsys):
 def test_a_brief_training_ends_as_a_run_of_the_same_function(tmp_path, monkeypatch):
     import train_for_agreement as brief
 
-    monkeypatch.setattr(brief, "TRAIN", {32: 8, 64: 8})
     monkeypatch.setattr(brief, "VALIDATION", 4)
     monkeypatch.setattr(brief, "SETTLE", 8)
-    plan = [brief.Stage(32, 2, 4, 2, 1e-3), brief.Stage(64, 1, 4, 2, 1e-3)]
+    plan = [
+        brief.Stage(32, 2, 4, 2, 1e-3, images=8, precision="bfloat16"),
+        brief.Stage(64, 1, 4, 2, 1e-3, images=8),
+    ]
     run = Run(tmp_path / "runs" / "brief")
     brief.train("bnext-n", 64, plan, tmp_path, run.path)
     config, keras = Experiment.load(run.config), load_trained(run)

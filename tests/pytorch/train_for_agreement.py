@@ -39,16 +39,19 @@ from converters.torch_to_keras import import_checkpoint
 from converters.torch_training import clip, start
 
 CHANNELS = ("rgb", "fft", "lbp")
-#: Training images by resolution; a few hundred are all that a few dozen steps can see.
-TRAIN = {32: 2048, 64: 2048, 224: 240}
 VALIDATION = 60
+#: A relative change of the input, about what float32 rounds by.
+NUDGE = 1e-7
 SAVE_SECONDS = 180
 #: Images whose statistics batch normalisation keeps at the end.
 SETTLE = 48
 
-#: What a unit adds to its residual at first, in deviations, where that is not 1: the deepest learn from a few hundred
-#: images only if it is small (arXiv 1706.02677, section 5.1, has zero).
-RESIDUAL_GAIN = {"bnext-m": 0.03, "bnext-l": 0.03}
+#: What a unit adds to its residual at first, in deviations, where that is not 1: at 0 a deep net starts as its residuals
+#: alone and learns from a few hundred images (arXiv 1706.02677, section 5.1). It decides what rounding does as well: one
+#: turned sign changes 9 C numbers of a 3x3 unit of C channels, by 2/3 of this over the root of C.
+RESIDUAL_GAIN = {"bnext-m": 0.0, "bnext-l": 0.0}
+#: Share of the learning rate that these gains have: what turns grows from unit to unit, and BNext-L has the most.
+GAIN_RATE = {"bnext-l": 0.3}
 #: Options of agreement.py: all three in float32, then PyTorch and Keras without its rounding.
 COMPARISONS = ("--tflite", "--double")
 
@@ -63,6 +66,8 @@ class Stage:
         batch: Images per step.
         steps: Steps.
         rate: Peak learning rate of Adam.
+        images: Training images.
+        precision: Of the passes over the net, ``float32`` or ``bfloat16`` (autocast); weights are float32 always.
     """
 
     resolution: int
@@ -70,16 +75,22 @@ class Stage:
     batch: int
     steps: int
     rate: float
+    images: int = 2048
+    precision: str = "float32"
 
 
-#: What fits an hour or so of a 2-core machine that has other work too, all together.
+#: Minutes for T and S, a quarter of an hour for M and half an hour for L on two cores with bfloat16 in hardware.
 PLANS = {
     "bnext-t:64": [Stage(64, 2, 16, 100, 2e-3), Stage(64, 1, 16, 30, 5e-4)],
-    "bnext-t:224": [Stage(64, 2, 16, 100, 2e-3), Stage(224, 2, 8, 30, 5e-4)],
-    "bnext-s:224": [Stage(64, 2, 32, 100, 2e-3), Stage(224, 2, 8, 24, 5e-4)],
-    "bnext-m:224": [Stage(64, 2, 32, 40, 1e-3), Stage(224, 2, 8, 12, 3e-4)],
-    "bnext-l:224": [Stage(64, 2, 32, 30, 1e-3), Stage(224, 2, 8, 8, 3e-4)],
-}
+    "bnext-t:224": [Stage(64, 2, 16, 100, 2e-3), Stage(224, 2, 8, 30, 5e-4, 240)],
+    "bnext-s:224": [Stage(64, 2, 32, 100, 2e-3), Stage(224, 2, 8, 24, 5e-4, 240)],
+    "bnext-m:224": [
+        Stage(64, 2, 32, 150, 1e-3, precision="bfloat16"), Stage(224, 2, 8, 60, 3e-4, 480, "bfloat16"),
+    ],
+    "bnext-l:224": [
+        Stage(64, 2, 32, 100, 1e-3, precision="bfloat16"), Stage(224, 2, 8, 40, 3e-4, 320, "bfloat16"),
+    ],
+}  # fmt: skip
 
 
 def crops(split: str, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -108,10 +119,10 @@ def fresh(name: str, stem_stride: int) -> Detector:
 class Data:
     """Batches of channels in torch's layout."""
 
-    def __init__(self, resolution: int):
+    def __init__(self, stage: Stage):
         self.layer = ForensicChannels(CHANNELS, "paper")
-        counts = {"train": TRAIN[resolution], "validation": VALIDATION}
-        self.splits = {split: crops(split, resolution, count) for split, count in counts.items()}
+        counts = {"train": stage.images, "validation": VALIDATION}
+        self.splits = {split: crops(split, stage.resolution, count) for split, count in counts.items()}
 
     def __call__(self, split: str, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = self.splits[split]
@@ -131,10 +142,14 @@ def train_stage(name: str, net: Detector, stage: Stage, folder: Path) -> dict:
         saved = torch.load(done)
         net.load_state_dict(saved["net"])
         return saved["record"]
-    data = Data(stage.resolution)
-    optimizer = torch.optim.Adam(net.parameters(), stage.rate, fused=True)
+    data = Data(stage)
+    units = [m for m in net.modules() if isinstance(m, Unit)]
+    gains = [unit.norm2.weight for unit in units]
+    others = [p for p in net.parameters() if not any(p is gain for gain in gains)]
+    shares = (1.0, GAIN_RATE.get(name, 1.0))
+    optimizer = torch.optim.Adam([{"params": others}, {"params": gains}], stage.rate, fused=True)
     latent = [m.weight for m in net.modules() if isinstance(m, BinaryConv)]
-    mixing = [m.scale for m in net.modules() if isinstance(m, Unit)]
+    mixing = [unit.scale for unit in units]
     first, seconds, right, losses = 0, 0.0, [], []
     if partial.is_file():
         saved = torch.load(partial)
@@ -148,10 +163,11 @@ def train_stage(name: str, net: Detector, stage: Stage, folder: Path) -> dict:
     for step in range(first, stage.steps):
         x, y = data("train", data.rows(step, stage.batch))
         warm = min(1.0, (step + 1) / 10)
-        optimizer.param_groups[0]["lr"] = (
-            stage.rate * warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
-        )
-        logit = net(x)[:, 0]
+        rate = stage.rate * warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+        for group, share in zip(optimizer.param_groups, shares, strict=True):
+            group["lr"] = rate * share
+        with torch.autocast("cpu", torch.bfloat16, enabled=stage.precision == "bfloat16"):
+            logit = net(x)[:, 0].float()
         loss = F.binary_cross_entropy_with_logits(logit, y)
         optimizer.zero_grad()
         loss.backward()
@@ -180,7 +196,7 @@ def train_stage(name: str, net: Detector, stage: Stage, folder: Path) -> dict:
     net.zero_grad(set_to_none=True)
     record = asdict(stage) | {
         "seconds": round(seconds),
-        "images": stage.steps * stage.batch,
+        "seen": stage.steps * stage.batch,
         "final_train_loss": float(np.mean(losses[-10:])),
         "final_train_accuracy": float(np.mean(right[-10:])),
     }
@@ -209,13 +225,14 @@ def settle(net: Detector, data: Data, stage: Stage) -> None:
 def validate(net: Detector, data: Data) -> dict:
     """Accuracy and the logits' spread on photographs that training did not see."""
     net.eval()
-    count, logits, labels = len(data.splits["validation"][0]), [], []
+    count, logits, labels, nudged = len(data.splits["validation"][0]), [], [], []
     with torch.no_grad():
         for start in range(0, count, 10):
             x, y = data("validation", np.arange(start, min(start + 10, count)))
             logits.append(net(x)[:, 0])
             labels.append(y)
-    logits, labels = torch.cat(logits), torch.cat(labels)
+            nudged.append(net(x * (1 + NUDGE * torch.randn_like(x)))[:, 0])
+    logits, labels, nudged = torch.cat(logits), torch.cat(labels), torch.cat(nudged)
     net.train()
     return {
         "validation_images": count,
@@ -223,6 +240,8 @@ def validate(net: Detector, data: Data) -> dict:
         "mean_logit_real": float(logits[labels > 0.5].mean()),
         "mean_logit_fake": float(logits[labels < 0.5].mean()),
         "std_logit": float(logits.std()),
+        "median_nudged": float((nudged - logits).abs().median() / logits.std()),
+        "same_nudged": int(((nudged >= 0) == (logits >= 0)).sum()),
     }
 
 
