@@ -60,7 +60,9 @@ def on_maps(content, *names):
     count = 0
     for op in graph.operators:
         tensors = [graph.tensors[i] for i in op.inputs if i >= 0]
-        vector = any(t.nbytes and t.shape and t.shape[-1] > 3 and t.nbytes == 4 * t.shape[-1] for t in tensors)
+        vector = any(
+            t.nbytes and t.shape and t.shape[-1] > 3 and t.nbytes == 4 * t.shape[-1] for t in tensors
+        )
         whole = any(not t.nbytes and len(t.shape) == 4 and t.shape[1] * t.shape[2] > 1 for t in tensors)
         count += op.name in names and vector and whole
     return count
@@ -96,7 +98,9 @@ def test_gains_and_most_biases_leave_the_maps_and_nothing_else_changes(network, 
     # A threshold in front of each sign stays, and what a PReLU reads: of block b, and of the last.
     assert on_maps(network, "ADD") == 18
     assert on_maps(folded, "ADD") == 11
-    before, after = (Counter(op.name for op in parse_tflite(c).subgraphs[0].operators) for c in (network, folded))
+    before, after = (
+        Counter(op.name for op in parse_tflite(c).subgraphs[0].operators) for c in (network, folded)
+    )
     del before["ADD"], after["ADD"]
     assert before == after
 
@@ -125,7 +129,9 @@ def biased(y):
         lambda y: layers.ReLU()(y),
         lambda y: y * y,
         lambda y: tf.nn.max_pool2d(y, 2, 2, "VALID"),
-        lambda y: tf.nn.avg_pool2d(y, 3, 1, "SAME"),  # at borders fewer are averaged: no constant comes through
+        lambda y: tf.nn.avg_pool2d(
+            y, 3, 1, "SAME"
+        ),  # at borders fewer are averaged: no constant comes through
         lambda y: tf.reduce_mean(y, axis=[1], keepdims=True),
         lambda y: tf.reduce_mean(y, axis=[1, 2], keepdims=True),
         lambda y: tf.concat([y, y], axis=1),
