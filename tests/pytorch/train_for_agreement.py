@@ -50,8 +50,8 @@ SETTLE = 48
 #: alone and learns from a few hundred images (arXiv 1706.02677, section 5.1). It decides what rounding does as well: one
 #: turned sign changes 9 C numbers of a 3x3 unit of C channels, by 2/3 of this over the root of C.
 RESIDUAL_GAIN = {"bnext-m": 0.0, "bnext-l": 0.0}
-#: Share of the learning rate that these gains have: what turns grows from unit to unit, and BNext-L has the most.
-GAIN_RATE = {"bnext-l": 0.3}
+#: Share of the learning rate that these gains have: what turns grows from unit to unit, and these nets have many.
+GAIN_RATE = {"bnext-m": 0.3, "bnext-l": 0.3}
 #: Options of agreement.py: all three in float32, then PyTorch and Keras without its rounding.
 COMPARISONS = ("--tflite", "--double")
 
