@@ -31,7 +31,7 @@ def fold(content: bytes) -> bytes:
         A file that computes the same up to the rounding of float32, with fewer operators. What is not of the known
         form stays as it is.
     """
-    return rewrite(rewrite(content, _Gains), _Biases)
+    return rewrite(content, _Gains, _Biases)
 
 
 class _Forms(Rewriter):
@@ -47,15 +47,6 @@ class _Forms(Rewriter):
         shape = self.shape(tensor)
         return len(shape) == 4 and shape[1] * shape[2] == 1 and tensor in self.made
 
-    def plain(self, op: schema.OperatorT, builtin: str) -> bool:
-        """Whether an operator is of a kind and has no activation of its own."""
-        return self.code(op) == getattr(schema.BuiltinOperator, builtin) and not self.activation(op)
-
-    @staticmethod
-    def activation(op: schema.OperatorT) -> int:
-        """The activation that an operator applies to its result; 0 for none."""
-        return getattr(op.builtinOptions, "fusedActivationFunction", 0)
-
     def with_vector(self, op: schema.OperatorT, builtin: str) -> tuple[int, np.ndarray] | None:
         """Of a sum or product with a constant [C]: the other input, and the constant."""
         if not self.plain(op, builtin):
@@ -69,24 +60,19 @@ class _Forms(Rewriter):
                 return varies, values.reshape(-1)
         return None
 
-    def constant_vector(self, values: np.ndarray) -> int:
-        """A new constant [C]."""
-        return self.tensor([len(values)], schema.TensorType.FLOAT32, values.astype(np.float32))
-
 
 class _Gains(_Forms):
     def change(self) -> None:
         """Move products with a constant from maps to the gates that scale these."""
-        outside = {int(t) for t in self.graph.outputs}
         for op in self.graph.operators:
             found, out = self.with_vector(op, "MUL"), int(op.outputs[0])
-            if found is None or out in outside or not self.is_map(found[0]):
+            if found is None or out in self.outside or not self.is_map(found[0]):
                 continue
             product = self.gated(found[0])
             if product is None:
                 continue
             gate = next(int(t) for t in product.inputs if self.is_vector(int(t)))
-            scaled = self.operator("MUL", [gate, self.constant_vector(found[1])], self.shape(gate))
+            scaled = self.operator("MUL", [gate, self.vector(found[1])], self.shape(gate))
             self.put_behind(self.made[gate], scaled)
             product.inputs = [int(scaled.outputs[0]) if int(t) == gate else int(t) for t in product.inputs]
             self.gone.add(id(op))
@@ -128,14 +114,15 @@ class _Biases(_Forms):
             self.gone.add(id(op))
             self.place[out], self.lacks[out] = self.place.get(varies, varies), total
         elif varies in self.lacks:
-            op.inputs = [self.place.get(varies, varies), self.constant_vector(total)]
+            op.inputs = [self.place.get(varies, varies), self.vector(total)]
 
     def pass_on(self, op: schema.OperatorT, was: list[int], missing: list[np.ndarray | None]) -> None:
         """What the result lacks if an operator reads values that lack something."""
         operator, kind, out = schema.BuiltinOperator, self.code(op), int(op.outputs[0])
         if kind == operator.CONV_2D:  # behind a mean
             weights, bias = self.constant(was[1]), self.constant(was[2])
-            self.gone_into_bias(op, bias + weights[:, 0, 0].astype(np.float64) @ missing[0])
+            bias = bias + weights[:, 0, 0].astype(np.float64) @ missing[0]
+            op.inputs = [int(op.inputs[0]), was[1], self.vector(bias)]
             return
         if kind == operator.CONCATENATION:
             parts = [
@@ -152,27 +139,23 @@ class _Biases(_Forms):
         if not self.is_map(out) or self.absorbs(out):
             self.lacks[out] = lacks
             return
-        whole = self.operator("ADD", [out, self.constant_vector(lacks)], self.shape(out))
+        whole = self.operator("ADD", [out, self.vector(lacks)], self.shape(out))
         # The sum takes the name of the value, for those that read it.
         op.outputs, whole.outputs = whole.outputs, [out]
         whole.inputs = [int(op.outputs[0]), whole.inputs[1]]
         self.put_behind(op, whole)
 
-    def gone_into_bias(self, op: schema.OperatorT, bias: np.ndarray) -> None:
-        """Give a dense layer another bias."""
-        op.inputs = [int(op.inputs[0]), int(op.inputs[1]), self.constant_vector(bias)]
-
     def absorbs(self, tensor: int) -> bool:
         """Whether all that read a map can do without a constant per channel."""
         readers = self.readers.get(tensor, [])
-        outside = [int(t) for t in self.graph.outputs]
-        return bool(readers) and tensor not in outside and all(self._map_reader(op, tensor) for op in readers)
+        return bool(readers) and tensor not in self.outside and all(self._map_reader(op) for op in readers)
 
-    def _map_reader(self, op: schema.OperatorT, tensor: int) -> bool:
+    def _map_reader(self, op: schema.OperatorT) -> bool:
         operator, kind, out = schema.BuiltinOperator, self.code(op), int(op.outputs[0])
         if kind == operator.ADD:
-            maps = all(self.is_map(int(t)) and self.shape(int(t)) == self.shape(out) for t in op.inputs)
-            maps = maps and all(self.constant(int(t)) is None for t in op.inputs)
+            maps = all(
+                self._computed_map(int(t)) and self.shape(int(t)) == self.shape(out) for t in op.inputs
+            )
             return self.with_vector(op, "ADD") is not None or (maps and not self.activation(op))
         if kind == operator.MEAN:
             axes = self.graph.tensors[int(op.inputs[1])]
@@ -182,9 +165,12 @@ class _Biases(_Forms):
         if kind == operator.AVERAGE_POOL_2D:
             return op.builtinOptions.padding == schema.Padding.VALID and not self.activation(op)
         if kind == operator.CONCATENATION:
-            computed = all(self.constant(int(t)) is None and self.is_map(int(t)) for t in op.inputs)
+            computed = all(self._computed_map(int(t)) for t in op.inputs)
             return computed and op.builtinOptions.axis in (3, -1) and not self.activation(op)
         return False
+
+    def _computed_map(self, tensor: int) -> bool:
+        return self.is_map(tensor) and self.constant(tensor) is None
 
     def _vector_readers(self, tensor: int) -> bool:
         """Whether a constant added to [N, 1, 1, C] ends in the biases of dense layers."""

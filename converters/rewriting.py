@@ -12,25 +12,31 @@ from bdd_tf.legacy_keras import tf  # noqa: F401 (TensorFlow has to come up with
 from tensorflow.lite.python import schema_py_generated as schema  # isort: skip
 
 
-def rewrite(content: bytes, kind: type[Rewriter]) -> bytes:
+def rewrite(content: bytes, *kinds: type[Rewriter]) -> bytes:
     """Change each graph of a file.
 
     Args:
         content: A .tflite file.
-        kind: What to change, as its :meth:`Rewriter.change`.
+        kinds: What to change, one after the other, each as its :meth:`Rewriter.change`.
 
     Returns:
         The changed file.
     """
-    import flatbuffers
-
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     for graph in model.subgraphs:
-        rewriter = kind(model, graph)
-        rewriter.change()
-        rewriter.finish()
+        for kind in kinds:
+            rewriter = kind(model, graph)
+            rewriter.change()
+            rewriter.finish()
     _share_buffers(model)
-    builder = flatbuffers.Builder(len(content))
+    return pack(model, len(content))
+
+
+def pack(model: schema.ModelT, size: int) -> bytes:
+    """A model as a .tflite file; `size`: about how many bytes it will have."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(size)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
@@ -60,6 +66,7 @@ class Rewriter:
         graph: The graph.
         made: By tensor, the operator that computes it.
         readers: By tensor, the operators that read it.
+        outside: Tensors that are read outside the graph.
         first: Operators to run before all others.
         behind: By ``id`` of an operator, those to run right behind it.
         gone: ``id`` of each operator that is left out.
@@ -72,6 +79,7 @@ class Rewriter:
         for op in graph.operators:
             for tensor in op.inputs:
                 self.readers.setdefault(int(tensor), []).append(op)
+        self.outside = {int(t) for t in graph.outputs}
         self.first: list[schema.OperatorT] = []
         self.behind: dict[int, list[schema.OperatorT]] = {}
         self.gone: set[int] = set()
@@ -85,10 +93,18 @@ class Rewriter:
         entry = self.model.operatorCodes[op.opcodeIndex]
         return max(entry.builtinCode, entry.deprecatedBuiltinCode)
 
+    def plain(self, op: schema.OperatorT, builtin: str) -> bool:
+        """Whether an operator is of a kind and has no activation of its own."""
+        return self.code(op) == getattr(schema.BuiltinOperator, builtin) and not self.activation(op)
+
+    @staticmethod
+    def activation(op: schema.OperatorT) -> int:
+        """The activation that an operator applies to its result; 0 for none."""
+        return getattr(op.builtinOptions, "fusedActivationFunction", 0)
+
     def only_reader(self, tensor: int) -> bool:
         """Whether one operator reads a computed tensor, once, and nobody outside the graph does."""
-        outside = [int(t) for t in self.graph.outputs]
-        return len(self.readers.get(tensor, [])) == 1 and tensor not in outside
+        return len(self.readers.get(tensor, [])) == 1 and tensor not in self.outside
 
     def shape(self, tensor: int) -> list[int]:
         """Sizes of a tensor."""
@@ -115,6 +131,10 @@ class Rewriter:
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
 
+    def vector(self, values: np.ndarray) -> int:
+        """Add a constant float32 [C]; its number."""
+        return self.tensor([len(values)], schema.TensorType.FLOAT32, values.astype(np.float32))
+
     def opcode(self, builtin: int, version: int) -> int:
         """The place of an operator among the model's codes, added where it is new."""
         for number, entry in enumerate(self.model.operatorCodes):
@@ -127,16 +147,19 @@ class Rewriter:
         self.model.operatorCodes.append(entry)
         return len(self.model.operatorCodes) - 1
 
-    def operator(self, builtin: str, inputs: list[int], shape: list[int]) -> schema.OperatorT:
+    def operator(
+        self, builtin: str, inputs: list[int], shape: tuple[int, ...] | list[int], version: int = 1
+    ) -> schema.OperatorT:
         """A new operator with one float32 output of its own; it still has to be put in its place.
 
         Args:
             builtin: Name; ADD, MUL and SUB have their plain options.
             inputs: Tensors.
             shape: Of the output.
+            version: Of the operator, at least.
         """
         op = schema.OperatorT()
-        op.opcodeIndex = self.opcode(getattr(schema.BuiltinOperator, builtin), 1)
+        op.opcodeIndex = self.opcode(getattr(schema.BuiltinOperator, builtin), version)
         op.inputs, op.outputs = inputs, [self.tensor(shape, schema.TensorType.FLOAT32, None)]
         if builtin in ("ADD", "MUL", "SUB"):
             op.builtinOptionsType = getattr(schema.BuiltinOptions, f"{builtin.title()}Options")

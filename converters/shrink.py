@@ -81,17 +81,15 @@ class _Shrinker(Rewriter):
         """Replace the weights of one gate."""
         scale = self._replace(squeeze, 1.0)
         scale = self._replace(excite, scale)
-        vector = self.tensor([len(scale)], schema.TensorType.FLOAT32, scale)
         logits = int(excite.outputs[0])
-        scaled = self.operator("MUL", [logits, vector], self.shape(logits))
+        scaled = self.operator("MUL", [logits, self.vector(scale)], self.shape(logits))
         self.put_behind(excite, scaled)
         activation.inputs = [int(scaled.outputs[0])]
 
     def mix_with_one_vector(self) -> None:
         """Rewrite sums of two means whose weights add up to 1."""
-        operator = schema.BuiltinOperator
         for total in self.graph.operators:
-            if self.code(total) != operator.ADD or total.builtinOptions.fusedActivationFunction:
+            if not self.plain(total, "ADD"):
                 continue
             parts = [self._weighted(int(tensor)) for tensor in total.inputs]
             if None in parts or self.shape(int(total.outputs[0]))[1:3] != [1, 1]:
@@ -109,12 +107,10 @@ class _Shrinker(Rewriter):
     def _weighted(self, tensor: int) -> tuple[schema.OperatorT, int, np.ndarray] | None:
         """The product of a tensor and a constant vector, read once: operator, tensor, vector."""
         op = self.made.get(tensor)
-        if op is None or self.code(op) != schema.BuiltinOperator.MUL or not self.only_reader(tensor):
+        if op is None or not self.plain(op, "MUL") or not self.only_reader(tensor) or id(op) in self.gone:
             return None
         vector = self.constant(int(op.inputs[1]))
-        if vector is None or op.builtinOptions.fusedActivationFunction or id(op) in self.gone:
-            return None
-        return op, int(op.inputs[0]), vector
+        return None if vector is None else (op, int(op.inputs[0]), vector)
 
     def _replace(self, op: schema.OperatorT, columns: np.ndarray | float) -> np.ndarray:
         """Int8 weights and a bias for a layer whose input is `columns` times too small; its own scale [O]."""
@@ -127,13 +123,7 @@ class _Shrinker(Rewriter):
         quantization = schema.QuantizationParametersT()
         quantization.scale, quantization.zeroPoint = [1.0], [0]
         self.graph.tensors[stored].quantization = quantization
-        unpack = schema.OperatorT()
-        unpack.opcodeIndex = self.opcode(schema.BuiltinOperator.DEQUANTIZE, 2)
-        unpack.inputs, unpack.outputs = (
-            [stored],
-            [self.tensor(levels.shape, schema.TensorType.FLOAT32, None)],
-        )
+        unpack = self.operator("DEQUANTIZE", [stored], levels.shape, version=2)
         self.first.append(unpack)
-        bias = self.tensor(bias.shape, schema.TensorType.FLOAT32, (bias / scale).astype(np.float32))
-        op.inputs = [int(op.inputs[0]), unpack.outputs[0], bias]
+        op.inputs = [int(op.inputs[0]), int(unpack.outputs[0]), self.vector(bias / scale)]
         return scale

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from bdd_tf.legacy_keras import tf
+from converters.rewriting import pack
 
 from tensorflow.lite.python import schema_py_generated as schema  # isort: skip
 
@@ -115,8 +116,6 @@ def join(front: bytes, back: bytes) -> bytes:
     Returns:
         A file with the input of `front` and the output of `back`.
     """
-    import flatbuffers
-
     first, second = (schema.ModelT.InitFromPackedBuf(content, 0) for content in (front, back))
     graph, more = first.subgraphs[0], second.subgraphs[0]
     codes, buffers, tensors = len(first.operatorCodes), len(first.buffers), len(graph.tensors)
@@ -141,6 +140,4 @@ def join(front: bytes, back: bytes) -> bytes:
             out.tensorIndex = moved(out.tensorIndex)
     # What the converter remembers of itself belongs to each half alone.
     first.metadata = [entry for entry in first.metadata or [] if entry.name == b"min_runtime_version"]
-    builder = flatbuffers.Builder(len(front) + len(back))
-    builder.Finish(first.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return pack(first, len(front) + len(back))

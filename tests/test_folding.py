@@ -33,10 +33,10 @@ def ready(x, y):
     return model
 
 
-def start(channels=CHANNELS):
+def start():
     x = tf.keras.Input((SIDE, SIDE, 3), dtype=tf.uint8)
     cast = layers.Lambda(lambda t: tf.cast(t, tf.float32) / 255)(x)
-    return x, layers.Conv2D(channels, 3, padding="same", name="stem_conv")(cast)
+    return x, layers.Conv2D(CHANNELS, 3, padding="same", name="stem_conv")(cast)
 
 
 def convert(model):
@@ -119,6 +119,11 @@ def test_a_file_without_such_forms_keeps_its_operators():
     np.testing.assert_array_equal(outputs(content), outputs(fold(content)))
 
 
+def gated(y):
+    mean = layers.GlobalAveragePooling2D(keepdims=True)(y)
+    return layers.Multiply()([y, layers.Conv2D(CHANNELS, 1, activation="sigmoid", name="conv_gate")(mean)])
+
+
 def biased(y):
     return layers.BatchNormalization(name="norm")(y)
 
@@ -129,9 +134,8 @@ def biased(y):
         lambda y: layers.ReLU()(y),
         lambda y: y * y,
         lambda y: tf.nn.max_pool2d(y, 2, 2, "VALID"),
-        lambda y: tf.nn.avg_pool2d(
-            y, 3, 1, "SAME"
-        ),  # at borders fewer are averaged: no constant comes through
+        # At borders fewer are averaged: no constant comes through.
+        lambda y: tf.nn.avg_pool2d(y, 3, 1, "SAME"),
         lambda y: tf.reduce_mean(y, axis=[1], keepdims=True),
         lambda y: tf.reduce_mean(y, axis=[1, 2], keepdims=True),
         lambda y: tf.concat([y, y], axis=1),
@@ -141,12 +145,7 @@ def biased(y):
 )
 def test_a_bias_stays_where_its_reader_needs_it(reader):
     x, y = start()
-    gate = layers.Conv2D(CHANNELS, 1, activation="sigmoid", name="conv_gate")(
-        layers.GlobalAveragePooling2D(keepdims=True)(y)
-    )
-    y = biased(layers.Multiply()([y, gate]))
-    model = ready(x, layers.Lambda(reader)(y))
-    content = convert(model)
+    content = convert(ready(x, layers.Lambda(reader)(biased(gated(y)))))
     folded = fold(content)
     agree(content, folded)
     assert on_maps(content, "MUL") == 1
@@ -155,10 +154,7 @@ def test_a_bias_stays_where_its_reader_needs_it(reader):
 
 def test_the_output_itself_has_its_bias_and_a_value_read_twice_keeps_its_gain():
     x, y = start()
-    gate = layers.Conv2D(CHANNELS, 1, activation="sigmoid", name="conv_gate")(
-        layers.GlobalAveragePooling2D(keepdims=True)(y)
-    )
-    product = layers.Multiply()([y, gate])
+    product = gated(y)
     content = convert(ready(x, biased(product)))
     agree(content, fold(content))
     content = convert(ready(x, layers.Add()([biased(product), product])))

@@ -189,8 +189,8 @@ def tflite_scores_of_channels(keras: tf.keras.Model, images: np.ndarray, batch: 
     channels = keras.get_layer("channels").output
     content = to_flatbuffer(tf.keras.Model(channels, keras.get_layer("logit").output, name=keras.name))
     run = tf.function(lambda x: tf.keras.Model(keras.input, channels)(x, training=False))
-    found = [file_scores(content, run(images[i : i + batch]).numpy()) for i in range(0, len(images), batch)]
-    return np.concatenate(found)
+    fed = [run(images[i : i + batch]).numpy() for i in range(0, len(images), batch)]
+    return file_scores(content, np.concatenate(fed))
 
 
 def main() -> int:

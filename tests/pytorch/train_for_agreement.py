@@ -146,8 +146,8 @@ def train_stage(name: str, net: Detector, stage: Stage, folder: Path) -> dict:
     units = [m for m in net.modules() if isinstance(m, Unit)]
     gains = [unit.norm2.weight for unit in units]
     others = [p for p in net.parameters() if not any(p is gain for gain in gains)]
-    shares = (1.0, GAIN_RATE.get(name, 1.0))
-    optimizer = torch.optim.Adam([{"params": others}, {"params": gains}], stage.rate, fused=True)
+    groups = [{"params": others, "share": 1.0}, {"params": gains, "share": GAIN_RATE.get(name, 1.0)}]
+    optimizer = torch.optim.Adam(groups, stage.rate, fused=True)
     latent = [m.weight for m in net.modules() if isinstance(m, BinaryConv)]
     mixing = [unit.scale for unit in units]
     first, seconds, right, losses = 0, 0.0, [], []
@@ -164,8 +164,8 @@ def train_stage(name: str, net: Detector, stage: Stage, folder: Path) -> dict:
         x, y = data("train", data.rows(step, stage.batch))
         warm = min(1.0, (step + 1) / 10)
         rate = stage.rate * warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
-        for group, share in zip(optimizer.param_groups, shares, strict=True):
-            group["lr"] = rate * share
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["share"]
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.precision == "bfloat16"):
             logit = net(x)[:, 0].float()
         loss = F.binary_cross_entropy_with_logits(logit, y)
