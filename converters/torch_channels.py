@@ -1,6 +1,6 @@
 """The forensic channels in PyTorch, for training there: the values of :mod:`bdd_tf.channels`, which documents them.
 
-Equal to the Keras layers up to float32 rounding (tests/pytorch/test_training.py).
+Equal to the Keras layers up to float32 rounding (tests/pytorch/test_torch_training.py).
 """
 
 from __future__ import annotations
