@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from channel_nets import CASES, build
 
+from bdd_tf import channels
 from bdd_tf.edge.runtime import available_kernels, interpreter_module, lce_delegate
 
 
 @pytest.fixture(scope="module", params=CASES)
 def model(request):
-    size, channels, variant, taken = CASES[request.param]
-    return build(size, channels, variant), size, taken
+    size, names, variant, taken = CASES[request.param]
+    return build(size, names, variant), size, taken
 
 
 def images(size):
@@ -63,6 +64,33 @@ def test_results_do_not_depend_on_threads_or_on_the_image_before(model):
     alone = np.concatenate([run(content, image[None])[0] for image in x])
     together, _ = run(content, x, num_threads=2)
     np.testing.assert_array_equal(together, alone)
+
+
+def test_files_with_whole_transforms_are_known_too(monkeypatch):
+    monkeypatch.setattr(channels, "_FOLDED_SIDE", 1 << 20)
+    size = (128, 132)
+    content = build(size, ("rgb", "fft"), "stable")
+    x = images(size)
+    found, claimed = run(content, x)
+    assert claimed
+    monkeypatch.undo()
+    folded = build(size, ("rgb", "fft"), "stable")
+    assert len(folded) < len(content) - 80_000
+    np.testing.assert_array_equal(run(folded, x)[0], found)
+
+
+def test_a_transform_with_another_constant_stays_with_the_runtime(monkeypatch):
+    real = channels._waves
+
+    def wrong(size, places, frequencies):
+        cosines, sines = real(size, places, frequencies)
+        sines[-2, -2] += 1e-3
+        return cosines, sines
+
+    monkeypatch.setattr(channels, "_waves", wrong)
+    for size in ((32, 32), (128, 128)):
+        _, claimed = run(build(size, ("rgb", "fft"), "stable"), images(size))
+        assert not claimed
 
 
 def test_another_size_is_refused_with_the_reason(model, capfd):

@@ -213,61 +213,133 @@ std::string PatternText(int h, int w, float scale) {
   return t;
 }
 
-std::string SpectrumText(int h, int w, float offset, float scale) {
-  const int rows = h / 2 + 1, columns = w / 2 + 1;
-  std::string t = "MEAN 1 grey [1,2]\nROUND %0\nSUB 0 grey %1\nTRANSPOSE %2 [0,2,3,1]\n";
-  t += "CONV_2D 2 1 1 0 1 1 %3 # #\nTRANSPOSE %4 [0,3,2,1]\nCONV_2D 2 1 1 0 1 1 %5 # #\n";
-  const auto slice = [&](int begin, int end, int of, const char* from, const char* to) {
-    Print(&t, "STRIDED_SLICE %d %d 0 0 0 %%%d %s %s [1,1,1,1]\n", begin, end, of, from, to);
+// Lines of a text, each an operator.
+class Lines {
+ public:
+  int operator()(const char* format, ...) __attribute__((format(printf, 2, 3))) {
+    char line[256];
+    va_list arguments;
+    va_start(arguments, format);
+    std::vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    text_ += line;
+    text_ += '\n';
+    return count_++;
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+  int count_ = 0;
+};
+
+// Whether an image's two DFTs can be made of smaller products.
+bool Foldable(int h, int w) { return h % 4 == 0 && w % 4 == 0; }
+
+// A DFT of `size` places, folded onto themselves twice, for each of `other`.
+int FoldedTransform(Lines* op, int of, int size, int other) {
+  const auto head = [&](int line, int end) {
+    return (*op)("STRIDED_SLICE 15 7 0 0 0 %%%d [0,0,0,0] [0,0,0,%d] [1,1,1,1]", line, end);
   };
-  char upper[64], lower[64], whole[64], left[64], right[64];
-  std::snprintf(upper, sizeof upper, "[0,%d,1,%d]", rows, 2 * columns);
-  std::snprintf(lower, sizeof lower, "[0,%d,0,0]", rows);
-  std::snprintf(whole, sizeof whole, "[0,0,1,%d]", 2 * columns);
-  std::snprintf(left, sizeof left, "[0,0,0,%d]", columns);
-  std::snprintf(right, sizeof right, "[0,0,0,%d]", columns);
-  slice(15, 13, 6, "[0,0,0,0]", upper);  // 7: cosines down
-  slice(15, 7, 7, "[0,0,0,0]", left);    // 8: cosines across
-  t += "MUL 0 %1 #\nMUL 0 %9 #\nADD 0 %8 %10\n";
-  slice(13, 15, 6, lower, whole);        // 12: sines down
-  slice(7, 15, 12, right, "[0,0,0,0]");  // 13: sines across
-  t += "SUB 0 %11 %13\nMUL 0 %14 %14\n";
-  slice(15, 7, 12, "[0,0,0,0]", left);  // 16
-  slice(7, 15, 7, right, "[0,0,0,0]");  // 17
-  t += "ADD 0 %16 %17\nMUL 0 %18 %18\n";
-  const auto logarithm = [&](int first) {  // of the sum of two squares
-    Print(&t, "SQRT %%%d\nADD 0 %%%d [%.9g]\n", first, first + 1, static_cast<double>(offset));
-    Print(&t, "RESHAPE %%%d [-1,%d,%d,1]\nLOG %%%d\n", first + 2, rows, columns, first + 3);
-    Print(&t, "MUL 0 %%%d [%.9g]\n", first + 4, static_cast<double>(scale));
+  const auto tail = [&](int line, int begin) {
+    return (*op)("STRIDED_SLICE 7 15 0 0 0 %%%d [0,0,0,%d] [0,0,0,0] [1,1,1,1]", line, begin);
   };
-  t += "ADD 0 %15 %19\n";
-  logarithm(20);  // 25: (u, v)
-  slice(9, 15, 25, "[0,1,1,0]", "[0,0,0,1]");
-  t += "REVERSE_V2 %26 [2]\nADD 0 %11 %13\nMUL 0 %28 %28\nSUB 0 %17 %16\nMUL 0 %30 %30\nADD 0 %29 %31\n";
-  logarithm(32);  // 37: (-u, v)
-  slice(13, 11, 37, "[0,1,0,0]", "[0,0,-1,1]");
-  t += "CONCATENATION 2 0 %27 %38\nREVERSE_V2 %39 [1]\n";
-  slice(11, 13, 37, "[0,0,1,0]", "[0,-1,0,1]");
-  t += "REVERSE_V2 %41 [2]\n";
-  slice(15, 9, 25, "[0,0,0,0]", "[0,-1,-1,1]");
-  t += "CONCATENATION 2 0 %42 %43\nCONCATENATION 1 0 %40 %44\n";
-  return t;
+  const auto mirror = [&](int line) { return (*op)("REVERSE_V2 %%%d [3]", line); };
+  const auto two = [&](bool minus, int a, int b) { return (*op)("%s 0 %%%d %%%d", minus ? "SUB" : "ADD", a, b); };
+  const auto product = [&](int line) { return (*op)("CONV_2D 2 1 1 0 1 1 %%%d # #", line); };
+  const auto join = [&](int a, int b) { return (*op)("CONCATENATION 3 0 %%%d %%%d", a, b); };
+  const auto column = [&](int line) { return (*op)("RESHAPE %%%d [-1,%d,%d,1]", line, other, size / 2 + 2); };
+  const int front = head(of, size / 2 + 1), last = tail(of, size / 2), back = mirror(join(last, head(of, 1)));
+  int fronts[2], backs[2], even[2], odd[2];
+  for (const int sines : {0, 1}) {
+    const int folded = two(sines == 1, front, back);
+    fronts[sines] = head(folded, size / 4 + 1);
+    backs[sines] = mirror(tail(folded, size / 4));
+    even[sines] = product(two(sines == 1, fronts[sines], backs[sines]));
+  }
+  const int evens = column(join(even[0], even[1]));
+  for (const int sines : {0, 1}) odd[sines] = product(two(sines == 0, fronts[sines], backs[sines]));
+  const int in_turns = join(evens, column(join(odd[0], odd[1])));
+  return (*op)("RESHAPE %%%d [-1,%d,1,%d]", in_turns, other, size + 4);
 }
 
-// Cosines over sines of a DFT: [size + 2, 1, 1, size].
-bool IsTransform(const Reader& reader, int index, int size) {
-  const int64_t bins = size / 2 + 1;
-  const void* data = reader.Floats(index, 4, 2 * bins * size);
-  if (data == nullptr || reader.tensor(index).dims->data[3] != size) return false;
+std::string SpectrumText(int h, int w, float offset, float scale, bool folded) {
+  const int rows = h / 2 + 1, columns = w / 2 + 1;
+  Lines op;
+  const auto transform = [&](int of, int size, int other) {
+    return folded ? FoldedTransform(&op, of, size, other) : op("CONV_2D 2 1 1 0 1 1 %%%d # #", of);
+  };
+  const int mean = op("ROUND %%%d", op("MEAN 1 grey [1,2]"));
+  const int centred = op("SUB 0 grey %%%d", mean);
+  const int down = transform(op("TRANSPOSE %%%d [0,2,3,1]", centred), h, w);
+  const int both = transform(op("TRANSPOSE %%%d [0,3,2,1]", down), w, folded ? h + 4 : h + 2);
+  const auto slice = [&](int begin, int end, int of, const std::string& from, const std::string& to) {
+    return op("STRIDED_SLICE %d %d 0 0 0 %%%d %s %s [1,1,1,1]", begin, end, of, from.c_str(), to.c_str());
+  };
+  const auto two = [&](const char* name, int a, int b) { return op("%s 0 %%%d %%%d", name, a, b); };
+  const auto square = [&](int of) { return two("MUL", of, of); };
+  const auto four = [](int a, int b, int c, int d) {
+    char numbers[64];
+    std::snprintf(numbers, sizeof numbers, "[%d,%d,%d,%d]", a, b, c, d);
+    return std::string(numbers);
+  };
+  // Cosines first; a folded transform makes one frequency more than there are.
+  const int across = folded ? 2 * columns + 2 : 2 * columns, wall = folded ? 13 : 15, margin = folded ? 1 : 0;
+  const auto left = [&](int of) { return slice(15, 7, of, "[0,0,0,0]", four(0, 0, 0, columns)); };
+  const auto right = [&](int of) {
+    const int end = folded ? 2 * columns + 1 : 0;
+    return slice(7, folded ? 7 : 15, of, four(0, 0, 0, columns + margin), four(0, 0, 0, end));
+  };
+  const auto logarithm = [&](int squares) {
+    const int moved = op("ADD 0 %%%d [%.9g]", op("SQRT %%%d", squares), static_cast<double>(offset));
+    const int map = op("LOG %%%d", op("RESHAPE %%%d [-1,%d,%d,1]", moved, rows, columns));
+    return op("MUL 0 %%%d [%.9g]", map, static_cast<double>(scale));
+  };
+  // The order is that of a walk from the result. The second letter is of what runs across.
+  const int c = slice(15, 13, both, "[0,0,0,0]", four(0, rows, 1, across)), c_alone = left(c);
+  const int cc = two("ADD", c_alone, op("MUL 0 %%%d #", op("MUL 0 %%%d #", mean)));
+  const int end = folded ? 2 * rows + 1 : 0;
+  const int s = slice(13, wall, both, four(0, rows + margin, 0, 0), four(0, end, 1, across)), ss = right(s);
+  const int real = square(two("SUB", cc, ss));
+  const int sc = left(s), cs = right(c);
+  const int imaginary = square(two("ADD", sc, cs));
+  const int quadrant = logarithm(two("ADD", real, imaginary));
+  const int corner = op("REVERSE_V2 %%%d [2]", slice(9, 15, quadrant, "[0,1,1,0]", "[0,0,0,1]"));
+  const int other_real = square(two("ADD", cc, ss)), other_imaginary = square(two("SUB", cs, sc));
+  const int mirrored = logarithm(two("ADD", other_real, other_imaginary));
+  const int beside = slice(13, 11, mirrored, "[0,1,0,0]", "[0,0,-1,1]");
+  const int top = op("REVERSE_V2 %%%d [1]", op("CONCATENATION 2 0 %%%d %%%d", corner, beside));
+  const int below = op("REVERSE_V2 %%%d [2]", slice(11, 13, mirrored, "[0,0,1,0]", "[0,-1,0,1]"));
+  const int last = slice(15, 9, quadrant, "[0,0,0,0]", "[0,-1,-1,1]");
+  op("CONCATENATION 1 0 %%%d %%%d", top, op("CONCATENATION 2 0 %%%d %%%d", below, last));
+  return op.text();
+}
+
+// What a product of a DFT is of: which frequencies, of how many places of a period of `size`.
+struct Product {
+  int size, places;
+  int frequencies, first, step;  // how many, the first, and from one to the next
+  bool cosines, sines;           // outputs, in this order
+  bool folded;                   // the first place and the last count half
+};
+
+// [outputs, 1, 1, places]
+bool IsProduct(const Reader& reader, int index, const Product& p) {
+  const int outputs = p.frequencies * (p.cosines && p.sines ? 2 : 1);
+  const void* data = reader.Floats(index, 4, static_cast<int64_t>(outputs) * p.places);
+  if (data == nullptr || reader.tensor(index).dims->data[3] != p.places) return false;
   std::vector<double> cosines, sines;
-  for (int i = 0; i < size; ++i) {
-    cosines.push_back(std::cos(6.283185307179586476925 * i / size));
-    sines.push_back(std::sin(6.283185307179586476925 * i / size));
+  for (int i = 0; i < p.size; ++i) {
+    cosines.push_back(std::cos(6.283185307179586476925 * i / p.size));
+    sines.push_back(std::sin(6.283185307179586476925 * i / p.size));
   }
-  for (int64_t o = 0; o < 2 * bins; ++o) {
-    for (int64_t i = 0; i < size; ++i) {
-      const double wanted = (o < bins ? cosines : sines)[static_cast<size_t>(o % bins * i % size)];
-      if (!(std::abs(static_cast<double>(FloatAt(data, o * size + i)) - wanted) < 1e-5)) return false;
+  for (int64_t o = 0; o < outputs; ++o) {
+    const std::vector<double>& values = p.cosines && o < p.frequencies ? cosines : sines;
+    const int64_t frequency = p.first + o % p.frequencies * p.step;
+    for (int64_t i = 0; i < p.places; ++i) {
+      const double share = p.folded && (i == 0 || i == p.places - 1) ? 0.5 : 1.0;
+      const double wanted = share * values[static_cast<size_t>(frequency * i % p.size)];
+      if (!(std::abs(static_cast<double>(FloatAt(data, o * p.places + i)) - wanted) < 1e-5)) return false;
     }
   }
   return true;
@@ -282,11 +354,26 @@ bool IsImpulse(const Reader& reader, int index, int rank, int64_t count, float f
   return data != nullptr;
 }
 
-bool AreSpectrumConstants(const Reader& reader, const std::vector<int>& large, int h, int w) {
-  return large.size() == 6 && IsTransform(reader, large[0], h) && IsImpulse(reader, large[1], 1, h + 2, 0.0f) &&
-         IsTransform(reader, large[2], w) && IsImpulse(reader, large[3], 1, w + 2, 0.0f) &&
-         IsImpulse(reader, large[4], 4, h / 2 + 1, static_cast<float>(h)) &&
-         IsImpulse(reader, large[5], 4, w / 2 + 1, static_cast<float>(w));
+// The constants of a transform's products, each a matrix and a bias of zeros, in the order of the text.
+bool IsTransform(const Reader& reader, const int* constants, int size, bool folded) {
+  const auto fits = [&](int i, const Product& p) {
+    const int64_t outputs = p.frequencies * (p.cosines && p.sines ? 2 : 1);
+    return IsProduct(reader, constants[2 * i], p) && IsImpulse(reader, constants[2 * i + 1], 1, outputs, 0.0f);
+  };
+  if (!folded) return fits(0, {size, size, size / 2 + 1, 0, 1, true, true, false});
+  for (int i = 0; i < 4; ++i) {  // even frequencies of cosines and of sines, then odd ones
+    const int each = size / 4 + 1;
+    if (!fits(i, {size, each, each, i / 2, 2, i % 2 == 0, i % 2 == 1, true})) return false;
+  }
+  return true;
+}
+
+bool AreSpectrumConstants(const Reader& reader, const std::vector<int>& large, int h, int w, bool folded) {
+  const size_t each = folded ? 8 : 2;
+  return large.size() == 2 * each + 2 && IsTransform(reader, &large[0], h, folded) &&
+         IsTransform(reader, &large[each], w, folded) &&
+         IsImpulse(reader, large[2 * each], 4, h / 2 + 1, static_cast<float>(h)) &&
+         IsImpulse(reader, large[2 * each + 1], 4, w / 2 + 1, static_cast<float>(w));
 }
 
 // The scalar that a node takes as its second input.
@@ -312,10 +399,15 @@ bool MatchPlane(const Reader& reader, int tensor, int grey, int h, int w, std::v
     return writer.large().empty() && Scalar(reader, found.back(), &plane->scale) &&
            writer.text() == PatternText(h, w, plane->scale);
   }
+  // Both forms of a spectrum end alike.
+  constexpr size_t kPlain = 46, kFolded = 98;
+  const bool folded = found.size() == kFolded;
+  if (!folded && found.size() != kPlain) return false;
   plane->kind = ChannelsSpec::Plane::kSpectrum;
-  return found.size() == 46 && Scalar(reader, found[22], &plane->offset) && Scalar(reader, found[25], &plane->scale) &&
-         plane->offset > 0.0f && writer.text() == SpectrumText(h, w, plane->offset, plane->scale) &&
-         AreSpectrumConstants(reader, writer.large(), h, w);
+  return (!folded || Foldable(h, w)) && Scalar(reader, found[found.size() - 24], &plane->offset) &&
+         Scalar(reader, found[found.size() - 21], &plane->scale) && plane->offset > 0.0f &&
+         writer.text() == SpectrumText(h, w, plane->offset, plane->scale, folded) &&
+         AreSpectrumConstants(reader, writer.large(), h, w, folded);
 }
 
 }  // namespace
