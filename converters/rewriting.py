@@ -5,11 +5,15 @@ What is made here names only what is needed to run: inner tensors have no names.
 
 from __future__ import annotations
 
+import flatbuffers
 import numpy as np
 
 from bdd_tf.legacy_keras import tf  # noqa: F401 (TensorFlow has to come up with legacy Keras)
 
 from tensorflow.lite.python import schema_py_generated as schema  # isort: skip
+
+#: Bytes; the schema's ``force_align`` of a buffer's data.
+_ALIGNMENT = 16
 
 
 def rewrite(content: bytes, *kinds: type[Rewriter]) -> bytes:
@@ -33,12 +37,57 @@ def rewrite(content: bytes, *kinds: type[Rewriter]) -> bytes:
 
 
 def pack(model: schema.ModelT, size: int) -> bytes:
-    """A model as a .tflite file; `size`: about how many bytes it will have."""
-    import flatbuffers
+    """A model as a .tflite file; `size`: about how many bytes it will have.
 
-    builder = flatbuffers.Builder(size)
+    What occurs more than once (shapes, attributes of operators) is written once, and constants begin at multiples
+    of 16 bytes, as the format asks for.
+    """
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.shape = _whole_numbers(tensor.shape)
+        for op in graph.operators:
+            op.inputs, op.outputs = _whole_numbers(op.inputs), _whole_numbers(op.outputs)
+            if op.builtinOptions is not None and not isinstance(op.builtinOptions, _Once):
+                op.builtinOptions = _Once(op.builtinOptions)
+    builder = _Builder(size)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _whole_numbers(values: list[int] | np.ndarray | None) -> np.ndarray | None:
+    return None if values is None else np.asarray(values, np.int32)
+
+
+class _Builder(flatbuffers.Builder):
+    """Writes equal vectors and, through `_Once`, equal tables once."""
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self.written: dict[tuple, int] = {}
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:
+        """An array's place in the file."""
+        key = (x.dtype.str, x.tobytes())
+        if key not in self.written:
+            if x.dtype == np.uint8:
+                self.Prep(_ALIGNMENT, x.size)
+            self.written[key] = super().CreateNumpyVector(x)
+        return self.written[key]
+
+
+class _Once:
+    """Attributes of an operator that are written where nothing equal was."""
+
+    def __init__(self, attributes: object):
+        self.attributes = attributes
+
+    def Pack(self, builder: _Builder) -> int:
+        # 0, False and NumPy's zeros are equal keys, as they are equal in the file.
+        values = (tuple(v) if isinstance(v, list | np.ndarray) else v for v in vars(self.attributes).values())
+        key = (type(self.attributes).__name__, *values)
+        if key not in builder.written:
+            builder.written[key] = self.attributes.Pack(builder)
+        return builder.written[key]
 
 
 def _share_buffers(model: schema.ModelT) -> None:

@@ -121,7 +121,7 @@ class _Shrinker(Rewriter):
         levels = np.rint(weights / scale[:, None, None, None]).astype(np.int8)
         stored = self.tensor(levels.shape, schema.TensorType.INT8, levels)
         quantization = schema.QuantizationParametersT()
-        quantization.scale, quantization.zeroPoint = [1.0], [0]
+        quantization.scale, quantization.zeroPoint = np.ones(1, np.float32), np.zeros(1, np.int64)
         self.graph.tensors[stored].quantization = quantization
         unpack = self.operator("DEQUANTIZE", [stored], levels.shape, version=2)
         self.first.append(unpack)
