@@ -81,7 +81,7 @@ class Stage:
     precision: str = "bfloat16"
 
 
-#: Ten minutes for T, S and M and twenty for L on two cores with bfloat16 in hardware.
+#: Five to ten minutes for T, S and M and twenty for L on two cores with bfloat16 in hardware, nothing else running.
 PLANS = {
     "bnext-t:64": [Stage(64, 2, 16, 300, 2e-3), Stage(64, 1, 16, 100, 5e-4)],
     "bnext-t:224": [Stage(64, 2, 16, 300, 2e-3), Stage(224, 2, 8, 100, 5e-4, 800)],
