@@ -299,7 +299,7 @@ def test_a_brief_training_ends_as_a_run_of_the_same_function(tmp_path, monkeypat
         brief.Stage(64, 1, 4, 2, 1e-3, images=8),
     ]
     run = Run(tmp_path / "runs" / "brief")
-    brief.train("bnext-n", 64, plan, tmp_path, run.path)
+    brief.train("bnext-n", 64, brief.SEED, plan, tmp_path, run.path)
     config, keras = Experiment.load(run.config), load_trained(run)
     assert (config.backbone, config.resolution, config.channels) == ("bnext-n", 64, brief.CHANNELS)
     net = Detector("bnext-n", 2, 1)
