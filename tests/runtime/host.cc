@@ -26,7 +26,7 @@
 namespace {
 
 // Outputs and inputs of mutated models above this are not allocated: the "runtime" refuses them.
-constexpr int64_t kLargestTensor = 1 << 18;
+constexpr int64_t kLargestTensor = 1 << 19;
 
 struct Tensor {
   int32_t type = 1;
