@@ -10,14 +10,10 @@ from bdd_tf.cli import main
 from bdd_tf.config import experiment
 from bdd_tf.edge import Detector, load_image
 from bdd_tf.edge.anatomy import dissect
-from bdd_tf.edge.runtime import interpreter_module
-from bdd_tf.edge.tflite_file import parse_tflite, read_metadata
-from bdd_tf.errors import BddError, UsageError
-from bdd_tf.models.detector import fold_temperature
-from bdd_tf.models.operations import count_operations
+from bdd_tf.edge.tflite_file import read_metadata
+from bdd_tf.errors import BddError
 from bdd_tf.runs import Run
 from converters import keras_to_tflite as convert
-from converters import stock
 
 NAME = "mobilenetv3-small"
 
@@ -113,69 +109,3 @@ def test_info_knows_a_rival(rival_run, capsys):
     assert about["backbone"] == NAME
     assert about["binary_macs"] == 0
     assert about["parameters"] > 0.9e6
-
-
-def plain_scores(content, images):
-    """Through the runtime alone, without any delegate of ours."""
-    interpreter = interpreter_module().Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    scores = []
-    for image in images:
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
-        interpreter.invoke()
-        scores.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).item())
-    return np.array(scores)
-
-
-def test_the_float_twin_equals_the_binary_file_without_a_delegate(trained, converted):
-    output, parsed, _, agreement = convert.convert_run(trained.name, trained.path.parent, twin="float")
-    assert output == trained.twin("float") == trained.path / "model-float.tflite"
-    assert agreement.median <= convert.ROUNDED_MEDIAN_LIMIT
-    assert not parsed.custom_operators
-    about = read_metadata(parsed)
-    assert about["precision"] == "float"
-    assert about["threshold"] == read_metadata(parse_tflite(trained.tflite.read_bytes()))["threshold"]
-    # Against the binary file that rounds nothing the signs are the same, and with them all else.
-    model = training.load_trained(trained)
-    fold_temperature(model, about["temperature"])
-    images = convert.photographs(24, 32, seed=5)
-    exact = convert.file_scores(convert.to_flatbuffer(model), images)
-    assert np.median(np.abs(plain_scores(output.read_bytes(), images) - exact)) <= convert.MEDIAN_LIMIT
-    assert dissect(parsed).float_macs > count_operations(model).binary_macs
-
-
-def test_the_int8_twin_decides_like_the_binary_file(trained, converted, tree):
-    output, parsed, operations, agreement = convert.convert_run(
-        trained.name, trained.path.parent, twin="int8"
-    )
-    assert output.name == "model-int8.tflite"
-    assert agreement.decisions >= 1 - convert.ROUNDED_DECISION_LIMIT
-    assert read_metadata(parsed)["precision"] == "int8"
-    assert len(parsed.content) < 4 / 3 * operations.parameters  # bytes, a third of what floats take
-    files = sorted((tree / "test").glob("*/*.png"))
-    with Detector(output) as twin, Detector(trained.tflite) as binary:
-        verdicts = [detector.verdicts(detector.predict(files)) for detector in (twin, binary)]
-    assert np.mean([one == other for one, other in zip(*verdicts, strict=True)]) >= 0.8
-
-
-def test_joining_two_files_is_running_one_after_the_other(trained):
-    model = training.load_trained(trained)
-    front, back = stock._halves(model)
-    joined = stock.join(stock.float_file(front), stock.float_file(back))
-    images = convert.photographs(8, 32)
-    whole = stock.float_file(model)
-    np.testing.assert_array_equal(convert.file_scores(joined, images), convert.file_scores(whole, images))
-    assert parse_tflite(joined).outputs[0].shape[-1] == 1
-
-
-def test_twins_of_untrained_networks(tmp_path, capsys):
-    output = tmp_path / "t.tflite"
-    args = ["convert", "--untrained", "--resolution", "16", "--channels", "rgb", "--output", str(output)]
-    assert main([*args, "--backbone", "bnext-n", "--twin", "float"]) == 0
-    assert "against the binary file" in capsys.readouterr().out
-    assert not parse_tflite(output.read_bytes()).custom_operators
-
-
-def test_other_twins_are_refused(trained):
-    with pytest.raises(UsageError, match="float, int8"):
-        convert.convert_run(trained.name, trained.path.parent, twin="half")
