@@ -119,15 +119,17 @@ def _real_dft(x: tf.Tensor, folded: bool) -> tuple[tf.Tensor, slice]:
     # exact, so this rounds no more than whole products do.
     back = tf.reverse(tf.concat([x[..., half:], x[..., :1]], axis=3), axis=[3])
     x = x[..., : half + 1]
+    # One odd frequency more than there are: both kinds have the same number.
+    waves = [_waves(size, quarter + 1, range(odd, half + 2, 2)) for odd in (0, 1)]
+    share = np.ones([quarter + 1, 1])
+    share[[0, quarter]] = 0.5  # these places met themselves
     parts = [[], []]
     for wave, y in enumerate((x + back, x - back)):
         back = tf.reverse(y[..., quarter:], axis=[3])
         front = y[..., : quarter + 1]
         for odd in (0, 1):
-            # One odd frequency more than there are: both kinds have the same number.
-            matrix = _waves(size, quarter + 1, range(odd, half + 2, 2))[wave]
-            matrix[[0, quarter]] *= 0.5  # these places met themselves
-            parts[odd].append(_product(front - back if odd != wave else front + back, matrix))
+            seen = front - back if odd != wave else front + back
+            parts[odd].append(_product(seen, share * waves[odd][wave]))
     pairs = [tf.reshape(tf.concat(part, axis=3), [-1, other, 2 * (quarter + 1), 1]) for part in parts]
     in_turns = tf.reshape(tf.concat(pairs, axis=3), [-1, other, 1, 4 * (quarter + 1)])
     return in_turns, slice(half + 2, 2 * half + 3)

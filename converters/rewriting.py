@@ -47,7 +47,7 @@ def pack(model: schema.ModelT, size: int) -> bytes:
             tensor.shape = _whole_numbers(tensor.shape)
         for op in graph.operators:
             op.inputs, op.outputs = _whole_numbers(op.inputs), _whole_numbers(op.outputs)
-            if op.builtinOptions is not None and not isinstance(op.builtinOptions, _Once):
+            if op.builtinOptions is not None:
                 op.builtinOptions = _Once(op.builtinOptions)
     builder = _Builder(size)
     builder.Finish(model.Pack(builder), b"TFL3")

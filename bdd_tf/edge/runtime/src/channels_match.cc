@@ -44,14 +44,18 @@ constexpr Known kKnown[] = {
     {kTfLiteBuiltinMean, "MEAN", -1},  // its one parameter is a bool
 };
 
+void Append(std::string* text, const char* format, va_list arguments) {
+  char line[256];
+  std::vsnprintf(line, sizeof line, format, arguments);
+  *text += line;
+}
+
 void Print(std::string* text, const char* format, ...) __attribute__((format(printf, 2, 3)));
 void Print(std::string* text, const char* format, ...) {
-  char line[256];
   va_list arguments;
   va_start(arguments, format);
-  std::vsnprintf(line, sizeof line, format, arguments);
+  Append(text, format, arguments);
   va_end(arguments);
-  *text += line;
 }
 
 class Reader {
@@ -217,12 +221,10 @@ std::string PatternText(int h, int w, float scale) {
 class Lines {
  public:
   int operator()(const char* format, ...) __attribute__((format(printf, 2, 3))) {
-    char line[256];
     va_list arguments;
     va_start(arguments, format);
-    std::vsnprintf(line, sizeof line, format, arguments);
+    Append(&text_, format, arguments);
     va_end(arguments);
-    text_ += line;
     text_ += '\n';
     return count_++;
   }
