@@ -54,8 +54,6 @@ RESIDUAL_GAIN = 0.0
 GAIN_RATE = 0.3
 #: Starting weights of the runs without a seed in their name.
 SEED = 5
-#: Options of agreement.py: all three in float32, then PyTorch and Keras without its rounding.
-COMPARISONS = ("--tflite", "--double")
 
 
 @dataclass(frozen=True)
@@ -314,7 +312,7 @@ def main() -> int:
             f"--{k}={getattr(args, k.replace('-', '_'))}" for k in ("folder", "seed", "runs-dir", "threads")
         ]
         beside = Path(__file__).with_name("agreement.py")
-        for command in ([__file__, network, *options], *([beside, how, "--run", run] for how in COMPARISONS)):
+        for command in ([__file__, network, *options], [beside, "--tflite", "--run", run]):
             subprocess.run([sys.executable, *map(str, command)], check=True)
     return 0
 
