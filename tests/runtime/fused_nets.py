@@ -159,6 +159,13 @@ def doubled(width):
     return net.build(net.concat(net.unit(net.input, 1), net.unit(net.input, 1)))
 
 
+def long_products(channels, filters, size, stride=1, kernel=3, pad_values=0):
+    """Dot products long enough for a matrix unit, over blocks of outputs that are not full."""
+    net = Net((1, *size, channels))
+    y = net.prelu(net.bconv(net.quantize(net.input), filters, kernel, stride, pad_values))
+    return net.build(net.two("MUL", y, net.mean(y)))
+
+
 def several_readers():
     """A value that another node of the runtime reads as well, a part of a concatenation read alone, and a sum of two."""
     net = Net((1, 5, 5, 64))
@@ -264,6 +271,12 @@ NETS = {
     "two readers of weights": bytes_read_twice(),
     **{f"strided {w}": strided(w) for w in (16, 32, 64, 72)},
     **{f"doubled {w}": doubled(w) for w in (16, 32, 33)},
+    "long products": long_products(64, 72, (9, 7)),
+    "long products, odd words": long_products(96, 32, (9, 18), pad_values=1),
+    "long products, odd channels": long_products(200, 40, (7, 7), pad_values=1),
+    "long products, strided": long_products(64, 33, (12, 40), 2),
+    "long products, of one pixel": long_products(576, 32, (7, 6), kernel=1),
+    "long products, narrow": long_products(64, 32, (300, 1)),
     "several readers": several_readers(),
     "constants": constants(),
     "uneven": uneven(),

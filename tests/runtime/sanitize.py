@@ -22,6 +22,8 @@ SANITIZERS = (
     "-fno-omit-frame-pointer",
 )
 SKIPPED = 77
+#: With it kernels for AMX run anywhere with AVX-512.
+EMULATED_AMX = f'-DBDD_TILES="{HERE / "emulated_tiles.h"}"'
 
 
 def build(folder: Path, flags: tuple) -> Path:
@@ -44,7 +46,7 @@ def build(folder: Path, flags: tuple) -> Path:
         print(f"SKIPPED: {command[0]} cannot build with {' '.join(flags)} here.")
         sys.exit(SKIPPED)
     try:
-        objects = compile_objects(command, host_target(), folder, flags)
+        objects = compile_objects(command, host_target(), folder, (*flags, EMULATED_AMX))
     except BddError as error:
         sys.exit(str(error))
     host = folder / "host"

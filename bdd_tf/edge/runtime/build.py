@@ -63,9 +63,13 @@ _AVX512 = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vpopcntdq -mprefer
 TARGETS = {
     "x86_64": Target(
         ("-target", "x86_64-linux-gnu.2.17", "-mcpu=x86_64"),
-        {"kernels_avx2.cc": ("-mavx2", "-mfma"), "kernels_avx512.cc": tuple(_AVX512.split())},
+        {
+            "kernels_avx2.cc": ("-mavx2", "-mfma"),
+            "kernels_avx512.cc": tuple(_AVX512.split()),
+            "kernels_amx.cc": (*_AVX512.split(), "-mamx-tile", "-mamx-int8"),
+        },
         "manylinux_2_17_x86_64.manylinux2014_x86_64",
-        zig_kernels={"kernels_avx512.cc": ("-mevex512",)},
+        zig_kernels={"kernels_avx512.cc": ("-mevex512",), "kernels_amx.cc": ("-mevex512",)},
     ),
     "aarch64": Target(
         ("-target", "aarch64-linux-gnu.2.17"),

@@ -21,10 +21,13 @@ class Bconv2d final : public Operator, public TileSource {
   void Run(const void* input, void* output, ThreadPool* pool) override;
   TileSource* tiles() override;
   void BeginImage(const void* image, ThreadPool* pool) override;
-  void Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const override;
-  Transform transform() const override;
-  void Dots(int64_t channel, int width, int64_t first, int count, const float* slopes, float* totals, int16_t* out,
+  int64_t ItemNumbers(int64_t places) const override;
+  void BeginItem(int64_t channel, int64_t first, int64_t count, int32_t* item) const override;
+  void Tile(int64_t channel, int width, int64_t first, int count, const int32_t* ready, float* out,
             int64_t stride) const override;
+  Transform transform() const override;
+  void Dots(int64_t channel, int width, int64_t first, int count, const int32_t* ready, const float* slopes,
+            float* totals, int16_t* out, int64_t stride) const override;
 
  private:
   bool CheckFilter(const Value& filter, Message* why);
@@ -33,11 +36,18 @@ class Bconv2d final : public Operator, public TileSource {
   bool PackTransform(const Value* const* inputs, const Value& output, Message* why);
   bool PlanTaps(Message* why);
   bool PlanBorders(Message* why);
+  bool PlanBytes(const Value& filter, Message* why);
+  void SpreadImage(ThreadPool* pool);
+  // Rows of the map, and tiles of kByteRows places, that so many neighbouring places take at most.
+  int64_t RowsOf(int64_t places) const { return places / columns_.output + 2; }
+  int64_t TilesOf(int64_t places) const { return places / kByteRows + places / columns_.output + 5; }
+  void Begin(const void* image);
   void PadImage(const uint32_t* image);
   void RunItem(int64_t item);
   template <typename F>
-  void RunTiles(int64_t block, int64_t first, int64_t last, const F& finish) const;
-  void RunBlock(int64_t block, int64_t first, int64_t last, uint8_t* target, int64_t stride) const;
+  void RunTiles(int64_t block, int64_t first, int64_t last, const int32_t* ready, const F& finish) const;
+  void RunBlock(int64_t block, int64_t first, int64_t last, const int32_t* ready, uint8_t* target,
+                int64_t stride) const;
 
   // Options.
   int32_t channels_in_ = 0, pad_values_ = 0, activation_ = 0;
@@ -67,6 +77,14 @@ class Bconv2d final : public Operator, public TileSource {
   bool corrects_ = false;
   int64_t chunks_ = 1;
   bool straddles_ = false;  // blocks of bits that do not begin at a byte
+
+  // For a matrix unit: a byte for each sign, 64 channels of all places, then the next 64.
+  bool by_bytes_ = false;
+  Buffer<int8_t> bytes_;
+  int64_t slice_bytes_ = 0;
+  Buffer<int64_t> byte_offsets_;
+  Buffer<uint64_t> byte_weights_;  // [blocks][steps][2][16]
+  bool rows_join_ = false;         // tiles go on in the next row, over its padding
 
   // The image being worked on.
   const uint32_t* source_ = nullptr;
@@ -327,7 +345,102 @@ bool Bconv2d::Prepare(const Value* const* inputs, int count, const KernelSet& ke
   const bool packed = packed_from_ == filter.constant && kernels_ == &kernels;
   if ((!packed && !PackWeights(filter, kernels, why)) || !PackTransform(inputs, *output, why)) return false;
   straddles_ = output_type_ == kTfLiteInt32 && groups_ > 1 && group_channels_out_ % 8 != 0;
-  return PlanTaps(why) && PlanBorders(why);
+  return PlanTaps(why) && PlanBorders(why) && PlanBytes(filter, why);
+}
+
+// Matrix units multiply bytes. Worth it where dot products are long and places many.
+bool Bconv2d::PlanBytes(const Value& filter, Message* why) {
+  constexpr int64_t kLeastProducts = 512, kLeastPlaces = 2 * kByteRows;
+  by_bytes_ = kernels_->multiply_bytes != nullptr && tiles() != nullptr && groups_ == 1 && channels_in_ >= 64 &&
+              products_ >= kLeastProducts && int64_t{rows_.output} * columns_.output >= kLeastPlaces &&
+              kernels_->channels == kTileChannels;
+  if (!by_bytes_) return true;
+  const int64_t slices = (channels_in_ + 63) / 64, window = int64_t{rows_.size} * columns_.size,
+                steps = slices * window;
+  const int64_t places = int64_t{rows_.padded} * columns_.padded;
+  slice_bytes_ = Times(places, 64);
+  const int64_t image = Times(slices, slice_bytes_), behind = Times(columns_.stride, kByteRows * 64);
+  if (image < 0 || behind < 0 || !bytes_.Reset(image + behind) || !byte_offsets_.Reset(steps) ||
+      !byte_weights_.Reset(Times(Times(group_blocks_, steps), 32))) {
+    return why->Set("no memory for signs as bytes");
+  }
+  rows_join_ = rows_.stride == 1 && columns_.stride == 1 && columns_.padded - columns_.output <= kByteRows;
+  int64_t step = 0;
+  for (int64_t slice = 0; slice < slices; ++slice) {
+    for (int64_t y = 0; y < rows_.size; ++y) {
+      for (int64_t x = 0; x < columns_.size; ++x, ++step) {
+        const int64_t tap = y * rows_.dilation * columns_.padded + x * columns_.dilation;
+        byte_offsets_[step] = slice * slice_bytes_ + tap * 64;
+      }
+    }
+  }
+  const auto* source = static_cast<const uint8_t*>(filter.constant);
+  for (int64_t o = 0; o < channels_out_; ++o) {
+    for (int64_t s = 0; s < steps; ++s) {
+      const int64_t slice = s / window, tap = s % window;
+      uint64_t signs = 0;
+      for (int64_t half = 0; half < 2 && 2 * slice + half < words_; ++half) {
+        uint32_t word = 0;  // the file's bytes need not be aligned
+        std::memcpy(&word, source + 4 * ((o * window + tap) * words_ + 2 * slice + half), 4);
+        signs |= uint64_t{word} << (32 * half);
+      }
+      uint64_t* rows = byte_weights_.data() + ((o / 32 * steps + s) * 2 + o % 32 / 16) * 16;
+      for (int64_t r = 0; r < 16; ++r) rows[r] |= (signs >> (4 * r) & 15) << (o % 16 * 4);
+    }
+  }
+  return true;
+}
+
+void Bconv2d::SpreadImage(ThreadPool* pool) {
+  constexpr int64_t kSmallImage = 1 << 18;  // below, waking others takes longer
+  const auto spread = [&](int64_t item) {
+    const int64_t slice = item / rows_.padded, y = item % rows_.padded, valid = channels_in_ - 64 * slice;
+    const bool both = 2 * slice + 1 < words_;
+    const uint32_t* words = source_ + y * columns_.padded * words_ + 2 * slice;
+    int8_t* to = bytes_.data() + slice * slice_bytes_ + y * columns_.padded * 64;
+    for (int64_t x = 0; x < columns_.padded; ++x, words += words_, to += 64) {
+      kernels_->spread(words[0] | (both ? uint64_t{words[1]} << 32 : 0), valid, to);
+    }
+  };
+  const int64_t items = (channels_in_ + 63) / 64 * rows_.padded;
+  if (bytes_.size() >= kSmallImage) return pool->ForEach(items, spread);
+  for (int64_t item = 0; item < items; ++item) spread(item);
+}
+
+int64_t Bconv2d::ItemNumbers(int64_t places) const {
+  if (!by_bytes_) return 0;
+  const int64_t tiles = TilesOf(places), lists = tiles * static_cast<int64_t>(sizeof(int8_t*)) +
+                                                 RowsOf(places) * static_cast<int64_t>(sizeof(ByteRun));
+  return places * kTileChannels + (kByteScratch + tiles * kByteTileScratch + lists + 3) / 4;
+}
+
+void Bconv2d::BeginItem(int64_t channel, int64_t first, int64_t count, int32_t* item) const {
+  const int64_t width = columns_.output;
+  auto* scratch = reinterpret_cast<int8_t*>(item + count * kTileChannels);
+  auto* runs = reinterpret_cast<ByteRun*>(scratch + kByteScratch + TilesOf(count) * kByteTileScratch);
+  auto** tiles = reinterpret_cast<const int8_t**>(runs + RowsOf(count));
+  int64_t tile_count = 0, run_count = 0;
+  const int64_t begin = first / width * columns_.padded + first % width;
+  for (int64_t done = 0; done < count;) {
+    const int64_t y = (first + done) / width, x = (first + done) % width;
+    const int64_t part = count - done < width - x ? count - done : width - x;
+    const int64_t place = y * rows_.stride * columns_.padded + x * columns_.stride;
+    if (rows_join_) {
+      runs[run_count++] = {place - begin, part};
+      for (; tile_count * kByteRows < place - begin + part; ++tile_count) {
+        tiles[tile_count] = bytes_.data() + (begin + tile_count * kByteRows) * 64;
+      }
+    } else {
+      runs[run_count++] = {tile_count * kByteRows, part};
+      for (int64_t i = 0; i < part; i += kByteRows) {
+        tiles[tile_count++] = bytes_.data() + (place + i * columns_.stride) * 64;
+      }
+    }
+    done += part;
+  }
+  const ByteTaps taps = {byte_offsets_.data(), byte_offsets_.size(), int64_t{64} * columns_.stride, products_};
+  const uint64_t* weights = byte_weights_.data() + channel / kTileChannels * taps.steps * 32;
+  kernels_->multiply_bytes(tiles, tile_count, taps, weights, runs, run_count, scratch, item);
 }
 
 void Bconv2d::PadImage(const uint32_t* image) {
@@ -338,9 +451,10 @@ void Bconv2d::PadImage(const uint32_t* image) {
   }
 }
 
-// One block of channels at the places [first, last), tile by tile; `finish` gets the sums of each.
+// One block of channels at the places [first, last), tile by tile; `finish` gets the sums of each, those of `ready`
+// where they are.
 template <typename F>
-void Bconv2d::RunTiles(int64_t block, int64_t first, int64_t last, const F& finish) const {
+void Bconv2d::RunTiles(int64_t block, int64_t first, int64_t last, const int32_t* ready, const F& finish) const {
   const KernelSet& kernels = *kernels_;
   const int64_t width = kernels.channels, group = block / group_blocks_, inside = block % group_blocks_ * width;
   const int64_t rest = group_channels_out_ - inside;
@@ -377,11 +491,12 @@ void Bconv2d::RunTiles(int64_t block, int64_t first, int64_t last, const F& fini
         ++y;
       }
     }
-    kernels.multiply(places, count, taps, weights, sums + waiting * width);
+    if (ready == nullptr) kernels.multiply(places, count, taps, weights, sums + waiting * width);
     waiting += count;
     first += count;
     if (waiting + kMaxPixels > kMaxSums || tiles == 1) {
-      finish(sums, waiting, corrections, epilogue, valid);
+      finish(ready == nullptr ? sums : ready, waiting, corrections, epilogue, valid);
+      if (ready != nullptr) ready += waiting * width;
       waiting = 0;
     }
   }
@@ -389,32 +504,33 @@ void Bconv2d::RunTiles(int64_t block, int64_t first, int64_t last, const F& fini
 
 // `target` is where the block's first channel of place `first` goes (of bits: the place's first byte), `stride` leads
 // to the next place, in elements of the output (of bits: bytes).
-void Bconv2d::RunBlock(int64_t block, int64_t first, int64_t last, uint8_t* target, int64_t stride) const {
+void Bconv2d::RunBlock(int64_t block, int64_t first, int64_t last, const int32_t* ready, uint8_t* target,
+                       int64_t stride) const {
   const KernelSet& kernels = *kernels_;
   const int64_t channel = block / group_blocks_ * group_channels_out_ + block % group_blocks_ * kernels.channels;
   using Corrections = const int32_t* const*;
   if (output_type_ == kTfLiteFloat32) {
     auto* out = reinterpret_cast<float*>(target);
-    RunTiles(block, first, last,
+    RunTiles(block, first, last, ready,
              [&](const int32_t* sums, int count, Corrections corrections, const Epilogue& epilogue, int valid) {
                kernels.finish_float(sums, count, corrections, epilogue, out, stride, valid);
                out += count * stride;
              });
   } else if (output_type_ == kTfLiteInt8) {
     auto* out = reinterpret_cast<int8_t*>(target);
-    RunTiles(block, first, last,
+    RunTiles(block, first, last, ready,
              [&](const int32_t* sums, int count, Corrections corrections, const Epilogue& epilogue, int valid) {
                kernels.finish_int8(sums, count, corrections, epilogue, out, stride, valid);
                out += count * stride;
              });
   } else if (!straddles_) {
-    RunTiles(block, first, last,
+    RunTiles(block, first, last, ready,
              [&](const int32_t* sums, int count, Corrections corrections, const Epilogue& epilogue, int valid) {
                kernels.finish_bits(sums, count, corrections, epilogue, target + channel / 8, stride, valid);
                target += count * stride;
              });
   } else {
-    RunTiles(block, first, last,
+    RunTiles(block, first, last, ready,
              [&](const int32_t* sums, int count, Corrections corrections, const Epilogue& epilogue, int valid) {
                uint8_t found[kMaxSums * kMaxChannels / 8];
                kernels.finish_bits(sums, count, corrections, epilogue, found, kMaxChannels / 8, valid);
@@ -439,7 +555,7 @@ void Bconv2d::RunItem(int64_t item) {
   const int64_t size = output_type_ == kTfLiteFloat32 ? 4 : 1, width = kernels_->channels;
   for (int64_t block = straddles_ ? 0 : item / chunks_; block < (straddles_ ? blocks : item / chunks_ + 1); ++block) {
     const int64_t channel = block / group_blocks_ * group_channels_out_ + block % group_blocks_ * width;
-    RunBlock(block, first, last, target_ + (first * stride + (bits ? 0 : channel)) * size, stride);
+    RunBlock(block, first, last, nullptr, target_ + (first * stride + (bits ? 0 : channel)) * size, stride);
   }
 }
 
@@ -449,17 +565,23 @@ TileSource* Bconv2d::tiles() {
   return output_type_ == kTfLiteFloat32 && aligned ? this : nullptr;
 }
 
-void Bconv2d::BeginImage(const void* image, ThreadPool*) {
+void Bconv2d::Begin(const void* image) {
   if (copies_) PadImage(static_cast<const uint32_t*>(image));
   source_ = copies_ ? padded_.data() : static_cast<const uint32_t*>(image);
 }
 
-void Bconv2d::Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const {
+void Bconv2d::BeginImage(const void* image, ThreadPool* pool) {
+  Begin(image);
+  if (by_bytes_) SpreadImage(pool);
+}
+
+void Bconv2d::Tile(int64_t channel, int width, int64_t first, int count, const int32_t* ready, float* out,
+                   int64_t stride) const {
   const int64_t step = kernels_->channels;
   for (int64_t done = 0; done < width; done += step) {
     const int64_t group = (channel + done) / group_channels_out_, inside = (channel + done) % group_channels_out_;
     const int64_t block = group * group_blocks_ + inside / step;
-    RunBlock(block, first, first + count, reinterpret_cast<uint8_t*>(out + done), stride);
+    RunBlock(block, first, first + count, ready, reinterpret_cast<uint8_t*>(out + done), stride);
   }
 }
 
@@ -468,13 +590,13 @@ TileSource::Transform Bconv2d::transform() const {
   return {multiplier_.data(), bias_.data()};
 }
 
-void Bconv2d::Dots(int64_t channel, int width, int64_t first, int count, const float* slopes, float* totals,
-                   int16_t* out, int64_t stride) const {
+void Bconv2d::Dots(int64_t channel, int width, int64_t first, int count, const int32_t* ready, const float* slopes,
+                   float* totals, int16_t* out, int64_t stride) const {
   const int64_t step = kernels_->channels;
   for (int64_t done = 0; done < width; done += step) {
     int16_t* to = out + done;
     RunTiles(
-        (channel + done) / step, first, first + count,
+        (channel + done) / step, first, first + count, ready,
         [&](const int32_t* sums, int tile, const int32_t* const* corrections, const Epilogue& epilogue, int valid) {
           kernels_->finish_dots(sums, tile, corrections, epilogue, slopes + done, totals + done, to, stride, valid);
           to += tile * stride;
@@ -498,7 +620,7 @@ void Bconv2d::Run(const void* input, void* output, ThreadPool* pool) {
   }
   for (int32_t n = 0; n < batch_; ++n) {
     const uint32_t* image = static_cast<const uint32_t*>(input) + n * image_words;
-    BeginImage(image, pool);
+    Begin(image);
     target_ = static_cast<uint8_t*>(output) + n * image_bytes;
     pool->Run(
         blocks * chunks_, [](void* self, int64_t item, int) { static_cast<Bconv2d*>(self)->RunItem(item); }, this);

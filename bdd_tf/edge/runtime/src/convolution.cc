@@ -19,7 +19,8 @@ class SmallConvolution final : public Convolution {
   bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output, Message* why) override;
   void Run(const void*, void*, ThreadPool*) override {}  // always asked for tiles
   void BeginImage(const void* image, ThreadPool* pool) override;
-  void Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const override;
+  void Tile(int64_t channel, int width, int64_t first, int count, const int32_t* ready, float* out,
+            int64_t stride) const override;
 
  private:
   bool PackWeights(const Value& filter, const Value& bias, Message* why);
@@ -176,7 +177,8 @@ void SmallConvolution::PadRows(const void* image, int64_t first, int64_t last) {
   }
 }
 
-void SmallConvolution::Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const {
+void SmallConvolution::Tile(int64_t channel, int width, int64_t first, int count, const int32_t*, float* out,
+                            int64_t stride) const {
   const float* weights = weights_.data() + channel * products_;
   const float* places[kMaxPixels];
   const int64_t pixel = feed_.planes ? 1 : channels_in_;

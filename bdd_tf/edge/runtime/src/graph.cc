@@ -101,6 +101,7 @@ struct Graph::TileOp {
   const Tensor* result = nullptr;  // map in memory where the result goes
   Buffer<float> partial;           // of a mean: [chunks][channels]
   TileSource* source = nullptr;
+  int64_t item = -1;            // of a source that works on whole items: its place behind a worker's tiles
   TileOp* mean = nullptr;       // of a source of dot products: the mean that it adds up
   bool done_by_source = false;  // such a mean
   bool flows = false;           // takes the value that the operation before it leaves in registers,
@@ -766,7 +767,13 @@ void Graph::PlanChains(Step* step) {
       }
     }
   }
-  scratch_floats_ = std::max(scratch_floats_, std::max(slots, 1) * kTileFloats);
+  int64_t floats = std::max(slots, 1) * kTileFloats;
+  for (const auto& op : step->ops) {
+    const int64_t numbers = op->source != nullptr ? op->source->ItemNumbers(kChunkPixels) : 0;
+    op->item = numbers > 0 ? floats : -1;
+    floats += (numbers + 15) / 16 * 16;
+  }
+  scratch_floats_ = std::max(scratch_floats_, floats);
 }
 
 bool Graph::MakeSteps(const NodeSpec** culprit, Message* why) {
@@ -959,7 +966,12 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
   };
 
   ChainStep chain[kMaxChain];
-  const int64_t begin = chunk * kChunkPixels, tiles = (end - begin + kTilePixels - 1) / kTilePixels;
+  const int64_t begin = chunk * kChunkPixels;
+  const auto item_of = [&](const TileOp& op) { return reinterpret_cast<int32_t*>(scratch + op.item); };
+  for (const auto& op : step.ops) {
+    if (op->source != nullptr && op->item >= 0) op->source->BeginItem(channel, begin, end - begin, item_of(*op));
+  }
+  const int64_t tiles = (end - begin + kTilePixels - 1) / kTilePixels;
   // Tiles of about the same size, and of whole tiles of the kernels: a last one of few pixels would be dear.
   const int64_t even = ((end - begin + tiles - 1) / tiles + kernels_.pixels - 1) / kernels_.pixels * kernels_.pixels;
   for (int64_t first = begin; first < end; first += even) {
@@ -991,16 +1003,17 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
       const NodeSpec& spec = op.node->spec;
       if (op.source != nullptr || spec.kind == Kind::kMeanOfFour) {
         flush();
+        const int32_t* ready = op.item >= 0 ? item_of(op) + (first - begin) * kTileChannels : nullptr;
         if (op.node->dots != nullptr) {
           float unused[kTileChannels] = {};
           float* totals = op.mean != nullptr ? op.mean->partial.data() + chunk * step.channels + channel : unused;
-          op.source->Dots(channel, width, first, count, op.result->slopes + channel, totals,
+          op.source->Dots(channel, width, first, count, ready, op.result->slopes + channel, totals,
                           map_of_dots(*op.result, first), op.result->stride);
           continue;
         }
         const Rows out = op.result != nullptr ? map(*op.result, first) : tile(op.slot);
         if (op.source != nullptr) {
-          op.source->Tile(channel, width, first, count, out.at, out.stride);
+          op.source->Tile(channel, width, first, count, ready, out.at, out.stride);
         } else {
           PoolTile(step, op, first, count, width, channel, out.at, out.stride);
         }

@@ -4,6 +4,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__linux__) && defined(__arm__)
 #include <sys/auxv.h>
 #endif
@@ -36,15 +38,31 @@ bool HasAvx512() {
   const unsigned wanted = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);  // F, DQ, BW, VL
   return (SavedState() & 0xE6) == 0xE6 && (seven.ebx & wanted) == wanted && (seven.ecx & (1u << 14)) != 0;
 }
+
+// Matrix registers are large: Linux gives them to processes that ask.
+bool HasAmx() {
+#if defined(BDD_TILES)
+  return HasAvx512();
+#elif defined(__linux__)
+  constexpr unsigned kTiles = 1u << 24, kBytes = 1u << 25, kSaved = 3u << 17;
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
+  const unsigned wanted = kTiles | kBytes;
+  if (!HasAvx512() || (Cpuid(7).edx & wanted) != wanted || (SavedState() & kSaved) != kSaved) return false;
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 #endif
 
 struct Available {
-  const KernelSet* sets[4];
+  const KernelSet* sets[5];
   int count = 0;
 
   Available() {
 #if defined(__x86_64__)
     if (HasAvx512()) sets[count++] = Avx512Kernels();
+    if (HasAmx()) sets[count++] = AmxKernels();  // never the first: nobody has timed it yet
     if (HasAvx2()) sets[count++] = Avx2Kernels();
 #elif defined(__aarch64__)
     sets[count++] = NeonKernels();

@@ -16,6 +16,20 @@ struct Taps {
   int64_t run_words;
 };
 
+// A convolution of bytes that are signs, for sets with a matrix unit. A step is 64 channels of one tap.
+struct ByteTaps {
+  const int64_t* offsets;  // [steps], from a place's bytes to a step's
+  int64_t steps;
+  int64_t stride;    // bytes from one place to the next
+  int32_t products;  // of a dot product
+};
+
+// Neighbouring rows of byte tiles whose sums are wanted.
+struct ByteRun {
+  int64_t row;  // the first; each tile has kByteRows
+  int64_t count;
+};
+
 // What becomes of the dot products of one block of channels. Arrays start at the block's first channel and hold
 // a whole block, whatever the number of real channels.
 struct Epilogue {
@@ -67,6 +81,15 @@ struct KernelSet {
   // sums[m * channels + n] = popcount over all taps of (input ^ weight), for m in [0, count) pixels at `places`
   // and a block of channels. Weights: [words][channels].
   void (*multiply)(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums);
+
+  // Both null where there is no matrix unit. The first makes bytes of the signs of 64 channels: -1 of a 1, 1 of a 0,
+  // and 0 from the channel `valid` on.
+  void (*spread)(uint64_t signs, int64_t valid, int8_t* bytes);
+  // The same as `multiply` for tiles of kByteRows places, each given by its first one's bytes, and 32 channels: sums
+  // [places of all runs][32]. Weights: [steps][2][16] words, bit 4 * n + k of word r the sign of channel 4 * r + k for
+  // the n-th output of 16. `scratch` holds kByteScratch bytes and 2 KiB for each tile.
+  void (*multiply_bytes)(const int8_t* const* tiles, int64_t count, const ByteTaps& taps, const uint64_t* weights,
+                         const ByteRun* runs, int64_t run_count, int8_t* scratch, int32_t* sums);
 
   // Writes a tile. `corrections[m]` (or null) is subtracted from pixel m's dot products; `valid` channels are
   // written, to out + m * stride elements (bits: bytes).
@@ -123,10 +146,14 @@ struct KernelSet {
 
 constexpr int kTileChannels = 32;
 
+constexpr int kByteRows = 16;
+constexpr int kByteSteps = 9;  // whose weights lie unpacked in the first-level cache
+constexpr int64_t kByteScratch = kByteSteps * 2048, kByteTileScratch = 2048;
+
 constexpr int kMaxPixels = 8;
 constexpr int kMaxChannels = 32;
 
-// Sets that were compiled in and that this machine can run, the best first; `count` of them.
+// Sets that were compiled in and that this machine can run, the one to take first, the plain one last; `count` of them.
 const KernelSet* const* AvailableKernels(int* count);
 
 // The set of that name, the best one for null, "" and "auto"; null where there is none.
@@ -135,6 +162,7 @@ const KernelSet* FindKernels(const char* name);
 const KernelSet* ScalarKernels();
 const KernelSet* Avx2Kernels();
 const KernelSet* Avx512Kernels();
+const KernelSet* AmxKernels();
 const KernelSet* NeonKernels();
 
 }  // namespace bdd

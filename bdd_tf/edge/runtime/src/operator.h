@@ -66,9 +66,16 @@ class TileSource {
   // What comes before the first piece of an image.
   virtual void BeginImage(const void* image, ThreadPool* pool) = 0;
 
+  // What works best on many places at once does so before pieces are asked for: BeginItem writes kTileChannels sums for
+  // each of `count` places to `item`, which has room for ItemNumbers(count), 0 where there is nothing to do. Tile and
+  // Dots then find those of their own first place at `ready`.
+  virtual int64_t ItemNumbers(int64_t) const { return 0; }
+  virtual void BeginItem(int64_t, int64_t, int64_t, int32_t*) const {}
+
   // Writes the places [first, first + count) of `width` channels from `channel`, a multiple of kTileChannels, on.
   // Several threads may ask for pieces of one image.
-  virtual void Tile(int64_t channel, int width, int64_t first, int count, float* out, int64_t stride) const = 0;
+  virtual void Tile(int64_t channel, int width, int64_t first, int count, const int32_t* ready, float* out,
+                    int64_t stride) const = 0;
 
   // Sources of multiplier * dot + bias with dot products of 16 bits can give those instead: half the memory.
   struct Transform {
@@ -76,7 +83,7 @@ class TileSource {
   };
   virtual Transform transform() const { return {}; }
   // `slopes` of the PReLU behind, for a whole tile of channels; adds its results to `totals`.
-  virtual void Dots(int64_t, int, int64_t, int, const float*, float*, int16_t*, int64_t) const {}
+  virtual void Dots(int64_t, int, int64_t, int, const int32_t*, const float*, float*, int16_t*, int64_t) const {}
 };
 
 class Operator {

@@ -157,6 +157,8 @@ inline KernelSet MakeKernelSet(const char* name) {
           kPixels,
           kChannels,
           kMultiply,
+          nullptr,
+          nullptr,
           FinishFloat<kChannels>,
           FinishInt8<kChannels>,
           FinishDots<kChannels>,
