@@ -476,22 +476,29 @@ void Bconv2d::RunTiles(int64_t block, int64_t first, int64_t last, const int32_t
   const uint32_t* places[kMaxPixels];
   const int32_t* corrections[kMaxSums] = {};
   int64_t y = first / columns_.output, x = first % columns_.output;
+  const int64_t step = columns_.stride * words_;
+  const uint32_t* row = source + y * rows_.stride * columns_.padded * words_;
+  const uint32_t* place = row + x * step;
+  const int32_t* row_class = corrects_ ? row_class_.data() + y : nullptr;
   int waiting = 0;
   // Tiles of even size: a last one of a single place would cost nearly as much as a full one.
   for (int64_t tiles = (last - first + kernels.pixels - 1) / kernels.pixels; tiles > 0; --tiles) {
     const int count = static_cast<int>((last - first + tiles - 1) / tiles);
     for (int m = 0; m < count; ++m) {
-      places[m] = source + (y * rows_.stride * columns_.padded + x * columns_.stride) * words_;
-      if (corrects_) {
-        const int64_t pair = int64_t{row_class_[y]} * column_classes_ + column_class_[x];
+      places[m] = place;
+      place += step;
+      if (row_class != nullptr) {
+        const int64_t pair = int64_t{*row_class} * column_classes_ + column_class_[x];
         corrections[waiting + m] = pair == 0 ? nullptr : corrections_.data() + pair * channels + block * width;
       }
       if (++x == columns_.output) {
         x = 0;
-        ++y;
+        row += rows_.stride * columns_.padded * words_;
+        place = row;
+        if (row_class != nullptr) ++row_class;
       }
     }
-    if (ready == nullptr) kernels.multiply(places, count, taps, weights, sums + waiting * width);
+    if (ready == nullptr) kernels.multiply(places, count, taps, weights, sums + waiting * width, valid);
     waiting += count;
     first += count;
     if (waiting + kMaxPixels > kMaxSums || tiles == 1) {

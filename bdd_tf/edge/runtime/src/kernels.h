@@ -79,8 +79,9 @@ struct KernelSet {
   int channels;  // of a tile, a multiple of 8, at most kMaxChannels
 
   // sums[m * channels + n] = popcount over all taps of (input ^ weight), for m in [0, count) pixels at `places`
-  // and a block of channels. Weights: [words][channels].
-  void (*multiply)(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums);
+  // and a block of channels, of which the first `valid` are wanted. Weights: [words][channels].
+  void (*multiply)(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums,
+                   int valid);
 
   // Both null where there is no matrix unit. The first makes bytes of the signs of 64 channels: -1 of a 1, 1 of a 0,
   // and 0 from the channel `valid` on.

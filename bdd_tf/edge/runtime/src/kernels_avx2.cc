@@ -55,7 +55,7 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
   });
 }
 
-void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums) {
+void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums, int) {
   switch (count) {
     case 1: return MultiplyTile<1>(places, taps, weights, sums);
     case 2: return MultiplyTile<2>(places, taps, weights, sums);

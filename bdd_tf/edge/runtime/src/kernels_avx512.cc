@@ -24,15 +24,15 @@ constexpr int kCarry = 0x3A;  // a ? ~b : c, see below
 // A carry-save adder takes two words at a time: with `ones` the bits that stand alone so far, p = ones ^ a and
 // s = p ^ b, the carry is b = ~s where p is set and ones elsewhere. The xors of input and weight ride along, so that
 // two words cost three logic operations, one popcount and one addition instead of two of each.
-template <int kCount>
+template <int kCount, int kVectors>
 void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_t* weights, int32_t* sums) {
-  __m512i ones[kCount][2], twos[kCount][2];
-  Unroll<kCount>([&](auto m) { ones[m][0] = ones[m][1] = twos[m][0] = twos[m][1] = _mm512_setzero_si512(); });
+  __m512i ones[kCount][kVectors], twos[kCount][kVectors];
+  Unroll<kCount>([&](auto m) { Unroll<kVectors>([&](auto v) { ones[m][v] = twos[m][v] = _mm512_setzero_si512(); }); });
   const int32_t* offsets = taps.offsets;
   int64_t k = 0;
   for (; k + 2 <= taps.words; k += 2, weights += 2 * kChannels) {
     const int64_t first = offsets[k], second = offsets[k + 1];
-    Unroll<2>([&](auto v) {
+    Unroll<kVectors>([&](auto v) {
       const __m512i w = _mm512_load_si512(weights + 16 * v);
       const __m512i u = _mm512_load_si512(weights + kChannels + 16 * v);
       Unroll<kCount>([&](auto m) {
@@ -47,7 +47,8 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
     });
   }
   Unroll<kCount>([&](auto m) {
-    Unroll<2>([&](auto v) {
+    if (kVectors == 1) _mm512_store_si512(sums + m * kChannels + 16, _mm512_setzero_si512());
+    Unroll<kVectors>([&](auto v) {
       __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(twos[m][v], 1), _mm512_popcnt_epi32(ones[m][v]));
       if (k < taps.words) {
         const __m512i x = _mm512_set1_epi32(static_cast<int>(places[m][offsets[k]]));
@@ -59,13 +60,21 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
   });
 }
 
-void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums) {
+template <int kVectors>
+void MultiplyVectors(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights,
+                     int32_t* sums) {
   switch (count) {
-    case 1: return MultiplyTile<1>(places, taps, weights, sums);
-    case 2: return MultiplyTile<2>(places, taps, weights, sums);
-    case 3: return MultiplyTile<3>(places, taps, weights, sums);
-    default: return MultiplyTile<4>(places, taps, weights, sums);
+    case 1: return MultiplyTile<1, kVectors>(places, taps, weights, sums);
+    case 2: return MultiplyTile<2, kVectors>(places, taps, weights, sums);
+    case 3: return MultiplyTile<3, kVectors>(places, taps, weights, sums);
+    default: return MultiplyTile<4, kVectors>(places, taps, weights, sums);
   }
+}
+
+void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums,
+              int valid) {
+  if (valid <= kChannels / 2) return MultiplyVectors<1>(places, count, taps, weights, sums);
+  MultiplyVectors<2>(places, count, taps, weights, sums);
 }
 
 void Pack(const float* x, int64_t words, uint32_t* bits) {

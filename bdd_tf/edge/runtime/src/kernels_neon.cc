@@ -51,7 +51,7 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
   each([&](auto m, auto v) { vst1q_s32(sums + m * kChannels + 4 * v, vreinterpretq_s32_u32(totals[m][v])); });
 }
 
-void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums) {
+void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums, int) {
   switch (count) {
     case 1: return MultiplyTile<1>(places, taps, weights, sums);
 #if defined(__aarch64__)

@@ -17,7 +17,7 @@ inline uint32_t Popcount(uint32_t x) {
   return (x * 0x01010101u) >> 24;
 }
 
-void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums) {
+void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums, int) {
   for (int m = 0; m < count; ++m) {
     int32_t* row = sums + m * kChannels;
     std::memset(row, 0, kChannels * sizeof(int32_t));

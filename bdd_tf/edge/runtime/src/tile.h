@@ -120,11 +120,11 @@ inline IntLanes LoadInts(const int32_t* from) {
   return numbers;
 }
 
-// Dot products as they are, and the sum of what PReLU makes of them.
-template <int kChannels>
-inline void FinishDots(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
-                       const float* slopes, float* totals, int16_t* out, int64_t stride, int valid) {
-  constexpr int kVectors = kChannels / BDD_LANES;
+// The first `kWidth` of `kChannels` channels.
+template <int kChannels, int kWidth, bool kBounded>
+inline void FinishDotsOf(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
+                         const float* slopes, float* totals, int16_t* out, int64_t stride, int valid) {
+  constexpr int kVectors = kWidth / BDD_LANES;
   const IntLanes products = e.products - IntLanes{}, low = e.low - IntLanes{}, high = e.high - IntLanes{};
   Lanes multiplier[kVectors], bias[kVectors], slope[kVectors], local[kVectors] = {};
   Unroll<kVectors>([&](auto v) BDD_INLINE {
@@ -133,15 +133,17 @@ inline void FinishDots(const int32_t* sums, int count, const int32_t* const* cor
     slope[v] = Load(slopes + v * BDD_LANES);
   });
   for (int m = 0; m < count; ++m, sums += kChannels, out += stride) {
-    int16_t numbers[kChannels];
-    int16_t* to = valid == kChannels ? out : numbers;
+    int16_t numbers[kWidth];
+    int16_t* to = valid == kWidth ? out : numbers;
     const int32_t* correction = corrections[m];
     Unroll<kVectors>([&](auto v) BDD_INLINE {
       const IntLanes sum = LoadInts(sums + v * BDD_LANES);
       IntLanes dot = products - (sum + sum);
       if (correction != nullptr) dot -= LoadInts(correction + v * BDD_LANES);
-      dot = dot < low ? low : dot;
-      dot = dot > high ? high : dot;
+      if (kBounded) {
+        dot = dot < low ? low : dot;
+        dot = dot > high ? high : dot;
+      }
       const ShortLanes narrow = __builtin_convertvector(dot, ShortLanes);
       std::memcpy(to + v * BDD_LANES, &narrow, sizeof narrow);
       const Lanes x = __builtin_convertvector(dot, Lanes) * multiplier[v] + bias[v];
@@ -149,14 +151,26 @@ inline void FinishDots(const int32_t* sums, int count, const int32_t* const* cor
     });
     if (to == numbers) std::memcpy(out, numbers, static_cast<size_t>(valid) * sizeof(int16_t));
   }
-  if (valid == kChannels) {
+  if (valid == kWidth) {
     Unroll<kVectors>([&](auto v)
                          BDD_INLINE { Store(totals + v * BDD_LANES, Load(totals + v * BDD_LANES) + local[v]); });
     return;
   }
-  float rest[kChannels];
+  float rest[kWidth];
   Unroll<kVectors>([&](auto v) BDD_INLINE { Store(rest + v * BDD_LANES, local[v]); });
   for (int n = 0; n < valid; ++n) totals[n] += rest[n];
+}
+
+// Dot products as they are, and the sum of what PReLU makes of them. Half a block costs half as much.
+template <int kChannels>
+inline void FinishDots(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
+                       const float* slopes, float* totals, int16_t* out, int64_t stride, int valid) {
+  constexpr int kHalf = kChannels / 2 < BDD_LANES ? kChannels : kChannels / 2;
+  const bool half = valid <= kHalf, bounded = e.low > -e.products || e.high < e.products;
+  const auto finish =
+      half ? (bounded ? FinishDotsOf<kChannels, kHalf, true> : FinishDotsOf<kChannels, kHalf, false>)
+           : (bounded ? FinishDotsOf<kChannels, kChannels, true> : FinishDotsOf<kChannels, kChannels, false>);
+  finish(sums, count, corrections, e, slopes, totals, out, stride, valid);
 }
 
 inline float Logistic(float x) { return 1.0f / (1.0f + std::exp(-x)); }
