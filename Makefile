@@ -47,7 +47,7 @@ test-torch: runtime kernels ## install torch and compare imported weights with P
 	$(PY) -m pip install -q -e '.[torch]'
 	$(PY) -m pytest tests/pytorch $(ARGS)
 
-agreement: runtime ## train BNext T, S, M, L briefly in PyTorch; PyTorch, Keras, .tflite on 200 photographs (two hours a seed) [NETWORKS= SEED=]
+agreement: runtime ## train BNext T, S, M, L briefly in PyTorch; PyTorch, Keras, .tflite on 200 photographs (an hour and a half a seed) [NETWORKS= SEED=]
 	$(PY) -m pip install -q -e '.[torch]'
 	MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_MMAP_THRESHOLD_=4294967295 $(PY) tests/pytorch/train_for_agreement.py --compare $(if $(SEED),--seed $(SEED)) $(NETWORKS)
 
