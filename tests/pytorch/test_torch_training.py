@@ -55,7 +55,7 @@ def test_channels_are_those_of_keras(variant, side):
     )
     keras = add_channels(images, CHANNELS, variant).numpy()
     assert ours.shape == keras.shape
-    # Once, on a busy machine, one side was 3e-4 off and the message did not tell which: each is held to whole numbers.
+    # Each is held to whole numbers: torch's first float32 root in a process can be 3e-4 off.
     for who, found in (("PyTorch", ours), ("Keras", keras)):
         exact = sobel_of_integers(images, variant)
         np.testing.assert_allclose(
