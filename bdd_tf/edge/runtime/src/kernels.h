@@ -38,6 +38,8 @@ struct Epilogue {
   const float* multiplier;    // float and int8 output: dot * multiplier + bias
   const float* bias;          //
   const int32_t* thresholds;  // bits: 1 (that is -1) where products - dot > threshold
+
+  bool bounded() const { return low > -products || high < products; }
 };
 
 enum class Arithmetic { kAdd, kSubtract, kMultiply, kMaximum, kMinimum };

@@ -34,7 +34,7 @@ inline void FinishFloatRow(const int32_t* sums, const Epilogue& e, float* out, i
 template <int kChannels>
 inline void FinishFloat(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
                         float* out, int64_t stride, int valid) {
-  const bool bounded = e.low > -e.products || e.high < e.products;
+  const bool bounded = e.bounded();
   const int32_t products = e.products, low = e.low, high = e.high;
   for (int m = 0; m < count; ++m, sums += kChannels, out += stride) {
     const int32_t* correction = corrections[m];
@@ -166,7 +166,7 @@ template <int kChannels>
 inline void FinishDots(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
                        const float* slopes, float* totals, int16_t* out, int64_t stride, int valid) {
   constexpr int kHalf = kChannels / 2 < BDD_LANES ? kChannels : kChannels / 2;
-  const bool half = valid <= kHalf, bounded = e.low > -e.products || e.high < e.products;
+  const bool half = valid <= kHalf, bounded = e.bounded();
   const auto finish =
       half ? (bounded ? FinishDotsOf<kChannels, kHalf, true> : FinishDotsOf<kChannels, kHalf, false>)
            : (bounded ? FinishDotsOf<kChannels, kChannels, true> : FinishDotsOf<kChannels, kChannels, false>);
