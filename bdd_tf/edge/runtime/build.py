@@ -58,18 +58,20 @@ class Target:
     zig_kernels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-_AVX512 = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vpopcntdq -mprefer-vector-width=512"
+_AVX512BW = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
+_AVX512 = f"{_AVX512BW} -mavx512vpopcntdq"
 
 TARGETS = {
     "x86_64": Target(
         ("-target", "x86_64-linux-gnu.2.17", "-mcpu=x86_64"),
         {
             "kernels_avx2.cc": ("-mavx2", "-mfma"),
+            "kernels_avx512bw.cc": tuple(_AVX512BW.split()),
             "kernels_avx512.cc": tuple(_AVX512.split()),
             "kernels_amx.cc": (*_AVX512.split(), "-mamx-tile", "-mamx-int8"),
         },
         "manylinux_2_17_x86_64.manylinux2014_x86_64",
-        zig_kernels={"kernels_avx512.cc": ("-mevex512",), "kernels_amx.cc": ("-mevex512",)},
+        zig_kernels={f"kernels_{name}.cc": ("-mevex512",) for name in ("avx512bw", "avx512", "amx")},
     ),
     "aarch64": Target(
         ("-target", "aarch64-linux-gnu.2.17"),

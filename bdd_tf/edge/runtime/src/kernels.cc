@@ -33,11 +33,12 @@ bool HasAvx2() {
   return fused && (SavedState() & 0x6) == 0x6 && (Cpuid(7).ebx & (1u << 5)) != 0;
 }
 
-bool HasAvx512() {
-  const Cpuid seven(7);
+bool HasAvx512Bw() {
   const unsigned wanted = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);  // F, DQ, BW, VL
-  return (SavedState() & 0xE6) == 0xE6 && (seven.ebx & wanted) == wanted && (seven.ecx & (1u << 14)) != 0;
+  return (SavedState() & 0xE6) == 0xE6 && (Cpuid(7).ebx & wanted) == wanted;
 }
+
+bool HasAvx512() { return HasAvx512Bw() && (Cpuid(7).ecx & (1u << 14)) != 0; }  // VPOPCNTDQ
 
 // Matrix registers are large: Linux gives them to processes that ask.
 bool HasAmx() {
@@ -56,13 +57,14 @@ bool HasAmx() {
 #endif
 
 struct Available {
-  const KernelSet* sets[5];
+  const KernelSet* sets[6];
   int count = 0;
 
   Available() {
 #if defined(__x86_64__)
     if (HasAvx512()) sets[count++] = Avx512Kernels();
     if (HasAmx()) sets[count++] = AmxKernels();  // never the first: nobody has timed it yet
+    if (HasAvx512Bw()) sets[count++] = Avx512BwKernels();
     if (HasAvx2()) sets[count++] = Avx2Kernels();
 #elif defined(__aarch64__)
     sets[count++] = NeonKernels();

@@ -164,6 +164,7 @@ const KernelSet* FindKernels(const char* name);
 
 const KernelSet* ScalarKernels();
 const KernelSet* Avx2Kernels();
+const KernelSet* Avx512BwKernels();
 const KernelSet* Avx512Kernels();
 const KernelSet* AmxKernels();
 const KernelSet* NeonKernels();
