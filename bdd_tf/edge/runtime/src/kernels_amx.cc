@@ -3,15 +3,8 @@
 // A step of 64 channels costs the unit 16 cycles for 16 places and 16 outputs, 1,024 products a cycle where popcounts
 // reach 410. Bits are unpacked for it: an image's once a layer, weights in front of their use, kByteSteps at a time for
 // all places of an item, so that both lie in the first-level cache while sums go back and forth.
+#include "intrinsics512.h"
 #include "kernels.h"
-
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC 12's own header passes deliberately undefined registers on.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
-#include <immintrin.h>
 
 #ifdef BDD_TILES  // tests name a file that emulates the instructions
 #include BDD_TILES
