@@ -159,7 +159,8 @@ def bconvs():
         yield Bconv(dilations=dilations, pad_values=1)
         yield Bconv(dilations=dilations, padding=VALID, height=11, width=9)
     yield Bconv(dilations=(2, 2), strides=(2, 2))
-    for channels in [1, 3, 31, 33, 64, 65, 96, 100, 256, 512]:
+    # With the last two, 252 and 288 words: more than a byte can count.
+    for channels in [1, 3, 31, 33, 64, 65, 96, 100, 256, 512, 896, 1024]:
         yield Bconv(channels=channels)
     for filters in [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 40, 63, 64, 65, 100]:
         yield Bconv(filters=filters, channels=64)
