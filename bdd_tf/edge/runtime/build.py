@@ -68,10 +68,13 @@ TARGETS = {
             "kernels_avx2.cc": ("-mavx2", "-mfma"),
             "kernels_avx512bw.cc": tuple(_AVX512BW.split()),
             "kernels_avx512.cc": tuple(_AVX512.split()),
+            "kernels_avx512plain.cc": tuple(_AVX512.split()),
             "kernels_amx.cc": (*_AVX512.split(), "-mamx-tile", "-mamx-int8"),
         },
         "manylinux_2_17_x86_64.manylinux2014_x86_64",
-        zig_kernels={f"kernels_{name}.cc": ("-mevex512",) for name in ("avx512bw", "avx512", "amx")},
+        zig_kernels={
+            f"kernels_{name}.cc": ("-mevex512",) for name in ("avx512bw", "avx512", "avx512plain", "amx")
+        },
     ),
     "aarch64": Target(
         ("-target", "aarch64-linux-gnu.2.17"),

@@ -37,5 +37,26 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
   }
 }
 
+// A tile of as many places as there are, the second half of its channels left out where nobody wants them. Kernel::Tile
+// writes sums of its registers' channels.
+template <typename Kernel, int kVectors>
+inline void MultiplyVectors(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights,
+                            int32_t* sums) {
+  switch (count) {
+    case 1: return Kernel::template Tile<1, kVectors>(places, taps, weights, sums);
+    case 2: return Kernel::template Tile<2, kVectors>(places, taps, weights, sums);
+    case 3: return Kernel::template Tile<3, kVectors>(places, taps, weights, sums);
+    default: return Kernel::template Tile<4, kVectors>(places, taps, weights, sums);
+  }
+}
+
+template <typename Kernel>
+void MultiplyPlaces(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums,
+                    int valid) {
+  if (valid > kChannels / 2) return MultiplyVectors<Kernel, 2>(places, count, taps, weights, sums);
+  MultiplyVectors<Kernel, 1>(places, count, taps, weights, sums);
+  for (int m = 0; m < count; ++m) _mm512_store_si512(sums + m * kChannels + 16, _mm512_setzero_si512());
+}
+
 }  // namespace
 }  // namespace bdd

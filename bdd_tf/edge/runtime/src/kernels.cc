@@ -40,6 +40,8 @@ bool HasAvx512Bw() {
 
 bool HasAvx512() { return HasAvx512Bw() && (Cpuid(7).ecx & (1u << 14)) != 0; }  // VPOPCNTDQ
 
+bool IsAmd() { return Cpuid(0).ebx == 0x68747541; }  // "Auth"enticAMD
+
 // Matrix registers are large: Linux gives them to processes that ask.
 bool HasAmx() {
 #if defined(BDD_TILES)
@@ -57,12 +59,15 @@ bool HasAmx() {
 #endif
 
 struct Available {
-  const KernelSet* sets[6];
+  const KernelSet* sets[7];
   int count = 0;
 
   Available() {
 #if defined(__x86_64__)
-    if (HasAvx512()) sets[count++] = Avx512Kernels();
+    if (HasAvx512()) {
+      sets[count++] = IsAmd() ? Avx512PlainKernels() : Avx512Kernels();
+      sets[count++] = IsAmd() ? Avx512Kernels() : Avx512PlainKernels();
+    }
     if (HasAmx()) sets[count++] = AmxKernels();  // never the first: nobody has timed it yet
     if (HasAvx512Bw()) sets[count++] = Avx512BwKernels();
     if (HasAvx2()) sets[count++] = Avx2Kernels();

@@ -166,6 +166,7 @@ const KernelSet* ScalarKernels();
 const KernelSet* Avx2Kernels();
 const KernelSet* Avx512BwKernels();
 const KernelSet* Avx512Kernels();
+const KernelSet* Avx512PlainKernels();
 const KernelSet* AmxKernels();
 const KernelSet* NeonKernels();
 

@@ -6,58 +6,43 @@ namespace {
 
 // A carry-save adder takes two words at a time: they cost three logic operations, one popcount and one addition instead
 // of two of each.
-template <int kCount, int kVectors>
-void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_t* weights, int32_t* sums) {
-  __m512i ones[kCount][kVectors], twos[kCount][kVectors];
-  Unroll<kCount>([&](auto m) { Unroll<kVectors>([&](auto v) { ones[m][v] = twos[m][v] = _mm512_setzero_si512(); }); });
-  const int32_t* offsets = taps.offsets;
-  int64_t k = 0;
-  for (; k + 2 <= taps.words; k += 2, weights += 2 * kChannels) {
-    const int64_t first = offsets[k], second = offsets[k + 1];
-    Unroll<kVectors>([&](auto v) {
-      const __m512i w = _mm512_load_si512(weights + 16 * v);
-      const __m512i u = _mm512_load_si512(weights + kChannels + 16 * v);
-      Unroll<kCount>([&](auto m) {
-        const __m512i carry = AddWords(ones[m][v], w, Broadcast(places[m][first]), u, Broadcast(places[m][second]));
-        twos[m][v] = _mm512_add_epi32(twos[m][v], _mm512_popcnt_epi32(carry));
+struct CarrySave {
+  template <int kCount, int kVectors>
+  static void Tile(const uint32_t* const* places, const Taps& taps, const uint32_t* weights, int32_t* sums) {
+    __m512i ones[kCount][kVectors], twos[kCount][kVectors];
+    Unroll<kCount>(
+        [&](auto m) { Unroll<kVectors>([&](auto v) { ones[m][v] = twos[m][v] = _mm512_setzero_si512(); }); });
+    const int32_t* offsets = taps.offsets;
+    int64_t k = 0;
+    for (; k + 2 <= taps.words; k += 2, weights += 2 * kChannels) {
+      const int64_t first = offsets[k], second = offsets[k + 1];
+      Unroll<kVectors>([&](auto v) {
+        const __m512i w = _mm512_load_si512(weights + 16 * v);
+        const __m512i u = _mm512_load_si512(weights + kChannels + 16 * v);
+        Unroll<kCount>([&](auto m) {
+          const __m512i carry = AddWords(ones[m][v], w, Broadcast(places[m][first]), u, Broadcast(places[m][second]));
+          twos[m][v] = _mm512_add_epi32(twos[m][v], _mm512_popcnt_epi32(carry));
+        });
+      });
+    }
+    Unroll<kCount>([&](auto m) {
+      Unroll<kVectors>([&](auto v) {
+        __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(twos[m][v], 1), _mm512_popcnt_epi32(ones[m][v]));
+        if (k < taps.words) {
+          const __m512i x = Broadcast(places[m][offsets[k]]);
+          const __m512i w = _mm512_load_si512(weights + 16 * v);
+          sum = _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_xor_si512(w, x)));
+        }
+        _mm512_store_si512(sums + m * kChannels + 16 * v, sum);
       });
     });
   }
-  Unroll<kCount>([&](auto m) {
-    if (kVectors == 1) _mm512_store_si512(sums + m * kChannels + 16, _mm512_setzero_si512());
-    Unroll<kVectors>([&](auto v) {
-      __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(twos[m][v], 1), _mm512_popcnt_epi32(ones[m][v]));
-      if (k < taps.words) {
-        const __m512i x = Broadcast(places[m][offsets[k]]);
-        const __m512i w = _mm512_load_si512(weights + 16 * v);
-        sum = _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_xor_si512(w, x)));
-      }
-      _mm512_store_si512(sums + m * kChannels + 16 * v, sum);
-    });
-  });
-}
-
-template <int kVectors>
-void MultiplyVectors(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights,
-                     int32_t* sums) {
-  switch (count) {
-    case 1: return MultiplyTile<1, kVectors>(places, taps, weights, sums);
-    case 2: return MultiplyTile<2, kVectors>(places, taps, weights, sums);
-    case 3: return MultiplyTile<3, kVectors>(places, taps, weights, sums);
-    default: return MultiplyTile<4, kVectors>(places, taps, weights, sums);
-  }
-}
-
-void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums,
-              int valid) {
-  if (valid <= kChannels / 2) return MultiplyVectors<1>(places, count, taps, weights, sums);
-  MultiplyVectors<2>(places, count, taps, weights, sums);
-}
+};
 
 }  // namespace
 
 const KernelSet* Avx512Kernels() {
-  static const KernelSet set = MakeKernelSet<kPixels, kChannels, Multiply, Pack>("avx512");
+  static const KernelSet set = MakeKernelSet<kPixels, kChannels, MultiplyPlaces<CarrySave>, Pack>("avx512");
   return &set;
 }
 
