@@ -120,6 +120,12 @@ inline IntLanes LoadInts(const int32_t* from) {
   return numbers;
 }
 
+// Asked this way round a masked product is all it takes.
+template <typename T>
+inline T PreluOf(T x, T slope) {
+  return x <= 0.0f ? slope * x : x;
+}
+
 // The first `kWidth` of `kChannels` channels.
 template <int kChannels, int kWidth, bool kBounded>
 inline void FinishDotsOf(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
@@ -147,7 +153,7 @@ inline void FinishDotsOf(const int32_t* sums, int count, const int32_t* const* c
       const ShortLanes narrow = __builtin_convertvector(dot, ShortLanes);
       std::memcpy(to + v * BDD_LANES, &narrow, sizeof narrow);
       const Lanes x = __builtin_convertvector(dot, Lanes) * multiplier[v] + bias[v];
-      local[v] += x > 0.0f ? x : slope[v] * x;
+      local[v] += PreluOf(x, slope[v]);
     });
     if (to == numbers) std::memcpy(out, numbers, static_cast<size_t>(valid) * sizeof(int16_t));
   }
@@ -190,7 +196,7 @@ inline void ChainRows(const ChainStart& start, const ChainStep* steps, int count
       const Lanes slope = Load(start.slopes + k * BDD_LANES);
       Unroll<kRows>([&](auto r) BDD_INLINE {
         const Lanes x = LoadShorts(start.dots + (row + r) * start.stride + k * BDD_LANES) * multiplier + bias;
-        v[r][k] = x > 0.0f ? x : slope * x;
+        v[r][k] = PreluOf(x, slope);
       });
     });
   } else {
@@ -216,7 +222,7 @@ inline void ChainRows(const ChainStart& start, const ChainStep* steps, int count
       case ChainStep::kMultiply: combine([](Lanes x, Lanes y) BDD_INLINE { return x * y; }); break;
       case ChainStep::kMaximum: combine([](Lanes x, Lanes y) BDD_INLINE { return x > y ? x : y; }); break;
       case ChainStep::kMinimum: combine([](Lanes x, Lanes y) BDD_INLINE { return x < y ? x : y; }); break;
-      case ChainStep::kPrelu: combine([](Lanes x, Lanes y) BDD_INLINE { return x > 0.0f ? x : y * x; }); break;
+      case ChainStep::kPrelu: combine([](Lanes x, Lanes y) BDD_INLINE { return PreluOf(x, y); }); break;
       case ChainStep::kBound: {
         const Lanes low = step->low - Lanes{}, high = step->high - Lanes{};
         each([&](auto r, auto k) BDD_INLINE {
@@ -247,9 +253,11 @@ inline void ChainRows(const ChainStart& start, const ChainStep* steps, int count
           kPack(numbers, 1, step->bits + (row + r) * stride);
         });
         break;
-      case ChainStep::kStore:
-        each([&](auto r, auto k) BDD_INLINE { Store(step->out + (row + r) * stride + k * BDD_LANES, v[r][k]); });
+      case ChainStep::kStore: {
+        float* out = step->out + row * stride;  // a copy, since for all the compiler knows stores change `step`
+        each([&](auto r, auto k) BDD_INLINE { Store(out + r * stride + k * BDD_LANES, v[r][k]); });
         break;
+      }
     }
   }
 }
@@ -263,7 +271,7 @@ inline void ChainPart(const ChainStart& start, const ChainStep* steps, int count
       continue;
     }
     const float x = static_cast<float>(start.dots[row * start.stride + c]) * start.multiplier[c] + start.bias[c];
-    v[c] = x > 0.0f ? x : start.slopes[c] * x;
+    v[c] = PreluOf(x, start.slopes[c]);
   }
   for (const ChainStep* step = steps; step != steps + count; ++step) {
     const float* b = step->b + row * step->stride;
@@ -278,7 +286,7 @@ inline void ChainPart(const ChainStart& start, const ChainStep* steps, int count
         case ChainStep::kMultiply: v[c] = x * b[c]; break;
         case ChainStep::kMaximum: v[c] = x > b[c] ? x : b[c]; break;
         case ChainStep::kMinimum: v[c] = x < b[c] ? x : b[c]; break;
-        case ChainStep::kPrelu: v[c] = x > 0.0f ? x : b[c] * x; break;
+        case ChainStep::kPrelu: v[c] = PreluOf(x, b[c]); break;
         case ChainStep::kBound: v[c] = x < step->low ? step->low : x > step->high ? step->high : x; break;
         case ChainStep::kLogistic: v[c] = Logistic(x); break;
         case ChainStep::kAddUp: step->out[c] += x; break;
@@ -303,11 +311,6 @@ inline void Chain(const ChainStart& start, const ChainStep* steps, int count, in
   } else {
     for (; row < rows; ++row) ChainPart(start, steps, count, row, width);
   }
-}
-
-template <typename T>
-inline T PreluOf(T x, T slope) {
-  return x > 0.0f ? x : slope * x;
 }
 
 inline void MeanOfFour(float* out, int64_t out_stride, const float* a, int64_t a_stride, int64_t right, int64_t below,
