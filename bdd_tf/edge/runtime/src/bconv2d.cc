@@ -484,18 +484,24 @@ void Bconv2d::RunTiles(int64_t block, int64_t first, int64_t last, const int32_t
   // Tiles of even size: a last one of a single place would cost nearly as much as a full one.
   for (int64_t tiles = (last - first + kernels.pixels - 1) / kernels.pixels; tiles > 0; --tiles) {
     const int count = static_cast<int>((last - first + tiles - 1) / tiles);
-    for (int m = 0; m < count; ++m) {
-      places[m] = place;
-      place += step;
-      if (row_class != nullptr) {
-        const int64_t pair = int64_t{*row_class} * column_classes_ + column_class_[x];
-        corrections[waiting + m] = pair == 0 ? nullptr : corrections_.data() + pair * channels + block * width;
-      }
-      if (++x == columns_.output) {
-        x = 0;
-        row += rows_.stride * columns_.padded * words_;
-        place = row;
-        if (row_class != nullptr) ++row_class;
+    if (x + count < columns_.output && row_class == nullptr) {
+      for (int m = 0; m < count; ++m) places[m] = place + m * step;
+      place += count * step;
+      x += count;
+    } else {
+      for (int m = 0; m < count; ++m) {
+        places[m] = place;
+        place += step;
+        if (row_class != nullptr) {
+          const int64_t pair = int64_t{*row_class} * column_classes_ + column_class_[x];
+          corrections[waiting + m] = pair == 0 ? nullptr : corrections_.data() + pair * channels + block * width;
+        }
+        if (++x == columns_.output) {
+          x = 0;
+          row += rows_.stride * columns_.padded * words_;
+          place = row;
+          if (row_class != nullptr) ++row_class;
+        }
       }
     }
     if (ready == nullptr) kernels.multiply(places, count, taps, weights, sums + waiting * width, valid);

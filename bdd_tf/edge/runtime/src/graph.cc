@@ -7,7 +7,7 @@
 namespace bdd {
 namespace {
 
-constexpr int kTilePixels = 64;
+constexpr int kTilePixels = 128;
 constexpr int kChunkPixels = 256;      // of an item of work; fixed, so that sums do not depend on the number of threads
 constexpr int64_t kSmall = 1 << 13;    // numbers, or weights, below which one thread does it all
 constexpr int64_t kDenseOutputs = 16;  // of an item of work
@@ -1110,11 +1110,12 @@ void Graph::RunGroup(Step* step) {
     for (const auto& op : step->ops) {
       if (op->node->spec.kind != Kind::kMean) continue;
       float* mean = reinterpret_cast<float*>(op->result->data) + n * step->channels;
-      for (int64_t c = 0; c < step->channels; ++c) {
-        float sum = 0.0f;
-        for (int64_t chunk = 0; chunk < step->chunks; ++chunk) sum += op->partial[chunk * step->channels + c];
-        mean[c] = sum / static_cast<float>(pixels);
+      float* sums = op->partial.data();
+      for (int64_t chunk = 1; chunk < step->chunks; ++chunk) {
+        const float* more = sums + chunk * step->channels;
+        for (int64_t c = 0; c < step->channels; ++c) sums[c] += more[c];
       }
+      for (int64_t c = 0; c < step->channels; ++c) mean[c] = sums[c] / static_cast<float>(pixels);
     }
   }
 }

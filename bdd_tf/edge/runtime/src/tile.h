@@ -126,10 +126,34 @@ inline T PreluOf(T x, T slope) {
   return x <= 0.0f ? slope * x : x;
 }
 
-// The first `kWidth` of `kChannels` channels.
+// Two registers of numbers at a time become one of shorts: their lower halves, picked by one shuffle.
+template <typename T, int... kIndex>
+inline T EvenOf(T a, T b, std::integer_sequence<int, kIndex...>) {
+  return __builtin_shufflevector(a, b, 2 * kIndex...);
+}
+
+template <int kVectors>
+inline void StoreShorts(const IntLanes (&values)[kVectors], int16_t* to) {
+  typedef int16_t Wide __attribute__((vector_size(2 * BDD_LANES * sizeof(int16_t))));
+  constexpr int kPaired = kVectors / 2 * 2;
+  for (int v = 0; v < kPaired; v += 2) {
+    Wide first, second;
+    std::memcpy(&first, &values[v], sizeof first);
+    std::memcpy(&second, &values[v + 1], sizeof second);
+    const Wide both = EvenOf(first, second, std::make_integer_sequence<int, 2 * BDD_LANES>());
+    std::memcpy(to + v * BDD_LANES, &both, sizeof both);
+  }
+  for (int v = kPaired; v < kVectors; ++v) {
+    const ShortLanes narrow = __builtin_convertvector(values[v], ShortLanes);
+    std::memcpy(to + v * BDD_LANES, &narrow, sizeof narrow);
+  }
+}
+
+// The first `kWidth` of `kChannels` channels. Only what is added up is rounded: the dot products are whole numbers.
 template <int kChannels, int kWidth, bool kBounded>
 inline void FinishDotsOf(const int32_t* sums, int count, const int32_t* const* corrections, const Epilogue& e,
                          const float* slopes, float* totals, int16_t* out, int64_t stride, int valid) {
+  BDD_FUSED
   constexpr int kVectors = kWidth / BDD_LANES;
   const IntLanes products = e.products - IntLanes{}, low = e.low - IntLanes{}, high = e.high - IntLanes{};
   Lanes multiplier[kVectors], bias[kVectors], slope[kVectors], local[kVectors] = {};
@@ -142,19 +166,23 @@ inline void FinishDotsOf(const int32_t* sums, int count, const int32_t* const* c
     int16_t numbers[kWidth];
     int16_t* to = valid == kWidth ? out : numbers;
     const int32_t* correction = corrections[m];
+    IntLanes dot[kVectors];
     Unroll<kVectors>([&](auto v) BDD_INLINE {
       const IntLanes sum = LoadInts(sums + v * BDD_LANES);
-      IntLanes dot = products - (sum + sum);
-      if (correction != nullptr) dot -= LoadInts(correction + v * BDD_LANES);
+      dot[v] = products - (sum + sum);
+    });
+    if (correction != nullptr) {
+      Unroll<kVectors>([&](auto v) BDD_INLINE { dot[v] -= LoadInts(correction + v * BDD_LANES); });
+    }
+    Unroll<kVectors>([&](auto v) BDD_INLINE {
       if (kBounded) {
-        dot = dot < low ? low : dot;
-        dot = dot > high ? high : dot;
+        dot[v] = dot[v] < low ? low : dot[v];
+        dot[v] = dot[v] > high ? high : dot[v];
       }
-      const ShortLanes narrow = __builtin_convertvector(dot, ShortLanes);
-      std::memcpy(to + v * BDD_LANES, &narrow, sizeof narrow);
-      const Lanes x = __builtin_convertvector(dot, Lanes) * multiplier[v] + bias[v];
+      const Lanes x = __builtin_convertvector(dot[v], Lanes) * multiplier[v] + bias[v];
       local[v] += PreluOf(x, slope[v]);
     });
+    StoreShorts<kVectors>(dot, to);
     if (to == numbers) std::memcpy(out, numbers, static_cast<size_t>(valid) * sizeof(int16_t));
   }
   if (valid == kWidth) {
