@@ -145,8 +145,17 @@ class Detector(nn.Module):
         return self.fc(self.base_model((self.adapter(x) - self.mean) / self.std))
 
 
-def randomise(model, seed=0):
-    """Weights of every kind away from their start, so that none of them can be forgotten unnoticed."""
+def randomise(model, seed=0, gain=0.5):
+    """Weights of every kind away from their start, so that none of them can be forgotten unnoticed.
+
+    Args:
+        model: Whose weights are drawn, in place.
+        seed: Of the generator.
+        gain: The largest factor of what a unit adds to its residual, of a fifth of it to the whole.
+
+    Returns:
+        The model.
+    """
     torch.manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -161,7 +170,7 @@ def randomise(model, seed=0):
             elif name.endswith("norm2.weight"):
                 # The residual carries most of the signal, as in a trained net; with larger ones a single sign
                 # that rounding flips changes everything behind it.
-                p.uniform_(0.1, 0.5)
+                p.uniform_(gain / 5, gain)
             elif "norm" in name or "bn1" in name:
                 p.uniform_(0.5, 1.5) if name.endswith("weight") else p.normal_(0, 0.2)
     return model

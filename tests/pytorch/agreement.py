@@ -67,11 +67,15 @@ def turned(x: np.ndarray) -> np.ndarray:
     return x[:, ::-1, ::-1]
 
 
-def random_pair(config: Experiment, images: np.ndarray, seed: int = 0) -> tuple[Detector, tf.keras.Model]:
+def random_pair(
+    config: Experiment, images: np.ndarray, seed: int = 0, gain: float = 0.5
+) -> tuple[Detector, tf.keras.Model]:
     """A calibrated PyTorch detector with random weights, and the Keras one that imports it."""
     keras = build(config)
     extra = len(config.channels) - 1
-    net = randomise(Detector(config.backbone, extra, keras.get_layer("feature.0.conv").strides[0]), seed)
+    net = randomise(
+        Detector(config.backbone, extra, keras.get_layer("feature.0.conv").strides[0]), seed, gain
+    )
     x = to_torch(keras.get_layer("channels")(images).numpy().astype(np.float32))
     calibrate(net, x)
     with torch.no_grad():
@@ -205,6 +209,9 @@ def main() -> int:
     parser.add_argument(
         "--exact", action="store_true", help="PyTorch alone in float64: what float32 approximates"
     )
+    parser.add_argument(
+        "--gain", type=float, action="append", help="largest factor of what a unit adds to its residual (0.5)"
+    )
     args = parser.parse_args()
     if args.double:
         if args.tflite:
@@ -214,17 +221,19 @@ def main() -> int:
     jobs = []
     for text in args.networks:
         name, _, side = text.partition(":")
-        jobs.append((text, experiment(backbone=name, resolution=int(side)), None))
+        for gain in args.gain or [0.5]:
+            label = f"{text} {gain:g}" if args.gain else text
+            jobs.append((label, experiment(backbone=name, resolution=int(side)), gain))
     for folder in args.run:
         jobs.append((folder.name, Experiment.load(Run(folder).config), Run(folder)))
-    for label, config, run in jobs:
+    for label, config, origin in jobs:
         began = time.monotonic()
         images = photographs(args.images, config.resolution)
-        if run is None:
-            net, keras = random_pair(config, photographs(16, config.resolution, seed=1))
-        else:
-            keras = load_trained(run, config)
+        if isinstance(origin, Run):
+            keras = load_trained(origin, config)
             net = exported_pair(config, keras)
+        else:
+            net, keras = random_pair(config, photographs(16, config.resolution, seed=1), gain=origin)
         net = net.double() if args.exact else net
         theirs, ours = scores(net, keras, images)
         a = compare(net, keras, images, theirs, ours)
