@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import numpy as np
@@ -150,6 +151,17 @@ def test_a_file_that_disagrees_is_not_written(small, tmp_path, monkeypatch):
     with pytest.raises(BddError, match="disagrees with Keras"):
         convert.convert(small, about, tmp_path / "m.tflite", convert.photographs(16, 32))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_one_flipped_sign_stops_trained_networks_alone(small, content, is_trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(convert, "to_flatbuffer", lambda model: content)
+    monkeypatch.setattr(convert, "compare", lambda *_: convert.Agreement(8, 1e-7, 0.1, 7 / 8))
+    config = convert.experiment(channels=("rgb", "sobel", "fft", "lbp"))
+    about = convert.metadata(config, Validated(), None, trained=is_trained)
+    with pytest.raises(BddError, match=r"87\.5%") if is_trained else contextlib.nullcontext():
+        convert.convert(small, about, tmp_path / "m.tflite", convert.photographs(8, 32))
+    assert (tmp_path / "m.tflite").exists() is not is_trained
 
 
 def test_untrained_command(tmp_path, capsys):
