@@ -74,8 +74,8 @@ def lce_delegate(num_threads: int = 1, kernels: str = "auto", fuse: bool = True)
 
     Args:
         num_threads: Threads that the binary operators may use, 1 to 64. The runtime's own `num_threads` is apart.
-        kernels: One of `available_kernels`, or ``"auto"`` for the first of them. ``"amx"`` gives the same numbers as
-            ``"avx512"`` and has only been run emulated: its speed is not known.
+        kernels: One of `available_kernels`, or ``"auto"`` for the first of them; all give the same numbers but for
+            rounding. ``"amx"`` has only been run emulated: its speed is not known.
         fuse: Whether the operators around the binary ones (normalisation, PReLU, gates, residuals) are taken over
             as well and run tile by tile; without, only the binary ones are.
 
