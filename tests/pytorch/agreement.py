@@ -73,6 +73,7 @@ def random_pair(
     """A calibrated PyTorch detector with random weights, and the Keras one that imports it."""
     keras = build(config)
     extra = len(config.channels) - 1
+    torch.manual_seed(seed)  # convolutions too are the same whatever was drawn before
     net = randomise(
         Detector(config.backbone, extra, keras.get_layer("feature.0.conv").strides[0]), seed, gain
     )
@@ -203,6 +204,7 @@ def main() -> int:
     parser.add_argument(
         "--run", type=Path, action="append", default=[], help="run folder with trained weights"
     )
+    parser.add_argument("--seed", type=int, default=0, help="of random weights (0)")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--tflite", action="store_true", help="the converted file as well")
     parser.add_argument("--double", action="store_true", help="PyTorch and Keras in float64")
@@ -233,7 +235,7 @@ def main() -> int:
             keras = load_trained(origin, config)
             net = exported_pair(config, keras)
         else:
-            net, keras = random_pair(config, photographs(16, config.resolution, seed=1), gain=origin)
+            net, keras = random_pair(config, photographs(16, config.resolution, seed=1), args.seed, origin)
         net = net.double() if args.exact else net
         theirs, ours = scores(net, keras, images)
         a = compare(net, keras, images, theirs, ours)

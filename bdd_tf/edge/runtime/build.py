@@ -4,7 +4,8 @@ For Android (``--target android_arm64``, docs/android.md) the compiler is the ND
 
 The compiler is zig, which ``pip install ziglang`` brings: it compiles for every target from anywhere, its results need
 nothing beyond glibc 2.17, and (being clang) it keeps more in registers than GCC 12, worth 5 to 10 % of a network's
-time on a Xeon and 30 % on an EPYC. For this machine another one can be named in $CXX; without zig the system's (c++, g++, clang++) is used.
+time on a Xeon and 30 % on an EPYC. For this machine another one can be named in $CXX; without zig the system's (c++,
+g++, clang++) is used.
 """
 
 from __future__ import annotations
