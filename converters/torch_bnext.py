@@ -145,7 +145,11 @@ class Detector(nn.Module):
         return self.fc(self.base_model((self.adapter(x) - self.mean) / self.std))
 
 
-def randomise(model, seed=0, gain=0.5):
+#: Largest gain of a random net's units, if not told.
+GAIN = 0.5
+
+
+def randomise(model, seed=0, gain=GAIN):
     """Weights of every kind away from their start, so that none of them can be forgotten unnoticed.
 
     Args:

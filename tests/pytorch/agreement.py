@@ -29,7 +29,7 @@ from bdd_tf.models.sizes import BNEXT
 from bdd_tf.runs import Run
 from bdd_tf.training import build, load_trained
 from converters.keras_to_tflite import file_scores, photographs, to_flatbuffer
-from converters.torch_bnext import Detector, Unit, calibrate, randomise
+from converters.torch_bnext import GAIN, Detector, Unit, calibrate, randomise
 from converters.torch_state import check_state, detector_entries, dump_state, load_state
 
 #: Inputs of a sign nearer than this to its threshold are moved off it where units are compared.
@@ -68,7 +68,7 @@ def turned(x: np.ndarray) -> np.ndarray:
 
 
 def random_pair(
-    config: Experiment, images: np.ndarray, seed: int = 0, gain: float = 0.5
+    config: Experiment, images: np.ndarray, seed: int = 0, gain: float = GAIN
 ) -> tuple[Detector, tf.keras.Model]:
     """A calibrated PyTorch detector with random weights, and the Keras one that imports it."""
     keras = build(config)
@@ -212,7 +212,10 @@ def main() -> int:
         "--exact", action="store_true", help="PyTorch alone in float64: what float32 approximates"
     )
     parser.add_argument(
-        "--gain", type=float, action="append", help="largest factor of what a unit adds to its residual (0.5)"
+        "--gain",
+        type=float,
+        action="append",
+        help=f"largest factor of what a unit adds to its residual ({GAIN:g})",
     )
     args = parser.parse_args()
     if args.double:
@@ -223,7 +226,7 @@ def main() -> int:
     jobs = []
     for text in args.networks:
         name, _, side = text.partition(":")
-        for gain in args.gain or [0.5]:
+        for gain in args.gain or [GAIN]:
             label = f"{text} {gain:g}" if args.gain else text
             jobs.append((label, experiment(backbone=name, resolution=int(side)), gain))
     for folder in args.run:
