@@ -27,6 +27,7 @@ from bdd_tf.training import build, load_trained, say
 from converters import stock
 from converters.borders import exact_borders
 from converters.folding import fold
+from converters.narrow import narrow
 from converters.shrink import shrink
 
 #: Images on which the file is compared with Keras.
@@ -45,7 +46,7 @@ ROUNDED_DECISION_LIMIT = 0.2
 #: And for the int8 twin of a binary network, where activations are rounded on both sides of every sign: more of them flip
 #: (0.024 was seen with every decision the same).
 TWIN_MEDIAN_LIMIT = 5e-2
-WEIGHTS = ("int8", "float32")
+WEIGHTS = ("int8", "float32", "narrow")
 TWINS = ("float", "int8")
 
 
@@ -237,8 +238,9 @@ def convert(
         about: Metadata for the file.
         output: Where to write it.
         images: uint8 [N, S, S, 3], real images to compare on.
-        weights: Of a binary network ``"int8"`` (the default): gates keep int8 weights (:mod:`converters.shrink`), or
-            ``"float32"``: as trained. Of a float network ``"float32"`` (the default), or ``"int8"``: weights and
+        weights: Of a binary network ``"int8"`` (the default): gates keep int8 weights (:mod:`converters.shrink`),
+            ``"float32"``: as trained, or ``"narrow"``: the smallest file, vectors too have fewer bits
+            (:mod:`converters.narrow`). Of a float network ``"float32"`` (the default), or ``"int8"``: weights and
             activations (:func:`converters.stock.int8_file`).
         calibration: uint8 [N, S, S, 3], real images for the ranges of activations; None: `images`.
 
@@ -246,12 +248,14 @@ def convert(
         The parsed file, the network's operations, and the agreement of what was written with Keras.
 
     Raises:
-        UsageError: For other weights.
+        UsageError: For other weights, and narrow ones of a float network.
         BddError: If a check fails; nothing is written then.
     """
     if weights not in (*WEIGHTS, None):
         raise one_of("weights", weights, WEIGHTS)
     binary = binary_layers(model) > 0
+    if weights == "narrow" and not binary:
+        raise UsageError(f"{about['backbone']} is no binary network: --weights int8 makes its file the smallest.")
     weights = weights or ("int8" if binary else "float32")
     say(f"converting {about['backbone']}, {about['resolution']} px")
     content = to_flatbuffer(model)
@@ -262,12 +266,11 @@ def convert(
     trained = about["trained"]
     limits = (MEDIAN_LIMIT, DECISION_LIMIT) if trained else (ROUNDED_MEDIAN_LIMIT, ROUNDED_DECISION_LIMIT)
     agreement = _check_agreement(compare(model, content, images, about["threshold"]), *limits)
-    if weights == "int8":
-        content = (
-            shrink(content)
-            if binary
-            else stock.int8_file(model, images if calibration is None else calibration)
-        )
+    if weights != "float32":
+        if binary:
+            content = narrow(content) if weights == "narrow" else shrink(content)
+        else:
+            content = stock.int8_file(model, images if calibration is None else calibration)
         agreement = compare(model, content, images, about["threshold"])
         if about["trained"]:
             what = "the gates keep their weights as they are" if binary else "nothing is rounded"
@@ -454,8 +457,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="|".join(WEIGHTS),
-        help="of a binary network's gates (default: int8, far smaller); of a float one (default: float32): int8 makes "
-        "weights and activations int8",
+        help="of a binary network's gates (default: int8, far smaller); narrow: its vectors too get int8 or float16, the "
+        "smallest file; of a float one (default: float32): int8 makes weights and activations int8",
     )
     parser.add_argument(
         "--twin",

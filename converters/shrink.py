@@ -22,9 +22,8 @@ from converters.rewriting import Rewriter, rewrite
 
 from tensorflow.lite.python import schema_py_generated as schema  # isort: skip
 
-#: Fewer weights than this are not worth their operators.
-_SMALLEST = 1024
-_LEVELS = 127
+#: Of int8 on either side of 0.
+LEVELS = 127
 
 
 def shrink(content: bytes) -> bytes:
@@ -37,10 +36,21 @@ def shrink(content: bytes) -> bytes:
         A file that computes the same but for the rounding of weights, by at most 1/254 of the largest weight of
         the same output channel. Gates that are not of the known form are left as they are.
     """
-    return rewrite(content, _Shrinker)
+    return rewrite(content, Shrinker)
 
 
-class _Shrinker(Rewriter):
+class Shrinker(Rewriter):
+    """What :func:`shrink` does to a graph.
+
+    Attributes:
+        smallest: Fewer weights than this are not worth their operators.
+        scale_per_row: Whether each output of a gate's second layer has a scale of its own; else one serves all, which
+            needs neither its vector nor its product.
+    """
+
+    smallest = 1024
+    scale_per_row = True
+
     def change(self) -> None:
         """Gates of int8, mixes with one vector, no names."""
         for squeeze, excite, activation in self.gates():
@@ -62,7 +72,7 @@ class _Shrinker(Rewriter):
                 continue
             excite = self._dense(int(activation.inputs[0]), schema.ActivationFunctionType.NONE)
             squeeze = excite and self._dense(int(excite.inputs[0]), schema.ActivationFunctionType.RELU)
-            if squeeze and self.constant(int(squeeze.inputs[1])).size >= _SMALLEST:
+            if squeeze and self.constant(int(squeeze.inputs[1])).size >= self.smallest:
                 found.append((squeeze, excite, activation))
         return found
 
@@ -80,6 +90,10 @@ class _Shrinker(Rewriter):
     ) -> None:
         """Replace the weights of one gate."""
         scale = self._replace(squeeze, 1.0)
+        if not self.scale_per_row:
+            weights = self.constant(int(excite.inputs[1])) * scale
+            excite.inputs = [int(excite.inputs[0]), self.bytes_of(weights), int(excite.inputs[2])]
+            return
         scale = self._replace(excite, scale)
         logits = int(excite.outputs[0])
         scaled = self.operator("MUL", [logits, self.vector(scale)], self.shape(logits))
@@ -116,14 +130,23 @@ class _Shrinker(Rewriter):
         """Int8 weights and a bias for a layer whose input is `columns` times too small; its own scale [O]."""
         weights = self.constant(int(op.inputs[1])) * columns
         bias = self.constant(int(op.inputs[2]))
-        scale = np.abs(weights).max(axis=(1, 2, 3)) / _LEVELS
+        scale = np.abs(weights).max(axis=(1, 2, 3)) / LEVELS
         scale = np.where(scale > 0, scale, 1).astype(np.float32)
-        levels = np.rint(weights / scale[:, None, None, None]).astype(np.int8)
+        stored = self.unpacked(np.rint(weights / scale[:, None, None, None]).astype(np.int8), 1.0)
+        op.inputs = [int(op.inputs[0]), stored, self.vector(bias / scale)]
+        return scale
+
+    def bytes_of(self, values: np.ndarray) -> int:
+        """Constants of int8 with one scale, unpacked; the tensor of floats."""
+        scale = float(np.abs(values).max()) / LEVELS or 1.0
+        return self.unpacked(np.rint(values / scale).astype(np.int8), scale)
+
+    def unpacked(self, levels: np.ndarray, scale: float) -> int:
+        """What a DEQUANTIZE makes of int8."""
         stored = self.tensor(levels.shape, schema.TensorType.INT8, levels)
         quantization = schema.QuantizationParametersT()
-        quantization.scale, quantization.zeroPoint = np.ones(1, np.float32), np.zeros(1, np.int64)
+        quantization.scale, quantization.zeroPoint = np.array([scale], np.float32), np.zeros(1, np.int64)
         self.graph.tensors[stored].quantization = quantization
         unpack = self.operator("DEQUANTIZE", [stored], levels.shape, version=2)
         self.first.append(unpack)
-        op.inputs = [int(op.inputs[0]), int(unpack.outputs[0]), self.vector(bias / scale)]
-        return scale
+        return int(unpack.outputs[0])

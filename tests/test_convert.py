@@ -256,7 +256,7 @@ def test_float_weights_on_request(small, content, tmp_path, monkeypatch):
         convert.experiment(channels=("rgb", "sobel", "fft", "lbp")), Validated(), None, trained=False
     )
     images, path = convert.photographs(16, 32), tmp_path / "m.tflite"
-    with pytest.raises(UsageError, match="int8, float32"):
+    with pytest.raises(UsageError, match="int8, float32, narrow"):
         convert.convert(small, about, path, images, "int4")
     parsed, _, agreement = convert.convert(small, about, path, images, "float32")
     assert "DEQUANTIZE" not in convert.operator_counts(parsed)

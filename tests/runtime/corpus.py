@@ -17,7 +17,7 @@ from bdd_tf.edge.runtime import interpreter_module, lce_delegate
 
 MAGIC = 0x42444446
 SIZES = {0: 4, 2: 4, 3: 1, 6: 1, 9: 1}  # schema types: float32, int32, uint8, bool, int8
-TYPES = {0: 1, 2: 2, 3: 3, 6: 6, 9: 9}  # to TfLiteType
+TYPES = {0: 1, 1: 10, 2: 2, 3: 3, 6: 6, 9: 9}  # to TfLiteType
 LARGEST = 1 << 16  # bytes of constants: larger cases would make the fuzzer slow
 
 
@@ -106,7 +106,7 @@ def encode(case, fed=b"", expected=b"", tolerance=0):
 
 #: Nets all of whose nodes are ours: the host has no other operators.
 WHOLE = [
-    n for n in NETS if n.split()[0] in ("plain", "strided", "doubled", "one", "constants", "long", "image")
+    n for n in NETS if n.split()[0] in ("plain", "narrow", "strided", "doubled", "one", "constants", "long", "image")
 ]
 
 

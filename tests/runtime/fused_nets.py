@@ -11,9 +11,14 @@ _SHAPES = {}
 
 
 class Net:
-    """Writes networks around binary convolutions; weights are random, tensors carry their shape."""
+    """Writes networks around binary convolutions; weights are random, tensors carry their shape.
 
-    def __init__(self, shape, seed=0, dtype="float32"):
+    Vectors are float32, or with `vectors` what a DEQUANTIZE makes of int8 and float16 in turns: "unpacked" when it runs,
+    or "rounded" to the same numbers beforehand.
+    """
+
+    def __init__(self, shape, seed=0, dtype="float32", vectors=None):
+        self.vectors, self.drawn = vectors, 0
         self.m, self.rng, self.shapes = Builder(), np.random.default_rng(seed), {}
         self.dtype, self.input = dtype, self.tensor(shape, dtype)
         self.m.inputs = [self.input]
@@ -24,7 +29,19 @@ class Net:
         return number
 
     def numbers(self, *shape, low=-1.0, high=1.0):
-        return self.m.constant(self.rng.uniform(low, high, shape).astype(np.float32))
+        values = self.rng.uniform(low, high, shape).astype(np.float32)
+        if self.vectors is None or len(shape) == 4:
+            return self.m.constant(values)
+        self.drawn += 1
+        if self.drawn % 2:
+            values = values.astype(np.float16)
+            values.flat[:2] = 3e-8, -0.0  # one too small for an exponent of its own
+            stored, values = self.m.constant(values), values.astype(np.float32)
+        else:
+            scale = np.float32(0.007)
+            levels = np.rint(values / scale).clip(-127, 127).astype(np.int8)
+            stored, values = self.m.tensor(shape, "int8", data=levels, scale=scale), levels * scale
+        return self.m.constant(values) if self.vectors == "rounded" else self.op("DEQUANTIZE", [stored], shape)
 
     def op(self, name, inputs, shape, **options):
         return self.m.builtin(name, inputs, self.tensor(shape), **options)
@@ -132,6 +149,22 @@ def plain(width, side=6):
 def of_bytes(width):
     net = Net((1, 5, 6, width))
     return net.build(net.unit(net.input, stored=True))
+
+
+def narrow(width, vectors="unpacked"):
+    """All vectors behind a DEQUANTIZE, those of the binary convolution as well."""
+    net = Net((1, 6, 8, width), vectors=vectors)
+    return net.build(net.unit(net.unit(net.input, stored=True), stride=2, attention=True))
+
+
+def narrow_for_all():
+    """A vector that two nodes of ours read, one that the runtime reads as well, and a map."""
+    net = Net((1, 6, 6, 48), vectors="unpacked")
+    gain, bias = net.numbers(48), net.numbers(48)
+    y = net.two("MUL", net.two("MUL", net.bconv(net.quantize(net.input), 48), gain), gain)
+    wide = net.op("DEQUANTIZE", [net.m.constant(np.ones((1, 6, 6, 48), np.float16))], (1, 6, 6, 48))
+    there = net.op("TANH", [net.two("ADD", net.input, bias)], (1, 6, 6, 48))
+    return net.build(net.two("SUB", net.two("ADD", y, bias), wide), there, net.op("TANH", [bias], (48,)))
 
 
 def bytes_read_twice():
@@ -268,6 +301,8 @@ NETS = {
     "one pixel": plain(32, side=1),
     "large": plain(64, side=37),
     **{f"bytes {w}": of_bytes(w) for w in (8, 64, 72)},
+    **{f"narrow {w}": narrow(w) for w in (8, 40, 64)},
+    "two readers of vectors": narrow_for_all(),
     "two readers of weights": bytes_read_twice(),
     **{f"strided {w}": strided(w) for w in (16, 32, 64, 72)},
     **{f"doubled {w}": doubled(w) for w in (16, 32, 33)},

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fused_nets import NETS, fed_to, run
+from fused_nets import NETS, fed_to, narrow, run
 
 from bdd_tf.edge.runtime import available_kernels
 
@@ -21,6 +21,14 @@ def test_fused_equals_unfused(name, kernels, threads, batch):
             assert np.abs(a - b).max() <= 1e-5 * max(np.abs(b).max(), 1e-6)
         else:
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_a_vector_is_what_is_unpacked_of_it(fuse):
+    """int8 and float16 behind a DEQUANTIZE count as the floats that they stand for, whoever unpacks them."""
+    x = fed_to("narrow 40", 2, 3)
+    unpacked, rounded = (run(narrow(40, vectors), x, fuse=fuse)[0] for vectors in ("unpacked", "rounded"))
+    np.testing.assert_allclose(unpacked, rounded, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("threads", [2, 3])

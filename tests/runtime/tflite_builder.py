@@ -10,6 +10,7 @@ from tensorflow.lite.python import schema_py_generated as schema  # isort: skip
 
 TYPES = {
     "float32": schema.TensorType.FLOAT32,
+    "float16": schema.TensorType.FLOAT16,
     "int32": schema.TensorType.INT32,
     "int8": schema.TensorType.INT8,
     "uint8": schema.TensorType.UINT8,
@@ -80,7 +81,7 @@ class Builder:
             number = getattr(schema.BuiltinOperator, name, schema.BuiltinOperator.CUSTOM)
             code.builtinCode = code.deprecatedBuiltinCode = number
             code.customCode = name.encode() if number == schema.BuiltinOperator.CUSTOM else None
-            code.version = 2 if name == "MEAN" else 1
+            code.version = {"MEAN": 2, "DEQUANTIZE": 3}.get(name, 1)
             model.operatorCodes.append(code)
         out = flatbuffers.Builder(1024)
         out.Finish(model.Pack(out), b"TFL3")

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "channels_match.h"
@@ -18,7 +19,7 @@ namespace {
 
 constexpr const char* kNames[] = {"LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d"};
 
-// By tensor: the constant of bytes that a DEQUANTIZE makes it of, or -1.
+// By tensor: the constant of bytes or halves that a DEQUANTIZE makes it of, or -1.
 using Stored = std::vector<int>;
 
 struct Delegate {
@@ -73,6 +74,26 @@ bool IsSmallConvolution(const TfLiteConvParams& p, const TfLiteTensor& input, co
          columns.Fit(map[2], p.padding == 1);
 }
 
+// Of a constant with a shape; -1 where that is none.
+int64_t StoredCount(const TfLiteTensor& constant) {
+  int64_t count = 1;
+  for (int i = 0; i < constant.dims->size; ++i) count = Times(count, constant.dims->data[i]);
+  return count;
+}
+
+float FromHalf(uint16_t half) {
+  const uint32_t magnitude = half & 0x7fffu, sign = (half & 0x8000u) << 16;
+  if (magnitude < 0x0400u) {  // zero, or too small for an exponent of its own
+    const float value = static_cast<float>(magnitude) / 16777216.0f;
+    return sign != 0 ? -value : value;
+  }
+  // Infinity and NaN keep the largest exponent, others have theirs counted from 127 instead of 15.
+  const uint32_t bits = sign | (magnitude >= 0x7c00u ? 0x7f800000u | magnitude << 13 : (magnitude << 13) + 0x38000000u);
+  float value = 0.0f;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
 // Notes a node if it is such a DEQUANTIZE.
 void NoteStored(TfLiteContext* context, int index, Stored* stored) {
   TfLiteNode* node = nullptr;
@@ -87,13 +108,35 @@ void NoteStored(TfLiteContext* context, int index, Stored* stored) {
       static_cast<size_t>(to) >= stored->size()) {
     return;
   }
-  const TfLiteTensor& bytes = context->tensors[from];
-  // Scales per channel are kept in a structure that differs between runtimes: those have a scale of 0 here.
-  if (bytes.type == kTfLiteInt8 && bytes.allocation_type == kTfLiteMmapRo && bytes.data != nullptr &&
-      bytes.dims != nullptr && bytes.params.scale > 0.0f && bytes.params.scale < 1e30f &&
-      bytes.params.zero_point == 0) {
-    (*stored)[static_cast<size_t>(to)] = from;
+  const TfLiteTensor &narrow = context->tensors[from], &floats = context->tensors[to];
+  if (narrow.allocation_type != kTfLiteMmapRo || narrow.data == nullptr || narrow.dims == nullptr ||
+      floats.type != kTfLiteFloat32 || floats.dims == nullptr || floats.dims->size != narrow.dims->size ||
+      narrow.dims->size < 1 ||
+      std::memcmp(floats.dims->data, narrow.dims->data, sizeof(int) * static_cast<size_t>(narrow.dims->size)) != 0) {
+    return;
   }
+  const int64_t count = StoredCount(narrow);
+  // Scales per channel are kept in a structure that differs between runtimes: those have a scale of 0 here.
+  const bool bytes = narrow.type == kTfLiteInt8 && narrow.params.scale > 0.0f && narrow.params.scale < 1e30f &&
+                     narrow.params.zero_point == 0 && narrow.bytes == static_cast<size_t>(count);
+  const bool halves = narrow.type == kTfLiteFloat16 && narrow.bytes == 2 * static_cast<size_t>(count);
+  if (count >= 1 && (bytes || halves)) (*stored)[static_cast<size_t>(to)] = from;
+}
+
+// What a DEQUANTIZE makes of such a constant. False where there is no memory.
+bool Unpack(const TfLiteTensor& narrow, Buffer<float>* floats) {
+  const int64_t count = StoredCount(narrow);
+  if (!floats->Reset(count)) return false;
+  for (int64_t i = 0; i < count; ++i) {
+    if (narrow.type == kTfLiteInt8) {
+      (*floats)[i] = narrow.params.scale * static_cast<float>(static_cast<const int8_t*>(narrow.data)[i]);
+    } else {
+      uint16_t half = 0;  // the file's bytes need not be aligned
+      std::memcpy(&half, static_cast<const uint8_t*>(narrow.data) + 2 * i, 2);
+      (*floats)[i] = FromHalf(half);
+    }
+  }
+  return true;
 }
 
 // The one output of a node that is known to have one.
@@ -110,31 +153,33 @@ bool IsUnpacking(TfLiteContext* context, int index) {
   return std::any_of(stored.begin(), stored.end(), [](int from) { return from >= 0; });
 }
 
-// The bytes behind a layer's weights, if they are of its shape.
+// The bytes behind a dense layer's weights, which it multiplies as they are; null where there are none.
 const TfLiteTensor* StoredWeights(const TfLiteContext* context, const Stored& stored, int weights, NodeSpec* spec) {
-  const int from = static_cast<size_t>(weights) < stored.size() ? stored[static_cast<size_t>(weights)] : -1;
-  if (from < 0) return nullptr;
-  const TfLiteTensor &bytes = context->tensors[from], &floats = context->tensors[weights];
-  int64_t count = 1;
-  for (int i = 0; i < bytes.dims->size; ++i) count = Times(count, bytes.dims->data[i]);
-  const bool same = floats.type == kTfLiteFloat32 && floats.dims != nullptr && floats.dims->size == 4 &&
-                    bytes.dims->size == 4 && std::memcmp(floats.dims->data, bytes.dims->data, 4 * sizeof(int)) == 0 &&
-                    count >= 0 && bytes.bytes == static_cast<size_t>(count);
-  if (!same) return nullptr;
+  const int from = stored[static_cast<size_t>(weights)];
+  if (from < 0 || context->tensors[from].type != kTfLiteInt8) return nullptr;
   spec->weights = from;
-  return &bytes;
+  return &context->tensors[from];
 }
 
 // What a built-in node is to us. False where we cannot run it; what depends on sizes is checked while preparing, which
 // must then succeed: hence the look at the sizes in the file.
 bool DescribeBuiltin(const TfLiteContext* context, const Stored& stored, const TfLiteNode* node, int code,
                      NodeSpec* spec) {
+  TfLiteTensor unpacked[NodeSpec::kMaxInputs];
   const auto tensor = [&](const TfLiteIntArray* list, int i) -> const TfLiteTensor* {
     if (list == nullptr || i >= list->size || list->data[i] < 0 ||
         static_cast<size_t>(list->data[i]) >= context->tensors_size) {
       return nullptr;
     }
-    return &context->tensors[list->data[i]];
+    const TfLiteTensor& there = context->tensors[list->data[i]];
+    const int from = stored[static_cast<size_t>(list->data[i])];
+    if (from < 0 || i >= NodeSpec::kMaxInputs) return &there;
+    // To us it is a constant: InitPartition unpacks it for those that want floats.
+    unpacked[i] = there;
+    unpacked[i].allocation_type = kTfLiteMmapRo;
+    unpacked[i].data = context->tensors[from].data;
+    unpacked[i].bytes = sizeof(float) * static_cast<size_t>(StoredCount(context->tensors[from]));
+    return &unpacked[i];
   };
   const auto is_map = [](const TfLiteTensor* t) {
     return t != nullptr && t->type == kTfLiteFloat32 && t->dims != nullptr && t->dims->size == 4;
@@ -146,6 +191,7 @@ bool DescribeBuiltin(const TfLiteContext* context, const Stored& stored, const T
   const TfLiteTensor* second = tensor(node->inputs, 1);
   const TfLiteTensor* output = tensor(node->outputs, 0);
   if (input == nullptr || output == nullptr || output->type != kTfLiteFloat32) return false;
+  if (constant(input) && (second == nullptr || constant(second))) return false;
   const void* parameters = node->builtin_data;
   switch (code) {
     case kTfLiteBuiltinAdd:
@@ -220,7 +266,10 @@ bool DescribeBuiltin(const TfLiteContext* context, const Stored& stored, const T
         return spec->op != nullptr;
       }
       spec->wanted = Kind::kDense;
-      if (second != nullptr && !constant(second)) second = StoredWeights(context, stored, node->inputs->data[1], spec);
+      if (is_map(second)) {
+        const TfLiteTensor* bytes = StoredWeights(context, stored, node->inputs->data[1], spec);
+        if (bytes != nullptr) second = bytes;
+      }
       return convolution != nullptr && Bounds(convolution->activation, spec) && is_map(input) && second != nullptr &&
              constant(second) && second->dims->size == 4 && constant(bias) && bias->type == kTfLiteFloat32 &&
              input->dims->data[1] == 1 && input->dims->data[2] == 1 && second->dims->data[1] == 1 &&
@@ -324,6 +373,20 @@ bool DescribeChannels(TfLiteContext* context, const std::vector<int>& among, con
   return spec->op != nullptr;
 }
 
+// Gives the graph constants that a DEQUANTIZE would unpack for a node.
+bool Supply(const TfLiteContext* context, const Stored& stored, const NodeSpec& spec, Graph* graph, Message* why) {
+  // Of binary operators, multiplier and bias alone can be such.
+  for (int i = IsBinary(spec) ? 2 : 0; i < spec.input_count; ++i) {
+    const int input = spec.inputs[i];
+    const int from = input >= 0 && static_cast<size_t>(input) < stored.size() ? stored[static_cast<size_t>(input)] : -1;
+    if (from < 0) continue;
+    Buffer<float> floats;
+    if (!Unpack(context->tensors[from], &floats)) return why->Set("no memory for tensor %d", input);
+    graph->Give(input, std::move(floats));
+  }
+  return true;
+}
+
 // The nodes that one delegate node replaces.
 struct Partition {
   Graph graph;
@@ -355,7 +418,7 @@ void* InitPartition(TfLiteContext* context, const char* buffer, size_t) {
     NodeSpec spec;
     Message why;
     bool good = true;
-    // The one layer that reads it reads the bytes behind it, here or in another partition.
+    // Those that read it read what is behind it, here or in another partition.
     if (IsUnpacking(context, index)) continue;
     if (std::find(inside.begin(), inside.end(), index) != inside.end()) {
       const auto at = std::find_if(channels.begin(), channels.end(), [&](const auto& c) { return c->index == index; });
@@ -371,7 +434,8 @@ void* InitPartition(TfLiteContext* context, const char* buffer, size_t) {
     const char* name = spec.name;
     if (good) {
       const bool external = is_external(spec.output);
-      good = made->graph.Add(std::move(spec), external, &why);
+      good = Supply(context, delegate->stored, spec, &made->graph, &why);
+      good = good && made->graph.Add(std::move(spec), external, &why);
     }
     if (!good) {
       Refuse(context, index, name, why);
@@ -523,8 +587,6 @@ TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
   stored.assign(context->tensors_size, -1);
   for (const int index : order) CountReaders(context, index, &readers);
   for (const int index : order) NoteStored(context, index, &stored);
-  // Weights that others read as well stay floats.
-  for (size_t i = 0; i < stored.size(); ++i) stored[i] = readers[i] == 1 ? stored[i] : -1;
   for (const int index : order) {
     std::unique_ptr<NodeSpec> spec(new NodeSpec);
     Message why;

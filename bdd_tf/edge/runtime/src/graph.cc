@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 namespace bdd {
 namespace {
@@ -54,6 +55,7 @@ bool Bounded(const Shape& shape) {
 struct Graph::Tensor {
   int index = -1;
   Value value;
+  Buffer<float> given;      // of a constant that the runtime would unpack
   int producer = -1;        // node
   bool external = false;    // an input of the graph, or an output the runtime reads
   bool stored = false;      // in our memory
@@ -148,6 +150,10 @@ bool Graph::Add(NodeSpec spec, bool external, Message* why) {
   return true;
 }
 
+void Graph::Give(int tensor, Buffer<float> values) {
+  tensors_[static_cast<size_t>(TensorOf(tensor))]->given = std::move(values);
+}
+
 // --- Preparation ---------------------------------------------------------------------------------------------------
 
 bool Graph::ReadTensor(TfLiteContext* context, Tensor* tensor, Message* why) const {
@@ -169,6 +175,10 @@ bool Graph::ReadTensor(TfLiteContext* context, Tensor* tensor, Message* why) con
     value.constant = from.data;
     value.bytes = static_cast<int64_t>(from.bytes < size_t{kMaxBytes} ? from.bytes : size_t{kMaxBytes});
   }
+  if (tensor->given.size() > 0) {
+    value.constant = tensor->given.data();
+    value.bytes = 4 * tensor->given.size();
+  }
   return true;
 }
 
@@ -178,7 +188,7 @@ bool Graph::Infer(TfLiteContext* context, Node* node, Message* why) {
     if (input < 0) continue;
     Tensor& tensor = *tensors_[static_cast<size_t>(input)];
     if (tensor.producer < 0 && !ReadTensor(context, &tensor, why)) return false;
-    if (tensor.producer < 0) tensor.external = true;
+    if (tensor.producer < 0) tensor.external = tensor.given.size() == 0;
   }
   Tensor& output = *tensors_[static_cast<size_t>(node->output)];
   if (!ReadTensor(context, &output, why)) return false;

@@ -66,6 +66,9 @@ class Graph {
   // Nodes come in an order in which they could run; `external` says whether the runtime reads the output.
   bool Add(NodeSpec spec, bool external, Message* why);
 
+  // The values of a tensor that the runtime would compute, but need not.
+  void Give(int tensor, Buffer<float> values);
+
   // Reads shapes from the runtime and makes everything ready; tells it the sizes of the outputs it reads.
   // On failure *node is the culprit.
   bool Prepare(TfLiteContext* context, const NodeSpec** node, Message* why);

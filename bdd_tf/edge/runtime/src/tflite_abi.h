@@ -13,7 +13,14 @@ extern "C" {
 
 enum TfLiteStatus : int { kTfLiteOk = 0, kTfLiteError = 1 };
 
-enum TfLiteType : int { kTfLiteFloat32 = 1, kTfLiteInt32 = 2, kTfLiteUInt8 = 3, kTfLiteBool = 6, kTfLiteInt8 = 9 };
+enum TfLiteType : int {
+  kTfLiteFloat32 = 1,
+  kTfLiteInt32 = 2,
+  kTfLiteUInt8 = 3,
+  kTfLiteBool = 6,
+  kTfLiteInt8 = 9,
+  kTfLiteFloat16 = 10
+};
 
 enum TfLiteAllocationType : int { kTfLiteMmapRo = 1, kTfLiteDynamic = 4, kTfLitePersistentRo = 5 };
 

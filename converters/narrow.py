@@ -1,0 +1,112 @@
+"""Makes a .tflite file as small as runtimes can still read: vectors of int8 and of float16.
+
+Where :mod:`converters.shrink` has made the gates' weights int8, what is left as float32 are vectors, one number per
+channel. Each becomes a constant of fewer bits and a DEQUANTIZE, which runs once when a runtime loads the file:
+
+    int8, one scale per vector   what acts inside gates, as their weights do: mixes, biases, gains
+    float16                      what acts on maps: thresholds of signs, slopes of PReLU, multiplier and bias of binary
+                                 convolutions; also the weights of the adapter, of the stem and of the last layer
+
+Weights of a gate's second layer have one scale instead of one per output. The matrices of the Fourier transform stay
+float32: a spectrum spans more than float16 tells apart. So do the means and deviations that an image is normalised
+with, numbers beyond float16, and whatever is too short to be worth an operator.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from converters.rewriting import rewrite
+from converters.shrink import Shrinker
+
+from tensorflow.lite.python import schema_py_generated as schema  # isort: skip
+
+#: Bytes of a file that the two tensors, the buffer and the operator of one DEQUANTIZE take.
+_OVERHEAD = 120
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+
+
+def narrow(content: bytes) -> bytes:
+    """Rewrite a file with constants of int8 and float16 where these are smaller.
+
+    Args:
+        content: A .tflite file with float32 weights.
+
+    Returns:
+        A file that computes the same but for the rounding of its constants: by at most 1/254 of the largest weight
+        of a layer and of the largest number of a vector inside a gate, by at most 1/2048 of each other number (or
+        2**-25, where that is more).
+    """
+    return rewrite(content, _Shrinker, _Narrower)
+
+
+class _Shrinker(Shrinker):
+    smallest = 512
+    scale_per_row = False
+
+
+class _Narrower(Shrinker):
+    def change(self) -> None:
+        """All constants that the module's text names."""
+        self.known: dict[tuple[int, bool], int] = {}
+        operator = schema.BuiltinOperator
+        gates = self.inside_gates()
+        for op in self.graph.operators:
+            kind = self.code(op)
+            if self.model.operatorCodes[op.opcodeIndex].customCode == b"LceBconv2d":
+                self.replace(op, 2, 3)
+            elif kind in (operator.ADD, operator.SUB, operator.MUL):
+                # Constants of the channels are not plain [C].
+                plain = [i for i in (0, 1) if len(self.shape(int(op.inputs[i]))) == 1]
+                self.replace(op, *plain, in_gate=id(op) in gates)
+            elif kind in (operator.PRELU, operator.FULLY_CONNECTED):
+                self.replace(op, 1)
+            elif kind == operator.CONV_2D and self.shape(int(op.inputs[1]))[1:3] != [1, 1]:
+                self.replace(op, 1)
+            elif kind == operator.CONV_2D and id(op) in gates:
+                self.replace(op, 2, in_gate=True)
+
+    def inside_gates(self) -> set[int]:
+        """`id` of the operators between the means and the logistic of each gate, and of the gain behind."""
+        operator, found = schema.BuiltinOperator, set()
+        sums = (operator.ADD, operator.SUB, operator.MUL)
+        for logistic in self.graph.operators:
+            if self.code(logistic) != operator.LOGISTIC:
+                continue
+            before = [int(logistic.inputs[0])]
+            while before:
+                op = self.made.get(before.pop())
+                if op is None or self.code(op) not in (*sums, operator.CONV_2D) or id(op) in found:
+                    continue
+                if self.shape(int(op.outputs[0]))[1:3] == [1, 1]:
+                    found.add(id(op))
+                    before += [int(tensor) for tensor in op.inputs]
+            gains = self.readers.get(int(logistic.outputs[0]), [])
+            found |= {id(op) for op in gains if any(self.constant(int(t)) is not None for t in op.inputs)}
+        return found
+
+    def replace(self, op: schema.OperatorT, *places: int, in_gate: bool = False) -> None:
+        """Let an operator read some of its inputs, where these are float32 constants, through a DEQUANTIZE."""
+        inputs = [int(tensor) for tensor in op.inputs]
+        for place in places:
+            if place < len(inputs) and inputs[place] >= 0:
+                inputs[place] = self.through(inputs[place], in_gate)
+        op.inputs = inputs
+
+    def through(self, tensor: int, in_gate: bool) -> int:
+        """A constant in fewer bits, unpacked; the constant itself where that would not be smaller or not hold it."""
+        values, saved = self.constant(tensor), 3 if in_gate else 2
+        if values is None or values.size * saved < _OVERHEAD:
+            return tensor
+        if not in_gate and not np.abs(values).max() <= _LARGEST_HALF:
+            return tensor
+        if (tensor, in_gate) not in self.known:
+            self.known[tensor, in_gate] = self.bytes_of(values) if in_gate else self.halves_of(values)
+        return self.known[tensor, in_gate]
+
+    def halves_of(self, values: np.ndarray) -> int:
+        """Constants of float16, unpacked; the tensor of floats."""
+        stored = self.tensor(values.shape, schema.TensorType.FLOAT16, values.astype(np.float16))
+        unpack = self.operator("DEQUANTIZE", [stored], values.shape, version=3)
+        self.first.append(unpack)
+        return int(unpack.outputs[0])
