@@ -144,7 +144,9 @@ struct FreeArray {
 using Array = std::unique_ptr<TfLiteIntArray, FreeArray>;
 
 int64_t Bytes(const TfLiteTensor& tensor) {
-  int64_t bytes = tensor.type == kTfLiteFloat32 || tensor.type == kTfLiteInt32 ? 4 : 1;
+  int64_t bytes = tensor.type == kTfLiteFloat32 || tensor.type == kTfLiteInt32 ? 4
+                  : tensor.type == kTfLiteFloat16                              ? 2
+                                                                               : 1;
   for (int i = 0; i < tensor.dims->size; ++i) {
     const int64_t dim = tensor.dims->data[i];
     if (dim < 0 || (dim > 0 && bytes > kLargestTensor / dim)) return -1;
