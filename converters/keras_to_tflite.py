@@ -255,7 +255,9 @@ def convert(
         raise one_of("weights", weights, WEIGHTS)
     binary = binary_layers(model) > 0
     if weights == "narrow" and not binary:
-        raise UsageError(f"{about['backbone']} is no binary network: --weights int8 makes its file the smallest.")
+        raise UsageError(
+            f"{about['backbone']} is no binary network: --weights int8 makes its file the smallest."
+        )
     weights = weights or ("int8" if binary else "float32")
     say(f"converting {about['backbone']}, {about['resolution']} px")
     content = to_flatbuffer(model)

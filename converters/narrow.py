@@ -59,12 +59,15 @@ class _Narrower(Shrinker):
                 # Constants of the channels are not plain [C].
                 plain = [i for i in (0, 1) if len(self.shape(int(op.inputs[i]))) == 1]
                 self.replace(op, *plain, in_gate=id(op) in gates)
-            elif kind in (operator.PRELU, operator.FULLY_CONNECTED):
-                self.replace(op, 1)
-            elif kind == operator.CONV_2D and self.shape(int(op.inputs[1]))[1:3] != [1, 1]:
-                self.replace(op, 1)
             elif kind == operator.CONV_2D and id(op) in gates:
                 self.replace(op, 2, in_gate=True)
+            elif kind in (operator.PRELU, operator.FULLY_CONNECTED) or self.over_several_pixels(op):
+                self.replace(op, 1)
+
+    def over_several_pixels(self, op: schema.OperatorT) -> bool:
+        """Whether this is a float convolution, but no product with a matrix, as those of the Fourier transform are."""
+        conv = self.code(op) == schema.BuiltinOperator.CONV_2D
+        return conv and self.shape(int(op.inputs[1]))[1:3] != [1, 1]
 
     def inside_gates(self) -> set[int]:
         """`id` of the operators between the means and the logistic of each gate, and of the gain behind."""

@@ -47,6 +47,8 @@ def dissect(model: TfliteModel) -> Anatomy:
     graph = model.subgraphs[0]
     binary = real = bits = elements = 0
     kinds: dict[int, str] = {}
+    # What is stored in fewer bits counts as what it becomes.
+    stored = {op.outputs[0]: op.inputs[0] for op in graph.operators if op.name == "DEQUANTIZE"}
     for op in graph.operators:
         if op.name == "LceBconv2d":
             weights = _binary_weights(graph, op)
@@ -54,9 +56,10 @@ def dissect(model: TfliteModel) -> Anatomy:
             binary += weights * _positions(graph, op)
         elif op.name in _KERNELS:
             real += _float_macs(graph, op)
-        for position, index in enumerate(op.inputs):
+        for position, read in enumerate(op.inputs if op.name != "DEQUANTIZE" else ()):
+            index = stored.get(read, read)
             if index >= 0 and graph.tensors[index].nbytes:
-                kinds.setdefault(index, _kind(op, position))
+                kinds.setdefault(index, _kind(op, position, graph.tensors[index].dtype))
     sizes: Counter[str] = Counter()
     for index, kind in kinds.items():
         tensor = graph.tensors[index]
@@ -70,11 +73,12 @@ def dissect(model: TfliteModel) -> Anatomy:
     return Anatomy(binary, real, bits, elements, dict(sizes.most_common()), dict(operators.most_common()))
 
 
-def _kind(op: Operator, position: int) -> str:
+def _kind(op: Operator, position: int, dtype: str) -> str:
     if op.name == "LceBconv2d":
         return "binary weights" if position == 1 else "per-channel vectors"
     if op.name in _KERNELS:
-        return "float kernels" if position == 1 else "per-channel vectors"
+        kernels = "int8 kernels" if dtype == "int8" else "float kernels"
+        return kernels if position == 1 else "per-channel vectors"
     if op.name in ("MUL", "ADD", "SUB", "PRELU"):
         return "per-channel vectors"
     return "other constants"

@@ -106,7 +106,9 @@ def encode(case, fed=b"", expected=b"", tolerance=0):
 
 #: Nets all of whose nodes are ours: the host has no other operators.
 WHOLE = [
-    n for n in NETS if n.split()[0] in ("plain", "narrow", "strided", "doubled", "one", "constants", "long", "image")
+    n
+    for n in NETS
+    if n.split()[0] in ("plain", "narrow", "strided", "doubled", "one", "constants", "long", "image")
 ]
 
 

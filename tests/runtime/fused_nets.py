@@ -41,7 +41,9 @@ class Net:
             scale = np.float32(0.007)
             levels = np.rint(values / scale).clip(-127, 127).astype(np.int8)
             stored, values = self.m.tensor(shape, "int8", data=levels, scale=scale), levels * scale
-        return self.m.constant(values) if self.vectors == "rounded" else self.op("DEQUANTIZE", [stored], shape)
+        return (
+            self.m.constant(values) if self.vectors == "rounded" else self.op("DEQUANTIZE", [stored], shape)
+        )
 
     def op(self, name, inputs, shape, **options):
         return self.m.builtin(name, inputs, self.tensor(shape), **options)

@@ -1,0 +1,166 @@
+"""Files whose vectors are int8 and float16: what is rounded, by how much, and what is not."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from bdd_tf.edge.anatomy import dissect
+from bdd_tf.edge.engines import create_engine
+from bdd_tf.edge.tflite_file import parse_tflite, read_metadata
+from bdd_tf.errors import UsageError
+from bdd_tf.legacy_keras import tf
+from bdd_tf.models.detector import build_detector
+from bdd_tf.runs import Validated
+from converters import keras_to_tflite as convert
+from converters.narrow import narrow
+from converters.shrink import shrink
+
+
+def with_vectors_of_its_own(model, seed=0):
+    """A model no two of whose vectors are equal, as in trained ones: equal constants are written once."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if weight.shape.rank == 1 and "steps" not in weight.name:
+            values = weight.numpy()
+            weight.assign(values + rng.uniform(0, 0.05, values.shape) * np.maximum(np.abs(values), 0.1))
+    return model
+
+
+@pytest.fixture(scope="module")
+def content():
+    model = build_detector("bnext-n", 32, "rgb,sobel,fft,lbp", variant="stable")
+    convert.calibrate(model, convert.photographs(16, 32, seed=3))
+    return convert.to_flatbuffer(with_vectors_of_its_own(model))
+
+
+def constants(content):
+    """(operator, place, values, type in the file, place of the operator) of each float input that the file fixes."""
+    graph = parse_tflite(content).subgraphs[0]
+    unpacked = {op.outputs[0]: op.inputs[0] for op in graph.operators if op.name == "DEQUANTIZE"}
+    operators = [op for op in graph.operators if op.name != "DEQUANTIZE"]
+    for number, op in enumerate(operators):
+        for place, index in enumerate(op.inputs):
+            tensor = graph.tensors[unpacked.get(index, index)]
+            if index >= 0 and tensor.nbytes and graph.tensors[index].dtype == "float32":
+                values = np.frombuffer(tensor.data, tensor.dtype).astype(np.float32).reshape(tensor.shape)
+                yield op, place, values, tensor.dtype, number
+
+
+def test_what_acts_on_maps_keeps_ten_bits(content):
+    """Slopes, multipliers and biases are float16, equal to the float32 file's up to that rounding."""
+
+    def vectors(file):
+        return [
+            (values, dtype) for op, place, values, dtype, _ in constants(file)
+            if op.name == "PRELU" or (op.name == "LceBconv2d" and place in (2, 3))
+        ]  # fmt: skip
+
+    before, after = vectors(content), vectors(narrow(content))
+    assert len(before) == len(after) > 90
+    for (old, _), (new, dtype) in zip(before, after, strict=True):
+        assert dtype == ("float16" if old.size >= 60 else "float32")
+        np.testing.assert_allclose(new, old, rtol=2**-11, atol=2**-25)
+
+
+def test_what_makes_the_channels_is_not_rounded(content):
+    """Up to the adapter, the first convolution over more than one pixel, nothing is touched."""
+
+    def of_channels(file):
+        found = list(constants(file))
+        adapter = next(
+            n for op, place, values, _, n in found if op.name == "CONV_2D" and place == 1 and values.shape[0] == 3
+            and values.shape[1:3] == (3, 3)
+        )  # fmt: skip
+        return [(values, dtype) for _, _, values, dtype, number in found if number < adapter]
+
+    before, after = of_channels(content), of_channels(narrow(content))
+    assert len(before) == len(after) > 10
+    for (old, _), (new, dtype) in zip(before, after, strict=True):
+        assert dtype == "float32"
+        np.testing.assert_array_equal(old, new)
+
+
+def test_gates_are_int8_and_nothing_else_is(content):
+    """An operator with an int8 vector ends in a logistic, through vectors alone, or reads one."""
+    graph = parse_tflite(narrow(content)).subgraphs[0]
+    readers = {}
+    for op in graph.operators:
+        for index in op.inputs:
+            readers.setdefault(index, []).append(op)
+    logistics = {op.outputs[0] for op in graph.operators if op.name == "LOGISTIC"}
+    seen = 0
+    for unpack in graph.operators:
+        if unpack.name != "DEQUANTIZE" or graph.tensors[unpack.inputs[0]].dtype != "int8":
+            continue
+        (reader,) = readers[unpack.outputs[0]]
+        seen += 1
+        if set(reader.inputs) & logistics:
+            continue
+        op = reader
+        while op.name != "LOGISTIC":
+            assert graph.tensors[op.outputs[0]].shape[1:3] == (1, 1)
+            (op,) = readers[op.outputs[0]]
+    assert seen > 100
+
+
+def test_both_runtimes_read_it_alike(content):
+    file, images = parse_tflite(narrow(content)), convert.photographs(12, 32, seed=5)
+    ours, larq = (create_engine(file, engine).run(images).reshape(-1) for engine in ("litert", "lce"))
+    assert ours.std() > 10 * convert.MEDIAN_LIMIT
+    assert np.median(np.abs(ours - larq)) <= convert.MEDIAN_LIMIT
+
+
+def test_narrowing_twice_changes_nothing_more(content):
+    once = narrow(content)
+    assert narrow(once) == once
+
+
+def test_a_map_of_one_pixel_is_no_gate():
+    """QuickNet's last maps have one pixel at 32 px; what is added to them is as exact as elsewhere."""
+    model = build_detector("quicknet", 32, "rgb", variant="stable")
+    file = narrow(convert.to_flatbuffer(model))
+    assert all(dtype != "int8" for *_, dtype, _ in constants(file))
+    assert any(dtype == "float16" for *_, dtype, _ in constants(file))
+
+
+def test_what_float16_does_not_hold_stays(content):
+    rng = np.random.default_rng(1)
+    image = tf.keras.Input((8, 8, 64))
+    model = tf.keras.Model(
+        image, (image * np.full(64, 3.0, np.float32)) + rng.normal(7e4, 1, 64).astype(np.float32)
+    )
+    types = {op.name: dtype for op, _, _, dtype, _ in constants(narrow(convert.to_flatbuffer(model)))}
+    assert types == {"MUL": "float16", "ADD": "float32"}
+
+
+def test_a_large_bnext_t_fits_where_the_issue_wants_it():
+    """At 224 px, no two vectors equal: at most 5.3 MB, and N at most 1.6."""
+    for backbone, limit in (("bnext-t", 5.3e6), ("bnext-n", 1.6e6)):
+        model = with_vectors_of_its_own(build_detector(backbone, 224, "rgb,fft,lbp", variant="stable"))
+        file = convert.to_flatbuffer(model)
+        smallest = narrow(file)
+        assert len(smallest) + 4096 <= limit  # metadata takes about a kilobyte
+        assert len(smallest) < len(shrink(file))
+        assert dissect(parse_tflite(smallest)).binary_weights == dissect(parse_tflite(file)).binary_weights
+        tf.keras.backend.clear_session()
+
+
+def test_a_float_network_has_no_vectors_to_narrow(tmp_path):
+    about = convert.metadata(convert.experiment(), Validated(), None, trained=False)
+    with pytest.raises(UsageError, match="no binary network"):
+        convert.convert(
+            build_detector("mobilenetv3-small", 32, "rgb", variant="stable"),
+            {**about, "backbone": "mobilenetv3-small"}, tmp_path / "m.tflite", convert.photographs(8, 32), "narrow",
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_written_on_request(trained, converted, tmp_path):
+    shutil.copytree(trained.path, tmp_path / trained.name)
+    output, parsed, _, agreement = convert.convert_run(trained.name, tmp_path, weights="narrow")
+    assert output.read_bytes() == parsed.content
+    assert len(parsed.content) < 0.97 * len(converted[1].content)
+    assert {"int8", "float16"} <= {t.dtype for t in parsed.subgraphs[0].tensors}
+    assert agreement.median <= convert.ROUNDED_MEDIAN_LIMIT
+    assert read_metadata(parsed) == read_metadata(converted[1])
