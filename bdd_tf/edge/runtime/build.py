@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bdd_tf.edge.runtime import LIBRARY
@@ -47,7 +47,6 @@ class Target:
     Attributes:
         zig: Flags that make zig compile for it.
         kernels: Files of kernels with the flags that each needs beside the common ones.
-        zig_kernels: Flags that zig wants there as well.
         native: Flags for the system's compiler.
         platform: Tag of its wheels.
     """
@@ -56,7 +55,6 @@ class Target:
     kernels: dict[str, tuple[str, ...]]
     platform: str
     native: tuple[str, ...] = ()
-    zig_kernels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _AVX512BW = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
@@ -73,9 +71,6 @@ TARGETS = {
             "kernels_amx.cc": (*_AVX512.split(), "-mamx-tile", "-mamx-int8"),
         },
         "manylinux_2_17_x86_64.manylinux2014_x86_64",
-        zig_kernels={
-            f"kernels_{name}.cc": ("-mevex512",) for name in ("avx512bw", "avx512", "avx512plain", "amx")
-        },
     ),
     "aarch64": Target(
         ("-target", "aarch64-linux-gnu.2.17"),
@@ -187,12 +182,12 @@ def compile_objects(command: list[str], target: str, folder: Path, extra: tuple[
     Raises:
         BddError: With the compiler's words, if it fails.
     """
-    settings = {**TARGETS, **ANDROID}[target]
-    kernels = settings.kernels
-    zig = settings.zig_kernels if "ziglang" in command else {}
+    kernels = {**TARGETS, **ANDROID}[target].kernels
     common = [p for p in sorted(SOURCES.glob("*.cc")) if not p.stem.startswith("kernels_")]
     jobs = [(p, ()) for p in [*common, SOURCES / "kernels_scalar.cc"]]
-    jobs += [(SOURCES / name, (*flags, *zig.get(name, ()))) for name, flags in kernels.items()]
+    # zig counts wide registers as a feature of their own.
+    wide = ("-mevex512",) if "ziglang" in command else ()
+    jobs += [(SOURCES / n, (*flags, *(wide if "-mavx512f" in flags else ()))) for n, flags in kernels.items()]
 
     def compile_one(job: tuple[Path, tuple[str, ...]]) -> Path:
         source, flags = job

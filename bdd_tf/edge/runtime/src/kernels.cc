@@ -1,6 +1,7 @@
 #include "kernels.h"
 
 #include <cstring>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -65,8 +66,9 @@ struct Available {
   Available() {
 #if defined(__x86_64__)
     if (HasAvx512()) {
-      sets[count++] = IsAmd() ? Avx512PlainKernels() : Avx512Kernels();
-      sets[count++] = IsAmd() ? Avx512Kernels() : Avx512PlainKernels();
+      sets[count++] = Avx512Kernels();
+      sets[count++] = Avx512PlainKernels();
+      if (IsAmd()) std::swap(sets[0], sets[1]);
     }
     if (HasAmx()) sets[count++] = AmxKernels();  // never the first: nobody has timed it yet
     if (HasAvx512Bw()) sets[count++] = Avx512BwKernels();
