@@ -6,14 +6,17 @@ channel. Each becomes a constant of fewer bits and a DEQUANTIZE, which runs once
     int8, one scale per vector   what a gate is computed with, as its weights are: mixes and biases
     float16                      what acts on maps: thresholds of signs, slopes of PReLU, multiplier and bias of binary
                                  convolutions, gains of gates (with int8 these cost BNext-T 0.7 points on CIFAKE's
-                                 validation images); also the weights of the adapter, of the stem and of the last layer
+                                 validation images); also the weights of the stem and of the last layer
 
 Weights of a gate's second layer have one scale instead of one per output. The matrices of the Fourier transform stay
 float32: a spectrum spans more than float16 tells apart. So do the means and deviations that an image is normalised
-with, numbers beyond float16, and whatever is too short to be worth an operator.
+with, the adapter's weights (the delegate runs the channels and it as one where it finds these as they are), numbers
+beyond float16, and whatever is too short to be worth an operator.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -24,6 +27,8 @@ from tensorflow.lite.python import schema_py_generated as schema  # isort: skip
 
 #: Bytes of a file that the two tensors, the buffer and the operator of one DEQUANTIZE take.
 _OVERHEAD = 120
+#: Weights of a convolution: more than any adapter has, fewer than the stem of BNext-T.
+_SMALLEST_KERNEL = 512
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
@@ -62,13 +67,15 @@ class _Narrower(Shrinker):
                 self.replace(op, *plain, in_gate=id(op) in gates)
             elif kind == operator.CONV_2D and id(op) in gates:
                 self.replace(op, 2, in_gate=True)
-            elif kind in (operator.PRELU, operator.FULLY_CONNECTED) or self.over_several_pixels(op):
+            elif kind in (operator.PRELU, operator.FULLY_CONNECTED) or self.is_stem(op):
                 self.replace(op, 1)
 
-    def over_several_pixels(self, op: schema.OperatorT) -> bool:
-        """Whether this is a float convolution, but no product with a matrix, as those of the Fourier transform are."""
-        conv = self.code(op) == schema.BuiltinOperator.CONV_2D
-        return conv and self.shape(int(op.inputs[1]))[1:3] != [1, 1]
+    def is_stem(self, op: schema.OperatorT) -> bool:
+        """Whether this is a float convolution, no adapter and no product with a matrix, as the Fourier transform's."""
+        if self.code(op) != schema.BuiltinOperator.CONV_2D:
+            return False
+        kernel = self.shape(int(op.inputs[1]))
+        return kernel[1:3] != [1, 1] and math.prod(kernel) >= _SMALLEST_KERNEL
 
     def inside_gates(self) -> set[int]:
         """`id` of the operators between the means and the logistic of each gate."""

@@ -8,6 +8,7 @@ import pytest
 
 from bdd_tf.edge.anatomy import dissect
 from bdd_tf.edge.engines import create_engine
+from bdd_tf.edge.runtime import interpreter_module, lce_delegate
 from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata, parse_tflite, read_metadata
 from bdd_tf.errors import UsageError
 from bdd_tf.legacy_keras import tf
@@ -65,7 +66,7 @@ def test_what_acts_on_maps_keeps_ten_bits(content):
 
 
 def test_what_makes_the_channels_is_not_rounded(content):
-    """Up to the adapter, the first convolution over more than one pixel, nothing is touched."""
+    """Up to the adapter, the first convolution over more than one pixel, nothing is touched, itself included."""
 
     def of_channels(file):
         found = list(constants(file))
@@ -73,7 +74,7 @@ def test_what_makes_the_channels_is_not_rounded(content):
             n for op, place, values, _, n in found if op.name == "CONV_2D" and place == 1 and values.shape[0] == 3
             and values.shape[1:3] == (3, 3)
         )  # fmt: skip
-        return [(values, dtype) for _, _, values, dtype, number in found if number < adapter]
+        return [(values, dtype) for _, _, values, dtype, number in found if number <= adapter]
 
     before, after = of_channels(content), of_channels(narrow(content))
     assert len(before) == len(after) > 10
@@ -107,6 +108,18 @@ def test_both_runtimes_read_it_alike(content):
     ours, larq = (create_engine(file, engine).run(images).reshape(-1) for engine in ("litert", "lce"))
     assert ours.std() > 10 * convert.MEDIAN_LIMIT
     assert np.median(np.abs(ours - larq)) <= convert.MEDIAN_LIMIT
+
+
+def test_the_delegate_takes_as_much_of_it(content):
+    """In as few pieces: a node that it no longer knew would cut the network in two."""
+    pieces = []
+    for file in (shrink(content), narrow(content)):
+        interpreter = interpreter_module().Interpreter(
+            model_content=file, experimental_delegates=[lce_delegate()]
+        )
+        interpreter.allocate_tensors()
+        pieces.append(sum(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details()))
+    assert pieces[0] == pieces[1] > 0
 
 
 def test_narrowing_twice_changes_nothing_more(content):
