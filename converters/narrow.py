@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from converters.rewriting import rewrite
+from converters.rewriting import Rewriter, rewrite
 from converters.shrink import Shrinker
 
 from tensorflow.lite.python import schema_py_generated as schema  # isort: skip
@@ -51,7 +51,7 @@ class _Shrinker(Shrinker):
     scale_per_row = False
 
 
-class _Narrower(Shrinker):
+class _Narrower(Rewriter):
     def change(self) -> None:
         """All constants that the module's text names."""
         self.known: dict[tuple[int, bool], int] = {}
@@ -110,12 +110,7 @@ class _Narrower(Shrinker):
         if not in_gate and not np.abs(values).max() <= _LARGEST_HALF:
             return tensor
         if (tensor, in_gate) not in self.known:
-            self.known[tensor, in_gate] = self.bytes_of(values) if in_gate else self.halves_of(values)
+            self.known[tensor, in_gate] = (
+                self.bytes_of(values) if in_gate else self.unpacked(values.astype(np.float16))
+            )
         return self.known[tensor, in_gate]
-
-    def halves_of(self, values: np.ndarray) -> int:
-        """Constants of float16, unpacked; the tensor of floats."""
-        stored = self.tensor(values.shape, schema.TensorType.FLOAT16, values.astype(np.float16))
-        unpack = self.operator("DEQUANTIZE", [stored], values.shape, version=3)
-        self.first.append(unpack)
-        return int(unpack.outputs[0])

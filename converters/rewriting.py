@@ -14,6 +14,8 @@ from tensorflow.lite.python import schema_py_generated as schema  # isort: skip
 
 #: Bytes; the schema's ``force_align`` of a buffer's data.
 _ALIGNMENT = 16
+#: Of int8 on either side of 0.
+LEVELS = 127
 
 
 def rewrite(content: bytes, *kinds: type[Rewriter]) -> bytes:
@@ -183,6 +185,23 @@ class Rewriter:
     def vector(self, values: np.ndarray) -> int:
         """Add a constant float32 [C]; its number."""
         return self.tensor([len(values)], schema.TensorType.FLOAT32, values.astype(np.float32))
+
+    def bytes_of(self, values: np.ndarray) -> int:
+        """Constants of int8 with one scale, unpacked; the tensor of floats."""
+        scale = float(np.abs(values).max()) / LEVELS or 1.0
+        return self.unpacked(np.rint(values / scale).astype(np.int8), scale)
+
+    def unpacked(self, values: np.ndarray, scale: float | None = None) -> int:
+        """What a DEQUANTIZE, which runs before all else, makes of constants: int8 times a scale, or float16."""
+        kind = schema.TensorType.FLOAT16 if scale is None else schema.TensorType.INT8
+        stored = self.tensor(values.shape, kind, values)
+        if scale is not None:
+            quantization = schema.QuantizationParametersT()
+            quantization.scale, quantization.zeroPoint = np.array([scale], np.float32), np.zeros(1, np.int64)
+            self.graph.tensors[stored].quantization = quantization
+        unpack = self.operator("DEQUANTIZE", [stored], values.shape, version=3 if scale is None else 2)
+        self.first.append(unpack)
+        return int(unpack.outputs[0])
 
     def opcode(self, builtin: int, version: int) -> int:
         """The place of an operator among the model's codes, added where it is new."""

@@ -18,12 +18,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from converters.rewriting import Rewriter, rewrite
+from converters.rewriting import LEVELS, Rewriter, rewrite
 
 from tensorflow.lite.python import schema_py_generated as schema  # isort: skip
-
-#: Of int8 on either side of 0.
-LEVELS = 127
 
 
 def shrink(content: bytes) -> bytes:
@@ -135,18 +132,3 @@ class Shrinker(Rewriter):
         stored = self.unpacked(np.rint(weights / scale[:, None, None, None]).astype(np.int8), 1.0)
         op.inputs = [int(op.inputs[0]), stored, self.vector(bias / scale)]
         return scale
-
-    def bytes_of(self, values: np.ndarray) -> int:
-        """Constants of int8 with one scale, unpacked; the tensor of floats."""
-        scale = float(np.abs(values).max()) / LEVELS or 1.0
-        return self.unpacked(np.rint(values / scale).astype(np.int8), scale)
-
-    def unpacked(self, levels: np.ndarray, scale: float) -> int:
-        """What a DEQUANTIZE makes of int8."""
-        stored = self.tensor(levels.shape, schema.TensorType.INT8, levels)
-        quantization = schema.QuantizationParametersT()
-        quantization.scale, quantization.zeroPoint = np.array([scale], np.float32), np.zeros(1, np.int64)
-        self.graph.tensors[stored].quantization = quantization
-        unpack = self.operator("DEQUANTIZE", [stored], levels.shape, version=2)
-        self.first.append(unpack)
-        return int(unpack.outputs[0])

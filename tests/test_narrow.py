@@ -135,7 +135,7 @@ def test_a_map_of_one_pixel_is_no_gate():
     assert any(dtype == "float16" for *_, dtype, _ in constants(file))
 
 
-def test_what_float16_does_not_hold_stays(content):
+def test_what_float16_does_not_hold_stays():
     rng = np.random.default_rng(1)
     image = tf.keras.Input((8, 8, 64))
     model = tf.keras.Model(

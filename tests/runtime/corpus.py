@@ -16,7 +16,6 @@ from tflite_builder import schema
 from bdd_tf.edge.runtime import interpreter_module, lce_delegate
 
 MAGIC = 0x42444446
-SIZES = {0: 4, 2: 4, 3: 1, 6: 1, 9: 1}  # schema types: float32, int32, uint8, bool, int8
 TYPES = {0: 1, 1: 10, 2: 2, 3: 3, 6: 6, 9: 9}  # to TfLiteType
 LARGEST = 1 << 16  # bytes of constants: larger cases would make the fuzzer slow
 

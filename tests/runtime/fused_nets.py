@@ -170,7 +170,7 @@ def narrow_for_all():
 
 
 def bytes_read_twice():
-    """Weights that another node reads as well stay floats; so do those of a layer that is not ours."""
+    """Weights that two layers of ours read, and weights of a layer that is not ours, which stay floats."""
     net = Net((1, 5, 6, 32))
     weights = net.bytes_as_floats(32, 1, 1, 32)
     mean = net.mean(net.unit(net.input))
