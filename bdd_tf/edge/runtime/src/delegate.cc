@@ -94,33 +94,35 @@ float FromHalf(uint16_t half) {
   return value;
 }
 
-// Notes a node if it is such a DEQUANTIZE.
-void NoteStored(TfLiteContext* context, int index, Stored* stored) {
+// The tensor that a node makes if it is such a DEQUANTIZE, and in `stored` the constant; else -1.
+int UnpackedBy(TfLiteContext* context, int index, int* stored = nullptr) {
   TfLiteNode* node = nullptr;
   TfLiteRegistration* registration = nullptr;
   if (context->GetNodeAndRegistration(context, index, &node, &registration) != kTfLiteOk ||
       registration->builtin_code != kTfLiteBuiltinDequantize || node->inputs == nullptr || node->outputs == nullptr ||
       node->inputs->size != 1 || node->outputs->size != 1) {
-    return;
+    return -1;
   }
   const int from = node->inputs->data[0], to = node->outputs->data[0];
   if (from < 0 || to < 0 || static_cast<size_t>(from) >= context->tensors_size ||
-      static_cast<size_t>(to) >= stored->size()) {
-    return;
+      static_cast<size_t>(to) >= context->tensors_size) {
+    return -1;
   }
   const TfLiteTensor &narrow = context->tensors[from], &floats = context->tensors[to];
   if (narrow.allocation_type != kTfLiteMmapRo || narrow.data == nullptr || narrow.dims == nullptr ||
       floats.type != kTfLiteFloat32 || floats.dims == nullptr || floats.dims->size != narrow.dims->size ||
       narrow.dims->size < 1 ||
       std::memcmp(floats.dims->data, narrow.dims->data, sizeof(int) * static_cast<size_t>(narrow.dims->size)) != 0) {
-    return;
+    return -1;
   }
   const int64_t count = StoredCount(narrow);
   // Scales per channel are kept in a structure that differs between runtimes: those have a scale of 0 here.
   const bool bytes = narrow.type == kTfLiteInt8 && narrow.params.scale > 0.0f && narrow.params.scale < 1e30f &&
                      narrow.params.zero_point == 0 && narrow.bytes == static_cast<size_t>(count);
   const bool halves = narrow.type == kTfLiteFloat16 && narrow.bytes == 2 * static_cast<size_t>(count);
-  if (count >= 1 && (bytes || halves)) (*stored)[static_cast<size_t>(to)] = from;
+  if (count < 1 || (!bytes && !halves)) return -1;
+  if (stored != nullptr) *stored = from;
+  return to;
 }
 
 // What a DEQUANTIZE makes of such a constant. False where there is no memory.
@@ -145,12 +147,6 @@ int OutputOf(TfLiteContext* context, int index) {
   TfLiteRegistration* registration = nullptr;
   context->GetNodeAndRegistration(context, index, &node, &registration);
   return node->outputs->data[0];
-}
-
-bool IsUnpacking(TfLiteContext* context, int index) {
-  Stored stored(context->tensors_size, -1);
-  NoteStored(context, index, &stored);
-  return std::any_of(stored.begin(), stored.end(), [](int from) { return from >= 0; });
 }
 
 // The bytes behind a dense layer's weights, which it multiplies as they are; null where there are none.
@@ -419,7 +415,7 @@ void* InitPartition(TfLiteContext* context, const char* buffer, size_t) {
     Message why;
     bool good = true;
     // Those that read it read what is behind it, here or in another partition.
-    if (IsUnpacking(context, index)) continue;
+    if (UnpackedBy(context, index) >= 0) continue;
     if (std::find(inside.begin(), inside.end(), index) != inside.end()) {
       const auto at = std::find_if(channels.begin(), channels.end(), [&](const auto& c) { return c->index == index; });
       if (at == channels.end()) {
@@ -561,16 +557,17 @@ void FindChannels(TfLiteContext* context, const std::vector<int>& order, const s
 }
 
 // Layers of ours read their bytes as they are: what would make floats of them is claimed as well, lest it be run.
-void ClaimUnpacking(TfLiteContext* context, const std::vector<int>& order, const Stored& stored,
-                    const std::vector<int>& readers, std::vector<bool>* ours) {
+void ClaimUnpacking(TfLiteContext* context, const std::vector<int>& order, const std::vector<int>& readers,
+                    std::vector<bool>* ours) {
   std::vector<int> read(context->tensors_size, 0);  // by ours
   for (size_t i = 0; i < order.size(); ++i) {
     if ((*ours)[i]) CountReaders(context, order[i], &read);
   }
   for (size_t i = 0; i < order.size(); ++i) {
-    if (!IsUnpacking(context, order[i])) continue;
-    const auto made = static_cast<size_t>(OutputOf(context, order[i]));
-    (*ours)[i] = stored[made] >= 0 && readers[made] > 0 && read[made] == readers[made];
+    const int unpacked = UnpackedBy(context, order[i]);
+    if (unpacked < 0) continue;
+    const auto made = static_cast<size_t>(unpacked);
+    (*ours)[i] = readers[made] > 0 && read[made] == readers[made];
   }
 }
 
@@ -586,7 +583,11 @@ TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
   Stored& stored = delegate->stored;
   stored.assign(context->tensors_size, -1);
   for (const int index : order) CountReaders(context, index, &readers);
-  for (const int index : order) NoteStored(context, index, &stored);
+  for (const int index : order) {
+    int from = -1;
+    const int made = UnpackedBy(context, index, &from);
+    if (made >= 0) stored[static_cast<size_t>(made)] = from;
+  }
   for (const int index : order) {
     std::unique_ptr<NodeSpec> spec(new NodeSpec);
     Message why;
@@ -609,7 +610,7 @@ TfLiteStatus PrepareDelegate(TfLiteContext* context, TfLiteDelegate* base) {
         if (std::find(parts.begin(), parts.end(), order[j]) != parts.end()) ours[j] = true;
       }
     }
-    ClaimUnpacking(context, order, stored, readers, &ours);
+    ClaimUnpacking(context, order, readers, &ours);
     for (size_t i = 0; i < order.size(); ++i) {
       if (ours[i]) claimed.push_back(order[i]);
     }
