@@ -67,7 +67,7 @@ TARGETS = {
             "kernels_avx2.cc": ("-mavx2", "-mfma"),
             "kernels_avx512bw.cc": tuple(_AVX512BW.split()),
             "kernels_avx512.cc": tuple(_AVX512.split()),
-            "kernels_avx512plain.cc": tuple(_AVX512.split()),
+            "kernels_avx512parity.cc": tuple(_AVX512.split()),
             "kernels_amx.cc": (*_AVX512.split(), "-mamx-tile", "-mamx-int8"),
         },
         "manylinux_2_17_x86_64.manylinux2014_x86_64",

@@ -67,7 +67,7 @@ struct Available {
 #if defined(__x86_64__)
     if (HasAvx512()) {
       sets[count++] = Avx512Kernels();
-      sets[count++] = Avx512PlainKernels();
+      sets[count++] = Avx512ParityKernels();
       if (IsAmd()) std::swap(sets[0], sets[1]);
     }
     if (HasAmx()) sets[count++] = AmxKernels();  // never the first: nobody has timed it yet

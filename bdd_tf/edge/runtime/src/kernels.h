@@ -14,7 +14,11 @@ struct Taps {
   int64_t words;
   int64_t run_count;
   int64_t run_words;
+  int64_t tap_words;  // of one tap, neighbours too
 };
+
+// Taps of fewer words are left as they are: parities then gain nothing.
+constexpr int64_t kFewestForParities = 5;
 
 // A convolution of bytes that are signs, for sets with a matrix unit. A step is 64 channels of one tap.
 struct ByteTaps {
@@ -79,6 +83,10 @@ struct KernelSet {
   const char* name;
   int pixels;    // of a tile, at most kMaxPixels
   int channels;  // of a tile, a multiple of 8, at most kMaxChannels
+
+  // `multiply` wants, in weights and input, in place of each tap's third, fifth, ... word the parity, bit by bit, of
+  // the tap's words up to this one; where taps have kFewestForParities words at least.
+  bool parities;
 
   // sums[m * channels + n] = popcount over all taps of (input ^ weight), for m in [0, count) pixels at `places`
   // and a block of channels, of which the first `valid` are wanted. Weights: [words][channels].
@@ -166,7 +174,7 @@ const KernelSet* ScalarKernels();
 const KernelSet* Avx2Kernels();
 const KernelSet* Avx512BwKernels();
 const KernelSet* Avx512Kernels();
-const KernelSet* Avx512PlainKernels();
+const KernelSet* Avx512ParityKernels();
 const KernelSet* AmxKernels();
 const KernelSet* NeonKernels();
 

@@ -156,6 +156,7 @@ inline KernelSet MakeKernelSet(const char* name) {
   return {name,
           kPixels,
           kChannels,
+          false,
           kMultiply,
           nullptr,
           nullptr,
