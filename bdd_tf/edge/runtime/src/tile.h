@@ -207,7 +207,23 @@ inline void FinishDots(const int32_t* sums, int count, const int32_t* const* cor
   finish(sums, count, corrections, e, slopes, totals, out, stride, valid);
 }
 
-inline float Logistic(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+// 1 / (1 + e^-x). e^y = 2^n e^r with n whole and |r| <= ln 2 / 2, where the series' ninth term is below 1e-8.
+inline Lanes Logistic(Lanes x) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: sums with it have no fraction
+  // Between numbers whose powers are normal; not-a-number becomes a number here, and itself again at the end.
+  Lanes y = -x > -87.0f ? -x : -87.0f - Lanes{};
+  y = y < 88.0f ? y : 88.0f - Lanes{};
+  const Lanes n = (y * 1.44269504f + kRound) - kRound;
+  // ln 2 in two parts, the first short enough that its product with n is exact.
+  const Lanes r = (y - n * 0.693145752f) - n * 1.42860677e-6f;
+  Lanes power = 1.0f + r * (1.0f / 7.0f);
+  Unroll<6>([&](auto i) BDD_INLINE { power = 1.0f + r * power * (1.0f / static_cast<float>(6 - i)); });
+  const IntLanes bits = (__builtin_convertvector(n, IntLanes) + 127) << 23;
+  Lanes scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  const Lanes found = 1.0f / (1.0f + power * scale);
+  return x == x ? found : x;
+}
 
 using PackFunction = void (*)(const float* x, int64_t words, uint32_t* bits);
 
@@ -259,14 +275,7 @@ inline void ChainRows(const ChainStart& start, const ChainStep* steps, int count
         });
         break;
       }
-      case ChainStep::kLogistic:
-        each([&](auto r, auto k) BDD_INLINE {
-          float numbers[BDD_LANES];
-          Store(numbers, v[r][k]);
-          for (float& x : numbers) x = Logistic(x);
-          v[r][k] = Load(numbers);
-        });
-        break;
+      case ChainStep::kLogistic: each([&](auto r, auto k) BDD_INLINE { v[r][k] = Logistic(v[r][k]); }); break;
       case ChainStep::kAddUp:
         Unroll<kVectors>([&](auto k) BDD_INLINE {
           Lanes sum = Load(step->out + k * BDD_LANES);
@@ -316,7 +325,7 @@ inline void ChainPart(const ChainStart& start, const ChainStep* steps, int count
         case ChainStep::kMinimum: v[c] = x < b[c] ? x : b[c]; break;
         case ChainStep::kPrelu: v[c] = PreluOf(x, b[c]); break;
         case ChainStep::kBound: v[c] = x < step->low ? step->low : x > step->high ? step->high : x; break;
-        case ChainStep::kLogistic: v[c] = Logistic(x); break;
+        case ChainStep::kLogistic: v[c] = Logistic(x - Lanes{})[0]; break;
         case ChainStep::kAddUp: step->out[c] += x; break;
         case ChainStep::kSigns: word |= static_cast<uint32_t>(x < 0.0f) << c; break;
         case ChainStep::kStore: out[c] = x; break;
