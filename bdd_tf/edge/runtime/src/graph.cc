@@ -116,6 +116,7 @@ struct Graph::Step {
   int images = 0;
   int64_t height = 0, width = 0, channels = 0;
   int64_t chunks = 0, blocks = 0;
+  bool column = false;  // maps of one pixel, whose blocks of channels are worked on as if they were pixels
   std::vector<std::unique_ptr<TileOp>> ops;
   int image = 0;  // being worked on
 };
@@ -835,7 +836,14 @@ bool Graph::MakeSteps(const NodeSpec** culprit, Message* why) {
     if (!AddToGroup(group, node, why)) return false;
   }
   for (const auto& step : steps_) {
-    if (step->whole == nullptr) PlanChains(step.get());
+    if (step->whole != nullptr) continue;
+    PlanChains(step.get());
+    step->column = step->height * step->width == 1 && step->channels % kTileChannels == 0;
+    for (const auto& op : step->ops) {
+      const Kind kind = op->node->spec.kind;
+      const bool plain = kind == Kind::kCombine || kind == Kind::kPrelu || kind == Kind::kLogistic;
+      step->column = step->column && plain && op->source == nullptr;
+    }
   }
   std::stable_sort(steps_.begin(), steps_.end(), [](const auto& a, const auto& b) { return a->level < b->level; });
   return true;
@@ -944,20 +952,22 @@ ChainStep::Operation OperationOf(Arithmetic arithmetic, bool reversed) {
 }  // namespace
 
 void Graph::RunItem(const Step& step, int64_t item, int worker) {
+  const bool column = step.column;
   const int64_t block = item / step.chunks, chunk = item % step.chunks;
   const int64_t channel = block * kTileChannels, pixels = step.height * step.width;
   const int width = static_cast<int>(std::min<int64_t>(kTileChannels, step.channels - channel));
-  const int64_t end = std::min<int64_t>(pixels, (chunk + 1) * kChunkPixels);
+  const int64_t end = column ? step.blocks : std::min<int64_t>(pixels, (chunk + 1) * kChunkPixels);
   float* scratch = scratch_.data() + worker * scratch_floats_;
 
   // Numbers of a map in front of a tile's.
   const auto place = [&](const Tensor& tensor, int64_t first) {
+    if (column) return step.image * tensor.stride + first * kTileChannels;
     if (!tensor.blocked) return (step.image * pixels + first) * tensor.stride + channel;
     const int64_t at = step.image * tensor.blocks + block + tensor.part / kTileChannels;
     return (at * pixels + first) * kTileChannels;
   };
   const auto map = [&](const Tensor& tensor, int64_t first) {
-    return Rows{reinterpret_cast<float*>(tensor.data) + place(tensor, first), tensor.stride};
+    return Rows{reinterpret_cast<float*>(tensor.data) + place(tensor, first), column ? kTileChannels : tensor.stride};
   };
   const auto map_of_dots = [&](const Tensor& tensor, int64_t first) {
     return reinterpret_cast<int16_t*>(tensor.data) + place(tensor, first);
@@ -969,9 +979,11 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
       case Operand::kMap: return map(*operand.tensor, first);
       case Operand::kShared:
         return Rows{const_cast<float*>(operand.constant) + first * step.channels + channel, step.channels};
-      default:
-        if (operand.constant != nullptr) return Rows{const_cast<float*>(operand.constant) + channel, 0};
-        return Rows{reinterpret_cast<float*>(operand.tensor->data) + step.image * operand.tensor->stride + channel, 0};
+      default: {
+        const int64_t stride = column ? kTileChannels : 0, at = channel + first * stride;
+        if (operand.constant != nullptr) return Rows{const_cast<float*>(operand.constant) + at, stride};
+        return Rows{reinterpret_cast<float*>(operand.tensor->data) + step.image * operand.tensor->stride + at, stride};
+      }
     }
   };
 
@@ -1053,7 +1065,11 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
               reinterpret_cast<uint32_t*>(op.result->data) + (step.image * pixels + first) * words + block;
           break;
         }
-        case Kind::kPrelu: chain[length++] = Make(ChainStep::kPrelu, rows(op.b, first).at, nullptr, 0); break;
+        case Kind::kPrelu: {
+          const Rows slopes = rows(op.b, first);
+          chain[length++] = Make(ChainStep::kPrelu, slopes.at, nullptr, slopes.stride);
+          break;
+        }
         case Kind::kLogistic: chain[length++] = Make(ChainStep::kLogistic, nullptr, nullptr, 0); break;
         default: {
           const Rows other = rows(op.flows_in_b ? op.a : op.b, first);
@@ -1111,7 +1127,7 @@ void Graph::RunGroup(Step* step) {
       const Call& c = *static_cast<Call*>(argument);
       c.graph->RunItem(*c.step, item, worker);
     };
-    const int64_t items = step->blocks * step->chunks;
+    const int64_t items = step->column ? 1 : step->blocks * step->chunks;
     if (pixels * step->channels < kSmall) {  // waking others would take longer
       for (int64_t item = 0; item < items; ++item) run(&call, item, 0);
     } else {
