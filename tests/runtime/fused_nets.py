@@ -211,6 +211,21 @@ def several_readers():
     return net.build(y, joined, total, net.two("ADD", z, z))
 
 
+def parts(*widths, whole=False):
+    """What reads a concatenation can work on its parts; where asked for, some readers need the whole as well."""
+    net = Net((1, 6, 8, 32))
+    bits = net.quantize(net.input)
+    made = [net.by_channel("ADD", net.bconv(bits, width), activation=RELU6) for width in widths]
+    joined = net.concat(*made)
+    y = net.two("SUB", net.numbers(sum(widths)), net.two("MUL", joined, net.numbers(1)))
+    z = net.op("LOGISTIC", [net.prelu(y)], net.shapes[y])
+    signs = net.quantize(net.by_channel("ADD", y))
+    outputs = [net.bconv(signs, 40), net.mean(z, keep=False), net.two("MUL", z, net.mean(y))]
+    if whole:
+        outputs += [net.mean(joined), signs, z, net.two("ADD", joined, joined), net.pool(net.prelu(joined)), made[1]]
+    return net.build(*outputs)
+
+
 def constants():
     """Operands of every kind, on either side."""
     net = Net((1, 4, 4, 40))
@@ -314,6 +329,10 @@ NETS = {
     "long products, strided": long_products(64, 33, (12, 40), 2),
     "long products, of one pixel": long_products(576, 32, (7, 6), kernel=1),
     "long products, narrow": long_products(64, 32, (300, 1)),
+    "parts": parts(32, 64),
+    "parts, three": parts(64, 32, 32),
+    "parts, uneven": parts(32, 40),
+    "parts and whole": parts(32, 64, whole=True),
     "several readers": several_readers(),
     "constants": constants(),
     "uneven": uneven(),

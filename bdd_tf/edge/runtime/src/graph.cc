@@ -28,6 +28,7 @@ int Graph::TensorOf(int index) {
   }
   tensors_.emplace_back(new Tensor);
   tensors_.back()->index = index;
+  own_tensors_ = tensors_.size();
   return static_cast<int>(tensors_.size()) - 1;
 }
 
@@ -234,6 +235,7 @@ bool Graph::InferFloats(Node* node, Message* why) {
   return true;
 }
 bool Graph::Prepare(TfLiteContext* context, const NodeSpec** node, Message* why) {
+  ForgetSplits();
   for (const auto& made : nodes_) {
     *node = &made->spec;
     made->spec.kind = made->spec.wanted;  // what ran as a whole for one size may give tiles for another
@@ -245,6 +247,8 @@ bool Graph::Prepare(TfLiteContext* context, const NodeSpec** node, Message* why)
   constants_.clear();
   if (!AbsorbFeeds(why) || !AbsorbChains(why)) return false;
   KeepDots();
+  SetLevels();
+  SplitConcatenations();
   SetLevels();
   JoinConcatenations();
   ChooseLayouts();

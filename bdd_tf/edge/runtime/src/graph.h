@@ -10,6 +10,7 @@
 // form a group. Only values that a later level or another delegate's node reads are kept in memory.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -81,6 +82,7 @@ class Graph {
   struct Operand;
   struct TileOp;
   struct Step;
+  using Behind = std::map<const Node*, std::vector<std::unique_ptr<Node>>>;  // new nodes, by the one they follow
 
   int TensorOf(int index);
   bool Infer(TfLiteContext* context, Node* node, Message* why);
@@ -88,6 +90,11 @@ class Graph {
   bool ReadTensor(TfLiteContext* context, Tensor* tensor, Message* why) const;
   bool Floats(const Tensor& tensor, int64_t count, int64_t repeat, const float** values, Message* why);
   static const std::vector<int>& Sources(const Node& node);
+  void SplitConcatenations();
+  void ForgetSplits();
+  bool Joinable(const Node& node) const;
+  bool Spreads(const Node& node, int input) const;
+  bool SpreadReaders(int whole, const std::vector<int>& parts, const std::vector<Node*>& makers, Behind* behind);
   void AbsorbActivations();
   bool AbsorbFeeds(Message* why);
   void KeepDots();
@@ -96,7 +103,7 @@ class Graph {
   bool FillTable(const Node& cast, const std::vector<Node*>& chain, Buffer<float>* table, Message* why);
   Node* OnlyMaker(int tensor);
   void SetLevels();
-  bool JoinConcatenations();
+  void JoinConcatenations();
   void ChooseLayouts();
   bool MakeSteps(const NodeSpec** culprit, Message* why);
   bool AddToGroup(Step* step, Node* node, Message* why);
@@ -117,6 +124,7 @@ class Graph {
   ThreadPool& pool_;
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<std::unique_ptr<Tensor>> tensors_;
+  size_t own_tensors_ = 0;  // those of the runtime; behind them are those of nodes that were split
   std::vector<std::unique_ptr<Step>> steps_;
   std::vector<std::unique_ptr<Buffer<float>>> constants_;
   Buffer<uint8_t> memory_;

@@ -71,6 +71,8 @@ struct Graph::Node {
   const Node* prelu = nullptr;  // of a pool: the activation in front, done while pooling
   const Node* dots = nullptr;   // of an activation whose result is kept as dot products: the convolution in front
   bool absorbed = false;        // such an activation, or what a convolution does while it loads
+  bool split = false;           // made by SplitConcatenations, which
+  bool spread = false;          // such nodes stand for
   const Buffer<float>* table = nullptr;  // of kTable
   std::vector<int> fed;                  // of a convolution that absorbed something: what it reads instead
 };

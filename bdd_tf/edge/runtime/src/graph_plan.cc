@@ -37,8 +37,26 @@ void Graph::SetLevels() {
   }
 }
 
+// Whether the parts of a concatenation can be written to their place at once.
+bool Graph::Joinable(const Node& node) const {
+  for (const int input : node.inputs) {
+    const Tensor& part = *tensors_[static_cast<size_t>(input)];
+    if (part.external || part.producer < 0 || std::count(node.inputs.begin(), node.inputs.end(), input) > 1) {
+      return false;
+    }
+    if (!MakesTiles(nodes_[static_cast<size_t>(part.producer)]->spec.kind)) return false;
+    // Other readers would have to know about the stride; only tiles do.
+    for (const auto& reader : nodes_) {
+      const bool reads = std::count(reader->inputs.begin(), reader->inputs.end(), input) > 0;
+      const Kind kind = reader->spec.kind;
+      if (reads && reader.get() != &node && (RunsWhole(kind) || kind == Kind::kConvolution)) return false;
+    }
+  }
+  return true;
+}
+
 // A concatenation costs nothing where its parts can be written to their place at once.
-bool Graph::JoinConcatenations() {
+void Graph::JoinConcatenations() {
   for (const auto& tensor : tensors_) {
     tensor->whole = -1;
     tensor->part = 0;
@@ -47,22 +65,7 @@ bool Graph::JoinConcatenations() {
   }
   for (const auto& node : nodes_) {
     node->joined = false;
-    if (node->spec.kind != Kind::kConcatenate) continue;
-    bool possible = true;
-    for (size_t i = 0; i < node->inputs.size(); ++i) {
-      const Tensor& part = *tensors_[static_cast<size_t>(node->inputs[i])];
-      const Kind from = part.producer < 0 ? Kind::kOperator : nodes_[static_cast<size_t>(part.producer)]->spec.kind;
-      const bool tiles = MakesTiles(from);
-      const bool twice = std::count(node->inputs.begin(), node->inputs.end(), node->inputs[i]) > 1;
-      // Other readers would have to know about the stride; only tiles do.
-      for (const auto& reader : nodes_) {
-        const bool reads = std::count(reader->inputs.begin(), reader->inputs.end(), node->inputs[i]) > 0;
-        const Kind kind = reader->spec.kind;
-        if (reads && reader != node && (RunsWhole(kind) || kind == Kind::kConvolution)) possible = false;
-      }
-      possible = possible && tiles && !twice && !part.external && part.whole < 0;
-    }
-    if (!possible) continue;
+    if (node->spec.kind != Kind::kConcatenate || node->absorbed || !(node->split || Joinable(*node))) continue;
     node->joined = true;
     int64_t channel = 0;
     Tensor& whole = *tensors_[static_cast<size_t>(node->output)];
@@ -76,7 +79,6 @@ bool Graph::JoinConcatenations() {
     }
     for (const int input : node->inputs) tensors_[static_cast<size_t>(input)]->stride = channel;
   }
-  return true;
 }
 
 // Maps that only tiles touch are stored by blocks of channels.
@@ -93,7 +95,8 @@ void Graph::ChooseLayouts() {
     for (const auto& reader : nodes_) {
       const Kind kind = reader->spec.kind;
       const bool reads = std::count(reader->inputs.begin(), reader->inputs.end(), number) > 0;
-      if (reads && !reader->joined && (RunsWhole(kind) || kind == Kind::kConvolution)) return false;
+      const bool gone = reader->absorbed && kind == Kind::kConcatenate;
+      if (reads && !reader->joined && !gone && (RunsWhole(kind) || kind == Kind::kConvolution)) return false;
     }
     return true;
   };

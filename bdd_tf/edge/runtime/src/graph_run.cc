@@ -215,7 +215,7 @@ void Graph::RunGroup(Step* step) {
     }
     for (const auto& op : step->ops) {
       if (op->node->spec.kind != Kind::kMean) continue;
-      float* mean = reinterpret_cast<float*>(op->result->data) + n * step->channels;
+      float* mean = reinterpret_cast<float*>(op->result->data) + n * op->result->stride;
       float* sums = op->partial.data();
       for (int64_t chunk = 1; chunk < step->chunks; ++chunk) {
         const float* more = sums + chunk * step->channels;
