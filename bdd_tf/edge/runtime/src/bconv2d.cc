@@ -14,15 +14,28 @@ constexpr int kNone = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3;
 
 inline int32_t Popcount(uint32_t x) { return __builtin_popcount(x); }
 
-// Makes of `count` words, each `stride` behind the one before, what KernelSet::parities wants of a tap's.
-inline void ToParities(uint32_t* words, int64_t count, int64_t stride) {
-  for (int64_t i = 2; i < count; i += 2) words[i * stride] ^= words[(i - 1) * stride] ^ words[(i - 2) * stride];
+// Encodes `count` words of a tap, each `stride` behind the one before.
+inline void Encode(Encoding encoding, uint32_t* words, int64_t count, int64_t stride) {
+  if (encoding == Encoding::kDifferences) {
+    for (int64_t i = 1; i < count; i += 2) words[i * stride] ^= words[(i - 1) * stride];
+  } else if (encoding == Encoding::kParities) {
+    for (int64_t i = 2; i < count; i += 2) words[i * stride] ^= words[(i - 1) * stride] ^ words[(i - 2) * stride];
+  }
 }
 
-// Word i of those that ToParities made.
-inline uint32_t FromParities(const uint32_t* words, int64_t i, int64_t stride) {
+// Word i of those, as it was.
+inline uint32_t Decode(Encoding encoding, const uint32_t* words, int64_t i, int64_t stride) {
   const uint32_t* word = words + i * stride;
-  return i >= 2 && i % 2 == 0 ? word[0] ^ word[-stride] ^ word[-2 * stride] : word[0];
+  if (encoding == Encoding::kDifferences && i % 2 == 1) return word[0] ^ word[-stride];
+  if (encoding == Encoding::kParities && i % 2 == 0 && i > 0) return word[0] ^ word[-stride] ^ word[-2 * stride];
+  return word[0];
+}
+
+// What of a set's encoding is worth it, or possible, for taps of so many words.
+inline Encoding EncodingOf(const KernelSet& kernels, int64_t tap_words) {
+  constexpr int64_t kFewestForParities = 5;
+  const bool fits = kernels.encoding == Encoding::kParities ? tap_words >= kFewestForParities : tap_words % 2 == 0;
+  return fits ? kernels.encoding : Encoding::kNone;
 }
 
 class Bconv2d final : public Operator, public TileSource {
@@ -81,7 +94,8 @@ class Bconv2d final : public Operator, public TileSource {
   int32_t batch_ = 0;
   TfLiteType output_type_ = kTfLiteFloat32;
   Buffer<int32_t> offsets_, runs_;
-  bool parities_ = false, copies_ = false;
+  Encoding encoding_ = Encoding::kNone;
+  bool copies_ = false;
   Buffer<uint32_t> padded_;
   Buffer<int32_t> row_class_, column_class_, corrections_;
   int32_t column_classes_ = 1;
@@ -194,8 +208,8 @@ bool Bconv2d::PackWeights(const Value& filter, const KernelSet& kernels, Message
       std::memcpy(&word, source + 4 * (o * window_words_ + k), 4);
       block[k * width + inside % width] = k % group_words_ == group_words_ - 1 ? word & last : word;
     }
-    for (int64_t k = 0; parities_ && k < window_words_; k += group_words_) {
-      ToParities(block + k * width + inside % width, group_words_, width);
+    for (int64_t k = 0; k < window_words_; k += group_words_) {
+      Encode(encoding_, block + k * width + inside % width, group_words_, width);
     }
   }
   kernels_ = &kernels;
@@ -308,7 +322,7 @@ bool Bconv2d::PlanBorders(Message* why) {
     for (int64_t k = 0; k < window_words_; ++k) {
       const int64_t tap = k / group_words_, inside = k % group_words_;
       const uint32_t* words = weights_.data() + (i / width * window_words_ + tap * group_words_) * width + i % width;
-      const uint32_t word = parities_ ? FromParities(words, inside, width) : words[inside * width];
+      const uint32_t word = Decode(encoding_, words, inside, width);
       taps[tap * padded + i] -= 2 * Popcount(word);
     }
     for (int64_t t = 0; t < window; ++t) taps[t * padded + i] += channels_in_ / groups_;
@@ -356,8 +370,8 @@ bool Bconv2d::Prepare(const Value* const* inputs, int count, const KernelSet& ke
   if (input.shape.Elements() < 0 || Times(output->shape.Elements(), 4) < 0 || image < 0) {
     return why->Set("maps that large");
   }
-  parities_ = kernels.parities && group_words_ >= kFewestForParities;
-  copies_ = parities_ || rows_.padded != rows_.input || columns_.padded != columns_.input;
+  encoding_ = EncodingOf(kernels, group_words_);
+  copies_ = encoding_ != Encoding::kNone || rows_.padded != rows_.input || columns_.padded != columns_.input;
   if (copies_ && !padded_.Reset(image / 4)) return why->Set("no memory for the padded input");
   const bool packed = packed_from_ == filter.constant && kernels_ == &kernels;
   if ((!packed && !PackWeights(filter, kernels, why)) || !PackTransform(inputs, *output, why)) return false;
@@ -465,9 +479,8 @@ void Bconv2d::PadImage(const uint32_t* image) {
   for (int64_t y = 0; y < rows_.input; ++y) {
     uint32_t* target = padded_.data() + ((y + rows_.before) * columns_.padded + columns_.before) * words_;
     std::memcpy(target, image + y * static_cast<int64_t>(row), row * 4);
-    for (int64_t k = 0; parities_ && k < columns_.input * words_; k += group_words_) {
-      ToParities(target + k, group_words_, 1);
-    }
+    if (encoding_ == Encoding::kNone) continue;
+    for (int64_t k = 0; k < columns_.input * words_; k += group_words_) Encode(encoding_, target + k, group_words_, 1);
   }
 }
 
@@ -479,8 +492,13 @@ void Bconv2d::RunTiles(int64_t block, int64_t first, int64_t last, const int32_t
   const int64_t width = kernels.channels, group = block / group_blocks_, inside = block % group_blocks_ * width;
   const int64_t rest = group_channels_out_ - inside;
   const int valid = static_cast<int>(rest < width ? rest : width);
-  const Taps taps = {offsets_.data(), runs_.data(), window_words_, runs_.size(), window_words_ / runs_.size(),
-                     group_words_};
+  const Taps taps = {offsets_.data(),
+                     runs_.data(),
+                     window_words_,
+                     runs_.size(),
+                     window_words_ / runs_.size(),
+                     group_words_,
+                     encoding_ != Encoding::kNone};
   Epilogue epilogue = {products_, low_, high_, nullptr, nullptr, nullptr};
   if (output_type_ == kTfLiteInt32) {
     epilogue.thresholds = thresholds_.data() + block * width;

@@ -15,10 +15,16 @@ struct Taps {
   int64_t run_count;
   int64_t run_words;
   int64_t tap_words;  // of one tap, neighbours too
+  bool encoded;       // as the kernels' set wants it
 };
 
-// Taps of fewer words are left as they are: parities then gain nothing.
-constexpr int64_t kFewestForParities = 5;
+// What takes the place of some of a tap's words, in weights and input. The xor of both is then the same of both's xor,
+// which carry-save adders can use.
+enum class Encoding {
+  kNone,
+  kDifferences,  // of the second, fourth, ... word: its xor with the one before
+  kParities,     // of the third, fifth, ... word: the xor of all up to it
+};
 
 // A convolution of bytes that are signs, for sets with a matrix unit. A step is 64 channels of one tap.
 struct ByteTaps {
@@ -84,9 +90,8 @@ struct KernelSet {
   int pixels;    // of a tile, at most kMaxPixels
   int channels;  // of a tile, a multiple of 8, at most kMaxChannels
 
-  // `multiply` wants, in weights and input, in place of each tap's third, fifth, ... word the parity, bit by bit, of
-  // the tap's words up to this one; where taps have kFewestForParities words at least.
-  bool parities;
+  // What `multiply` can use.
+  Encoding encoding;
 
   // sums[m * channels + n] = popcount over all taps of (input ^ weight), for m in [0, count) pixels at `places`
   // and a block of channels, of which the first `valid` are wanted. Weights: [words][channels].

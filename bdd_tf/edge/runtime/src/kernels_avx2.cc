@@ -55,7 +55,60 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
   });
 }
 
+// One place and 16 channels, of an input in which every other word is its xor with the one before, d = b ^ c. With the
+// parity of the sum so far, `odd`, the carry over b and c is odd where d is set, else b: six operations for two words.
+// A full adder makes one register of two such carries; only its carry, of weight 4, is looked up.
+inline void AddPairs(const uint32_t* place, const Taps& taps, const uint32_t* weights, int32_t* sums) {
+  const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
+                                         0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const int32_t* offsets = taps.offsets;
+  const auto select = [](__m256i which, __m256i a, __m256i b) {
+    return _mm256_xor_si256(b, _mm256_and_si256(which, _mm256_xor_si256(a, b)));
+  };
+  const auto count = [&](__m256i x) { return CountBytes(x, table, nibble); };
+  const auto widen = [](__m256i bytes) {
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
+  };
+  const auto word = [&](int64_t k, int v) {
+    const auto* from = reinterpret_cast<const __m256i*>(weights + k * kChannels + 8 * v);
+    return _mm256_xor_si256(_mm256_set1_epi32(static_cast<int>(place[offsets[k]])), _mm256_load_si256(from));
+  };
+  __m256i odd[2], twos[2], fours[2];
+  for (int v = 0; v < 2; ++v) odd[v] = twos[v] = fours[v] = _mm256_setzero_si256();
+  const auto pair = [&](int64_t k, int v) {
+    const __m256i difference = word(k + 1, v), carry = select(difference, odd[v], word(k, v));
+    odd[v] = _mm256_xor_si256(odd[v], difference);
+    return carry;
+  };
+  int64_t k = 0;
+  while (k + 4 <= taps.words) {
+    constexpr int64_t kFlush = 4 * kWordsPerFlush;
+    const int64_t end = taps.words - k < kFlush ? taps.words : k + kFlush;
+    __m256i bytes[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    for (; k + 4 <= end; k += 4) {
+      Unroll<2>([&](auto v) {
+        const __m256i a = pair(k, v), b = pair(k + 2, v), differ = _mm256_xor_si256(a, b);
+        bytes[v] = _mm256_add_epi8(bytes[v], count(select(differ, twos[v], b)));
+        twos[v] = _mm256_xor_si256(twos[v], differ);
+      });
+    }
+    Unroll<2>([&](auto v) { fours[v] = _mm256_add_epi32(fours[v], widen(bytes[v])); });
+  }
+  Unroll<2>([&](auto v) {
+    __m256i bytes = count(twos[v]);
+    if (k < taps.words) bytes = _mm256_add_epi8(bytes, count(pair(k, v)));
+    bytes = _mm256_add_epi8(_mm256_add_epi8(bytes, bytes), count(odd[v]));
+    const __m256i sum = _mm256_add_epi32(_mm256_slli_epi32(fours[v], 2), widen(bytes));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(sums + 8 * v), sum);
+  });
+}
+
 void Multiply(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums, int) {
+  if (taps.encoded) {
+    for (int m = 0; m < count; ++m) AddPairs(places[m], taps, weights, sums + m * kChannels);
+    return;
+  }
   switch (count) {
     case 1: return MultiplyTile<1>(places, taps, weights, sums);
     case 2: return MultiplyTile<2>(places, taps, weights, sums);
@@ -79,7 +132,11 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* Avx2Kernels() {
-  static const KernelSet set = MakeKernelSet<kPixels, kChannels, Multiply, Pack>("avx2");
+  static const KernelSet set = [] {
+    KernelSet made = MakeKernelSet<kPixels, kChannels, Multiply, Pack>("avx2");
+    made.encoding = Encoding::kDifferences;
+    return made;
+  }();
   return &set;
 }
 

@@ -3,7 +3,7 @@
 //
 // A chain of words a, b, c, ... is added up two at a time. The parity of the sum so far, bit by bit, is w ^ x of the
 // parities of weights and of input, and these are known beforehand: they take the place of every other word
-// (`parities` of KernelSet). From one parity to the next, over words b and c, the carry is b where the parity stays (b
+// (Encoding::kParities). From one parity to the next, over words b and c, the carry is b where the parity stays (b
 // = c then) and the old parity where it changes. Two words cost two operations for b and the parity, one for the carry,
 // a popcount and an addition.
 #include "avx512.h"
@@ -40,7 +40,7 @@ struct Grid {
 struct Parities {
   template <int kCount, int kVectors>
   static void Tile(const uint32_t* const* places, const Taps& taps, const uint32_t* weights, int32_t* sums) {
-    if (taps.tap_words < kFewestForParities) return TileOfWords<kCount, kVectors>(places, taps, weights, sums);
+    if (!taps.encoded) return TileOfWords<kCount, kVectors>(places, taps, weights, sums);
     using Registers = Grid<kCount, kVectors>;
     Registers ones, twos, odd;
     ones.Clear();
@@ -105,7 +105,7 @@ struct Parities {
 const KernelSet* Avx512ParityKernels() {
   static const KernelSet set = [] {
     KernelSet made = MakeKernelSet<kPixels, kChannels, MultiplyPlaces<Parities>, Pack>("avx512parity");
-    made.parities = true;
+    made.encoding = Encoding::kParities;
     return made;
   }();
   return &set;

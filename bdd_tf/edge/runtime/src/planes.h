@@ -156,7 +156,7 @@ inline KernelSet MakeKernelSet(const char* name) {
   return {name,
           kPixels,
           kChannels,
-          false,
+          Encoding::kNone,
           kMultiply,
           nullptr,
           nullptr,
