@@ -222,8 +222,30 @@ def parts(*widths, whole=False):
     signs = net.quantize(net.by_channel("ADD", y))
     outputs = [net.bconv(signs, 40), net.mean(z, keep=False), net.two("MUL", z, net.mean(y))]
     if whole:
-        outputs += [net.mean(joined), signs, z, net.two("ADD", joined, joined), net.pool(net.prelu(joined)), made[1]]
+        outputs += [
+            net.mean(joined),
+            signs,
+            z,
+            net.two("ADD", joined, joined),
+            net.pool(net.prelu(joined)),
+            made[1],
+        ]
     return net.build(*outputs)
+
+
+def pooled(width, size, parts=1, inside=False):
+    """Pools of maps that come in tiles, two of the same one: bare, behind an activation, and of a concatenation."""
+    net = Net((1, *size, width))
+    bits = net.quantize(net.input)
+    made = [net.by_channel("MUL", net.bconv(bits, width)) for _ in range(parts)]
+    y = net.by_channel("ADD", net.concat(*made) if parts > 1 else made[0])
+    bare, active = net.pool(y), net.pool(net.prelu(y))
+    if inside:  # nobody but tiles reads them
+        return net.build(net.by_channel("MUL", bare), net.two("SUB", net.mean(active), active))
+    joined = net.concat(bare, active)
+    return net.build(
+        net.bconv(net.quantize(net.by_channel("ADD", joined)), 32), bare, net.mean(y), net.pool(active)
+    )
 
 
 def constants():
@@ -333,6 +355,12 @@ NETS = {
     "parts, three": parts(64, 32, 32),
     "parts, uneven": parts(32, 40),
     "parts and whole": parts(32, 64, whole=True),
+    **{f"pooled {w}": pooled(w, (24, 20)) for w in (32, 40, 64)},
+    "pooled, one pair of rows": pooled(32, (8, 124)),
+    "pooled, long rows": pooled(32, (4, 132)),
+    "pooled, parts": pooled(32, (12, 28), parts=2),
+    "pooled, parts, inside": pooled(32, (12, 28), parts=2, inside=True),
+    "pooled, parts of half a word": pooled(16, (12, 28), parts=2),
     "several readers": several_readers(),
     "constants": constants(),
     "uneven": uneven(),

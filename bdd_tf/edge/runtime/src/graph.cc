@@ -247,6 +247,7 @@ bool Graph::Prepare(TfLiteContext* context, const NodeSpec** node, Message* why)
   constants_.clear();
   if (!AbsorbFeeds(why) || !AbsorbChains(why)) return false;
   KeepDots();
+  SinkPools();
   SetLevels();
   SplitConcatenations();
   SetLevels();

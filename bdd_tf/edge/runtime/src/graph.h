@@ -28,6 +28,7 @@ enum class Kind {
   kLogistic,     //
   kMean,         // over height and width
   kMeanOfFour,   // AVERAGE_POOL_2D, 2 x 2, stride 2
+  kPoolSink,     // the same, of tiles as they are made
   kConcatenate,  // along channels
   kDense,        // CONV_2D of maps of 1 x 1
   kConvolution,  // CONV_2D with a small window, a source of tiles
@@ -96,6 +97,7 @@ class Graph {
   bool Spreads(const Node& node, int input) const;
   bool SpreadReaders(int whole, const std::vector<int>& parts, const std::vector<Node*>& makers, Behind* behind);
   void AbsorbActivations();
+  void SinkPools();
   bool AbsorbFeeds(Message* why);
   void KeepDots();
   bool AbsorbChains(Message* why);
@@ -114,6 +116,7 @@ class Graph {
   void RunItem(const Step& step, int64_t item, int worker);
   void PoolTile(const Step& step, const TileOp& op, int64_t first, int count, int width, int64_t channel, float* out,
                 int64_t stride);
+  void PoolChunk(const Step& step, const TileOp& op, int64_t block, int64_t begin, int64_t end, const float* made);
   void RunDense(const Step& step);
   void RunConcatenation(const Node& node);
   void RunCast(const Node& node);

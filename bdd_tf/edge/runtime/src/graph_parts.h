@@ -8,9 +8,15 @@
 namespace bdd {
 
 constexpr int kTilePixels = 128;
-constexpr int kChunkPixels = 256;  // of an item of work; fixed, so that sums do not depend on the number of threads
+// Of an item of work at most; fixed, so that sums do not depend on the number of threads.
+constexpr int kChunkPixels = 256;
 constexpr int kMaxChain = 48, kLongestOp = 3;  // steps; of one operation: itself, its bounds, its store
 constexpr int64_t kTileFloats = int64_t{kTilePixels} * kTileChannels;
+
+// Pixels of an item: pairs of whole rows where that many pixels hold one, for pools.
+inline int64_t ChunkPixels(int64_t width) {
+  return width % 2 == 0 && 2 * width <= kChunkPixels ? kChunkPixels / (2 * width) * (2 * width) : kChunkPixels;
+}
 
 inline bool IsVector(const Shape& shape) { return shape.rank == 4 && shape.dims[1] == 1 && shape.dims[2] == 1; }
 
@@ -23,6 +29,9 @@ inline bool MakesTiles(Kind kind) {
   return kind == Kind::kBconv || kind == Kind::kConvolution || kind == Kind::kCombine || kind == Kind::kPrelu ||
          kind == Kind::kLogistic || kind == Kind::kMeanOfFour;
 }
+
+// Nodes of a group whose results are no tiles, and always in memory.
+inline bool IsSink(Kind kind) { return kind == Kind::kMean || kind == Kind::kQuantize || kind == Kind::kPoolSink; }
 
 // Nodes that run by themselves.
 inline bool RunsWhole(Kind kind) {
@@ -93,6 +102,7 @@ struct Graph::TileOp {
   const Tensor* result = nullptr;  // map in memory where the result goes
   Buffer<float> partial;           // of a mean: [chunks][channels]
   TileSource* source = nullptr;
+  int64_t made = -1;            // of a pool: where in a worker's memory an item's pixels wait for it
   int64_t item = -1;            // of a source that works on whole items: its place behind a worker's tiles
   TileOp* mean = nullptr;       // of a source of dot products: the mean that it adds up
   bool done_by_source = false;  // such a mean
@@ -105,7 +115,7 @@ struct Graph::Step {
   int level = 0;
   int images = 0;
   int64_t height = 0, width = 0, channels = 0;
-  int64_t chunks = 0, blocks = 0;
+  int64_t chunk = 0, chunks = 0, blocks = 0;
   bool column = false;  // maps of one pixel, whose blocks of channels are worked on as if they were pixels
   std::vector<std::unique_ptr<TileOp>> ops;
   int image = 0;  // being worked on

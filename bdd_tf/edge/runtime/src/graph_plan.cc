@@ -11,11 +11,8 @@ void Graph::SetLevels() {
   for (const auto& made : nodes_) {
     Node& node = *made;
     const Kind kind = node.spec.kind;
-    const bool by_pixel = kind == Kind::kQuantize || kind == Kind::kCombine || kind == Kind::kPrelu ||
-                          kind == Kind::kLogistic || kind == Kind::kMean;
-    const Shape& domain = kind == Kind::kQuantize || kind == Kind::kMean
-                              ? tensors_[static_cast<size_t>(node.inputs[0])]->value.shape
-                              : tensors_[static_cast<size_t>(node.output)]->value.shape;
+    const bool by_pixel = IsSink(kind) || kind == Kind::kCombine || kind == Kind::kPrelu || kind == Kind::kLogistic;
+    const Shape& domain = tensors_[static_cast<size_t>(IsSink(kind) ? node.inputs[0] : node.output)]->value.shape;
     node.level = 0;
     for (const int input : Sources(node)) {
       if (input < 0 || tensors_[static_cast<size_t>(input)]->producer < 0) continue;
@@ -44,7 +41,8 @@ bool Graph::Joinable(const Node& node) const {
     if (part.external || part.producer < 0 || std::count(node.inputs.begin(), node.inputs.end(), input) > 1) {
       return false;
     }
-    if (!MakesTiles(nodes_[static_cast<size_t>(part.producer)]->spec.kind)) return false;
+    const Kind from = nodes_[static_cast<size_t>(part.producer)]->spec.kind;
+    if (!MakesTiles(from) && from != Kind::kPoolSink) return false;
     // Other readers would have to know about the stride; only tiles do.
     for (const auto& reader : nodes_) {
       const bool reads = std::count(reader->inputs.begin(), reader->inputs.end(), input) > 0;
@@ -91,7 +89,7 @@ void Graph::ChooseLayouts() {
       return false;
     }
     const Node& producer = *nodes_[static_cast<size_t>(tensor.producer)];
-    if (!MakesTiles(producer.spec.kind) && !producer.joined) return false;
+    if (!MakesTiles(producer.spec.kind) && producer.spec.kind != Kind::kPoolSink && !producer.joined) return false;
     for (const auto& reader : nodes_) {
       const Kind kind = reader->spec.kind;
       const bool reads = std::count(reader->inputs.begin(), reader->inputs.end(), number) > 0;
@@ -146,7 +144,7 @@ bool Graph::Floats(const Tensor& tensor, int64_t count, int64_t repeat, const fl
 }
 
 bool Graph::MakeOperand(const Node& node, int input, const Step& step, Operand* operand, Message* why) {
-  const int number = node.inputs[static_cast<size_t>(input)];
+  const int number = Sources(node)[static_cast<size_t>(input)];
   const Tensor& tensor = *tensors_[static_cast<size_t>(number)];
   const Shape& shape = tensor.value.shape;
   const int64_t elements = shape.Elements(), pixels = step.height * step.width;
@@ -190,13 +188,13 @@ bool Graph::AddToGroup(Step* step, Node* node, Message* why) {
     op->a.where = Operand::kMap;
     op->a.tensor = tensors_[static_cast<size_t>(Sources(*node)[0])].get();
     if (op->a.tensor->value.constant != nullptr) return why->Set("its input is a constant");
-    if (node->prelu != nullptr) {
-      const Tensor& slopes = *tensors_[static_cast<size_t>(node->prelu->inputs[1])];
-      op->b.where = Operand::kVector;
-      if (!Floats(slopes, slopes.value.shape.Elements(), 1, &op->b.constant, why)) return false;
-    }
   } else if (!MakeOperand(*node, 0, *step, &op->a, why)) {
     return false;
+  }
+  if (node->prelu != nullptr) {
+    const Tensor& slopes = *tensors_[static_cast<size_t>(node->prelu->inputs[1])];
+    op->b.where = Operand::kVector;
+    if (!Floats(slopes, slopes.value.shape.Elements(), 1, &op->b.constant, why)) return false;
   }
   const bool two = kind == Kind::kCombine || (kind == Kind::kPrelu && node->dots == nullptr);
   if (two && !MakeOperand(*node, 1, *step, &op->b, why)) return false;
@@ -204,7 +202,7 @@ bool Graph::AddToGroup(Step* step, Node* node, Message* why) {
     if (!op->partial.Reset(Times(step->chunks, step->channels))) return why->Set("no memory for sums");
   }
   Tensor& output = *tensors_[static_cast<size_t>(node->output)];
-  const bool sink = kind == Kind::kMean || kind == Kind::kQuantize;
+  const bool sink = IsSink(kind);
   if (!sink) op->value = node->output;
   if (sink || output.external || output.last > node->level || output.whole >= 0 || node->dots != nullptr) {
     output.stored = !output.external;
@@ -214,7 +212,7 @@ bool Graph::AddToGroup(Step* step, Node* node, Message* why) {
   if (sink) {
     // Right behind what makes its input and that one's other sinks, while the value is at hand.
     for (auto at = step->ops.begin(); at != step->ops.end(); ++at) {
-      if ((*at)->value == node->inputs[0]) place = at + 1;
+      if ((*at)->value == Sources(*node)[0]) place = at + 1;
     }
     while (place != step->ops.end() && (*place)->value < 0) ++place;
   }
@@ -286,6 +284,9 @@ void Graph::PlanChains(Step* step) {
     const int64_t numbers = op->source != nullptr ? op->source->ItemNumbers(kChunkPixels) : 0;
     op->item = numbers > 0 ? floats : -1;
     floats += (numbers + 15) / 16 * 16;
+    if (op->node->spec.kind != Kind::kPoolSink) continue;
+    op->made = floats;
+    floats += kChunkPixels * kTileChannels;
   }
   scratch_floats_ = std::max(scratch_floats_, floats);
 }
@@ -316,8 +317,8 @@ bool Graph::MakeSteps(const NodeSpec** culprit, Message* why) {
       }
       continue;
     }
-    const bool sink = kind == Kind::kQuantize || kind == Kind::kMean;
-    const Shape& domain = sink ? tensors_[static_cast<size_t>(node->inputs[0])]->value.shape : output.value.shape;
+    const Shape& domain =
+        IsSink(kind) ? tensors_[static_cast<size_t>(node->inputs[0])]->value.shape : output.value.shape;
     Step* group = nullptr;
     for (const auto& step : steps_) {
       if (step->whole == nullptr && step->level == node->level && step->images == domain.dims[0] &&
@@ -333,7 +334,8 @@ bool Graph::MakeSteps(const NodeSpec** culprit, Message* why) {
       group->height = domain.dims[1];
       group->width = domain.dims[2];
       group->channels = domain.dims[3];
-      group->chunks = (group->height * group->width + kChunkPixels - 1) / kChunkPixels;
+      group->chunk = ChunkPixels(group->width);
+      group->chunks = (group->height * group->width + group->chunk - 1) / group->chunk;
       group->blocks = (group->channels + kTileChannels - 1) / kTileChannels;
     }
     if (!AddToGroup(group, node, why)) return false;

@@ -145,6 +145,17 @@ void Graph::AbsorbActivations() {
   }
 }
 
+// A pool whose input comes tile by tile takes it from there; the large map need not be in memory.
+void Graph::SinkPools() {
+  for (const auto& node : nodes_) {
+    if (node->spec.kind != Kind::kMeanOfFour || node->spec.has_bounds) continue;
+    const Tensor& input = *tensors_[static_cast<size_t>(Sources(*node)[0])];
+    if (input.producer < 0 || 2 * int64_t{input.value.shape.dims[2]} > kChunkPixels) continue;
+    const Kind from = nodes_[static_cast<size_t>(input.producer)]->spec.kind;
+    if (MakesTiles(from) || from == Kind::kConcatenate) node->spec.kind = Kind::kPoolSink;
+  }
+}
+
 // What a gate scales has to wait in memory until its mean is known. Where that is PReLU of a binary convolution, its
 // dot products wait instead: half the bytes, and the few operations on them are done again.
 void Graph::KeepDots() {

@@ -36,7 +36,7 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
   const int64_t block = item / step.chunks, chunk = item % step.chunks;
   const int64_t channel = block * kTileChannels, pixels = step.height * step.width;
   const int width = static_cast<int>(std::min<int64_t>(kTileChannels, step.channels - channel));
-  const int64_t end = column ? step.blocks : std::min<int64_t>(pixels, (chunk + 1) * kChunkPixels);
+  const int64_t end = column ? step.blocks : std::min<int64_t>(pixels, (chunk + 1) * step.chunk);
   float* scratch = scratch_.data() + worker * scratch_floats_;
 
   // Numbers of a map in front of a tile's.
@@ -68,7 +68,7 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
   };
 
   ChainStep chain[kMaxChain];
-  const int64_t begin = chunk * kChunkPixels;
+  const int64_t begin = chunk * step.chunk;
   const auto item_of = [&](const TileOp& op) { return reinterpret_cast<int32_t*>(scratch + op.item); };
   for (const auto& op : step.ops) {
     if (op->source != nullptr && op->item >= 0) op->source->BeginItem(channel, begin, end - begin, item_of(*op));
@@ -138,6 +138,11 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
         case Kind::kMean:
           chain[length++] = Make(ChainStep::kAddUp, nullptr, op.partial.data() + chunk * step.channels + channel, 0);
           break;
+        case Kind::kPoolSink: {
+          float* to = scratch + op.made + (first - begin) * kTileChannels;
+          chain[length++] = Make(ChainStep::kStore, nullptr, to, kTileChannels);
+          break;
+        }
         case Kind::kQuantize: {
           const int64_t words = op.result->stride;
           chain[length] = Make(ChainStep::kSigns, nullptr, nullptr, words);
@@ -164,6 +169,27 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
       }
     }
     flush();
+  }
+  for (const auto& op : step.ops) {
+    if (op->made >= 0) PoolChunk(step, *op, block, begin, end, scratch + op->made);
+  }
+}
+
+// The pooled pixels of an item: [pixels][kTileChannels], pairs of whole rows.
+void Graph::PoolChunk(const Step& step, const TileOp& op, int64_t block, int64_t begin, int64_t end,
+                      const float* made) {
+  const Tensor& to = *op.result;
+  const int64_t channel = block * kTileChannels, first = begin / 4, pixels = step.height * step.width / 4;
+  const int width = static_cast<int>(std::min<int64_t>(kTileChannels, step.channels - channel));
+  const int64_t place =
+      to.blocked ? ((step.image * to.blocks + block + to.part / kTileChannels) * pixels + first) * kTileChannels
+                 : (step.image * pixels + first) * to.stride + channel;
+  const float* slopes = op.b.constant != nullptr ? op.b.constant + channel : nullptr;
+  float* out = reinterpret_cast<float*>(to.data) + place;
+  const int64_t below = step.width * kTileChannels, side = step.width / 2;
+  for (int64_t pixel = begin; pixel < end; pixel += 2 * step.width, made += 2 * below, out += side * to.stride) {
+    kernels_.mean_of_four(out, to.stride, made, 2 * kTileChannels, kTileChannels, below, slopes, static_cast<int>(side),
+                          width);
   }
 }
 

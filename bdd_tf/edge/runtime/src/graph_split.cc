@@ -39,8 +39,10 @@ void Graph::ForgetSplits() {
 // Whether a node does the same to each pixel of a channel of `input`, with constants.
 bool Graph::Spreads(const Node& node, int input) const {
   const Kind kind = node.spec.kind;
-  if (node.absorbed || (kind == Kind::kPrelu && node.dots != nullptr)) return false;
-  if (kind == Kind::kQuantize || kind == Kind::kMean || kind == Kind::kLogistic) return true;
+  if (kind == Kind::kPrelu && node.dots != nullptr) return false;
+  const auto takes = [&](const auto& pool) { return pool->spec.kind == Kind::kPoolSink && pool->prelu == &node; };
+  if (node.absorbed && std::none_of(nodes_.begin(), nodes_.end(), takes)) return false;
+  if (IsSink(kind) || kind == Kind::kLogistic) return true;
   if (kind != Kind::kCombine && kind != Kind::kPrelu) return false;
   const Value& other = tensors_[static_cast<size_t>(node.inputs[node.inputs[0] == input ? 1 : 0])]->value;
   const int64_t count = other.shape.Elements();
@@ -71,6 +73,8 @@ bool Graph::SpreadReaders(int whole, const std::vector<int>& parts, const std::v
       std::unique_ptr<Node> node(new Node);
       node->split = true;
       node->spec = CopyOf(reader->spec);
+      node->absorbed = reader->absorbed;
+      if (reader->prelu != nullptr) node->prelu = makers[i];
       for (const int input : reader->inputs) {
         const bool by_channel = kind == Kind::kCombine || kind == Kind::kPrelu;
         node->inputs.push_back(input == whole ? parts[i] : input);
@@ -97,8 +101,7 @@ bool Graph::SpreadReaders(int whole, const std::vector<int>& parts, const std::v
     gather->spec.name = reader->spec.name;
     gather->spec.kind = Kind::kConcatenate;
     gather->output = reader->output;
-    const bool sink = kind == Kind::kMean || kind == Kind::kQuantize;
-    if (!sink) gather->absorbed = SpreadReaders(reader->output, gather->inputs, made, behind);
+    if (!IsSink(kind)) gather->absorbed = SpreadReaders(reader->output, gather->inputs, made, behind);
     (*behind)[reader.get()].push_back(std::move(gather));
   }
   return all;
