@@ -107,7 +107,8 @@ def encode(case, fed=b"", expected=b"", tolerance=0):
 WHOLE = [
     n
     for n in NETS
-    if n.split()[0] in ("plain", "narrow", "strided", "doubled", "one", "constants", "long", "image")
+    if n.replace(",", "").split()[0]
+    in ("plain", "narrow", "strided", "doubled", "one", "constants", "long", "image", "parts", "pooled")
 ]
 
 
