@@ -9,7 +9,6 @@ namespace {
 
 constexpr int64_t kMaxProducts = 1 << 24;  // dot products are then exact in float as well
 constexpr int64_t kMaxWindow = 1 << 12;
-constexpr int kMaxSums = 4 * kMaxPixels;  // pixels whose sums wait for what becomes of them
 constexpr int kNone = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3;
 
 inline int32_t Popcount(uint32_t x) { return __builtin_popcount(x); }
@@ -68,6 +67,7 @@ class Bconv2d final : public Operator, public TileSource {
   void Begin(const void* image);
   void PadImage(const uint32_t* image);
   void RunItem(int64_t item);
+  void ListPlaces(int64_t block, int64_t first, int count, const uint32_t** places, const int32_t** corrections) const;
   template <typename F>
   void RunTiles(int64_t block, int64_t first, int64_t last, const int32_t* ready, const F& finish) const;
   void RunBlock(int64_t block, int64_t first, int64_t last, const int32_t* ready, uint8_t* target,
@@ -484,12 +484,12 @@ void Bconv2d::PadImage(const uint32_t* image) {
   }
 }
 
-// One block of channels at the places [first, last), tile by tile; `finish` gets the sums of each, those of `ready`
-// where they are.
+// One block of channels at the places [first, last); `finish` gets the sums of some at a time, those of `ready` where
+// they are.
 template <typename F>
 void Bconv2d::RunTiles(int64_t block, int64_t first, int64_t last, const int32_t* ready, const F& finish) const {
   const KernelSet& kernels = *kernels_;
-  const int64_t width = kernels.channels, group = block / group_blocks_, inside = block % group_blocks_ * width;
+  const int64_t width = kernels.channels, inside = block % group_blocks_ * width;
   const int64_t rest = group_channels_out_ - inside;
   const int valid = static_cast<int>(rest < width ? rest : width);
   const Taps taps = {offsets_.data(),
@@ -507,50 +507,42 @@ void Bconv2d::RunTiles(int64_t block, int64_t first, int64_t last, const int32_t
     epilogue.bias = bias_.data() + block * width;
   }
   const uint32_t* weights = weights_.data() + block * window_words_ * width;
-  const uint32_t* source = source_ + group * group_words_;
-  const int64_t channels = groups_ * group_blocks_ * width;
 
   // What becomes of the sums is done for several tiles at a time, while they lie in the first-level cache.
   alignas(64) int32_t sums[kMaxSums * kMaxChannels];
-  const uint32_t* places[kMaxPixels];
+  const uint32_t* places[kMaxSums];
   const int32_t* corrections[kMaxSums] = {};
-  int64_t y = first / columns_.output, x = first % columns_.output;
+  const int64_t batches = (last - first + kMaxSums - 1) / kMaxSums, pixels = kernels.pixels;
+  const int64_t even = ((last - first + batches - 1) / batches + pixels - 1) / pixels * pixels;
+  for (; first < last; first += even) {
+    const int count = static_cast<int>(last - first < even ? last - first : even);
+    ListPlaces(block, first, count, places, corrections);
+    if (ready == nullptr) kernels.multiply(places, count, taps, weights, sums, valid);
+    finish(ready == nullptr ? sums : ready, count, corrections, epilogue, valid);
+    if (ready != nullptr) ready += count * width;
+  }
+}
+
+// Where the windows of neighbouring places begin, and what is subtracted there for taps in the padding.
+void Bconv2d::ListPlaces(int64_t block, int64_t first, int count, const uint32_t** places,
+                         const int32_t** corrections) const {
+  const int64_t width = kernels_->channels, channels = groups_ * group_blocks_ * width;
+  const uint32_t* source = source_ + block / group_blocks_ * group_words_;
   const int64_t step = columns_.stride * words_;
-  const uint32_t* row = source + y * rows_.stride * columns_.padded * words_;
-  const uint32_t* place = row + x * step;
-  const int32_t* row_class = corrects_ ? row_class_.data() + y : nullptr;
-  int waiting = 0;
-  // Tiles of even size: a last one of a single place would cost nearly as much as a full one.
-  for (int64_t tiles = (last - first + kernels.pixels - 1) / kernels.pixels; tiles > 0; --tiles) {
-    const int count = static_cast<int>((last - first + tiles - 1) / tiles);
-    if (x + count < columns_.output && row_class == nullptr) {
-      for (int m = 0; m < count; ++m) places[m] = place + m * step;
-      place += count * step;
-      x += count;
-    } else {
-      for (int m = 0; m < count; ++m) {
-        places[m] = place;
-        place += step;
-        if (row_class != nullptr) {
-          const int64_t pair = int64_t{*row_class} * column_classes_ + column_class_[x];
-          corrections[waiting + m] = pair == 0 ? nullptr : corrections_.data() + pair * channels + block * width;
-        }
-        if (++x == columns_.output) {
-          x = 0;
-          row += rows_.stride * columns_.padded * words_;
-          place = row;
-          if (row_class != nullptr) ++row_class;
-        }
+  for (int done = 0; done < count;) {
+    const int64_t y = (first + done) / columns_.output, x = (first + done) % columns_.output;
+    const int part = static_cast<int>(count - done < columns_.output - x ? count - done : columns_.output - x);
+    const uint32_t* place = source + y * rows_.stride * columns_.padded * words_ + x * step;
+    for (int m = 0; m < part; ++m) places[done + m] = place + m * step;
+    if (corrects_) {
+      const int32_t row = row_class_[y];
+      const int32_t* corrected = corrections_.data() + row * column_classes_ * channels + block * width;
+      for (int m = 0; m < part; ++m) {
+        const int32_t column = column_class_[x + m];
+        corrections[done + m] = (row | column) == 0 ? nullptr : corrected + column * channels;
       }
     }
-    if (ready == nullptr) kernels.multiply(places, count, taps, weights, sums + waiting * width, valid);
-    waiting += count;
-    first += count;
-    if (waiting + kMaxPixels > kMaxSums || tiles == 1) {
-      finish(ready == nullptr ? sums : ready, waiting, corrections, epilogue, valid);
-      if (ready != nullptr) ready += waiting * width;
-      waiting = 0;
-    }
+    done += part;
   }
 }
 

@@ -94,7 +94,7 @@ struct KernelSet {
   Encoding encoding;
 
   // sums[m * channels + n] = popcount over all taps of (input ^ weight), for m in [0, count) pixels at `places`
-  // and a block of channels, of which the first `valid` are wanted. Weights: [words][channels].
+  // (kMaxSums at most) and a block of channels, of which the first `valid` are wanted. Weights: [words][channels].
   void (*multiply)(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums,
                    int valid);
 
@@ -167,6 +167,7 @@ constexpr int kByteSteps = 9;  // whose weights lie unpacked in the first-level 
 constexpr int64_t kByteScratch = kByteSteps * 2048, kByteTileScratch = 2048;
 
 constexpr int kMaxPixels = 8;
+constexpr int kMaxSums = 4 * kMaxPixels;  // pixels whose sums wait for what becomes of them
 constexpr int kMaxChannels = 32;
 
 // Sets that were compiled in and that this machine can run, the one to take first, the plain one last; `count` of them.

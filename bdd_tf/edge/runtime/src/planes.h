@@ -150,6 +150,21 @@ inline void MixRow(const float* planes, int64_t plane, int64_t row, int64_t chan
   for (; x < count; x += BDD_LANES) place(std::integral_constant<int, 1>(), x);
 }
 
+// As many places as there are, kPixels at a time; two tiles of even size at the end, since one of a single place would
+// cost nearly as much as a full one.
+template <int kPixels, int kChannels, auto kMultiply>
+void MultiplyTiles(const uint32_t* const* places, int count, const Taps& taps, const uint32_t* weights, int32_t* sums,
+                   int valid) {
+  while (count > 0) {
+    const int most = count < kPixels ? count : kPixels;
+    const int tile = count > kPixels && count < 2 * kPixels ? (count + 1) / 2 : most;
+    kMultiply(places, tile, taps, weights, sums, valid);
+    places += tile;
+    sums += tile * kChannels;
+    count -= tile;
+  }
+}
+
 // The set of one file of kernels: its own way to count and to pack, and what tile.h and this file compile for it.
 template <int kPixels, int kChannels, auto kMultiply, auto kPack>
 inline KernelSet MakeKernelSet(const char* name) {
@@ -157,7 +172,7 @@ inline KernelSet MakeKernelSet(const char* name) {
           kPixels,
           kChannels,
           Encoding::kNone,
-          kMultiply,
+          MultiplyTiles<kPixels, kChannels, kMultiply>,
           nullptr,
           nullptr,
           FinishFloat<kChannels>,
