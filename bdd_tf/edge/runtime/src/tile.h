@@ -433,11 +433,12 @@ inline void DenseBytes(const int8_t* weights, float scale, const float* bias, co
   for (; o < outputs; ++o) DenseByteRows<1>(weights + o * inputs, scale, bias + o, x, inputs, out + o);
 }
 
-template <int kRows>
+// The first kWidth of kTileChannels channels.
+template <int kRows, int kWidth>
 inline void ConvolveRows(const float* const* places, const int32_t* offsets, int64_t products, const float* weights,
                          const float* bias, float* out, int64_t stride, int width) {
   BDD_FUSED
-  constexpr int kVectors = kTileChannels / BDD_LANES;
+  constexpr int kVectors = kWidth / BDD_LANES;
   Lanes sums[kRows][kVectors];
   Unroll<kVectors>(
       [&](auto v) BDD_INLINE { Unroll<kRows>([&](auto m) BDD_INLINE { sums[m][v] = Load(bias + v * BDD_LANES); }); });
@@ -451,21 +452,25 @@ inline void ConvolveRows(const float* const* places, const int32_t* offsets, int
     });
   }
   Unroll<kRows>([&](auto m) BDD_INLINE {
-    float numbers[kTileChannels];
-    float* to = width == kTileChannels ? out + m * stride : numbers;
+    float numbers[kWidth];
+    float* to = width == kWidth ? out + m * stride : numbers;
     Unroll<kVectors>([&](auto v) BDD_INLINE { Store(to + v * BDD_LANES, sums[m][v]); });
     if (to == numbers) std::memcpy(out + m * stride, numbers, static_cast<size_t>(width) * sizeof(float));
   });
 }
 
-// As many pixels at a time as registers hold.
+// As many pixels at a time as registers hold; half the channels where nobody wants the rest.
 inline void Convolve(const float* const* places, int count, const int32_t* offsets, int64_t products,
                      const float* weights, const float* bias, float* out, int64_t stride, int width) {
+  constexpr int kRows = BDD_CONVOLVE_ROWS, kHalf = kTileChannels / 2;
+  const bool half = width <= kHalf;
+  const auto rows = half ? ConvolveRows<kRows, kHalf> : ConvolveRows<kRows, kTileChannels>;
+  const auto row = half ? ConvolveRows<1, kHalf> : ConvolveRows<1, kTileChannels>;
   int m = 0;
-  for (; m + BDD_CONVOLVE_ROWS <= count; m += BDD_CONVOLVE_ROWS) {
-    ConvolveRows<BDD_CONVOLVE_ROWS>(places + m, offsets, products, weights, bias, out + m * stride, stride, width);
+  for (; m + kRows <= count; m += kRows) {
+    rows(places + m, offsets, products, weights, bias, out + m * stride, stride, width);
   }
-  for (; m < count; ++m) ConvolveRows<1>(places + m, offsets, products, weights, bias, out + m * stride, stride, width);
+  for (; m < count; ++m) row(places + m, offsets, products, weights, bias, out + m * stride, stride, width);
 }
 
 }  // namespace
