@@ -393,7 +393,7 @@ def write(results: list[Result], folder: Path, title: str, about: dict | None = 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bdd benchmark`."""
     parser.add_argument(
-        "--model", type=Path, metavar="F.tflite", help="default: BNext-T, 224 px, untrained weights"
+        "--model", type=Path, metavar="F.tflite", help="default: BNext-T, 224 px, random weights"
     )
     parser.add_argument(
         "--device", default="local", metavar="WHERE",

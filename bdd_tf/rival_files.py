@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from bdd_tf.config import Experiment, experiment, write_atomically
 from bdd_tf.errors import one_of
 from bdd_tf.legacy_keras import tf
@@ -21,7 +23,7 @@ def cache_folder() -> Path:
 
 
 #: To be raised when a change makes files that were kept stale.
-_EDITION = 3
+_EDITION = 4
 
 
 def _cached(name: str, make: Callable[[], bytes]) -> Path:
@@ -91,8 +93,39 @@ def _calibrated(config: Experiment) -> tf.keras.Model:
     return model
 
 
+def vary_vectors(model: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
+    """Give a fresh model vectors no two of which are equal, as training leaves them.
+
+    A file holds equal constants once, so that one of an untrained network is smaller than any that a user has.
+
+    Args:
+        model: Changed in place: each number of a vector by at most 5 %, by 0.005 where it is near 0.
+        seed: Of the random numbers.
+
+    Returns:
+        The model.
+    """
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if weight.shape.rank == 1 and "steps" not in weight.name:
+            values = weight.numpy()
+            weight.assign(values + rng.uniform(0, 0.05, values.shape) * np.maximum(np.abs(values), 0.1))
+    return model
+
+
 def untrained(backbone: str, resolution: int, channels: tuple[str, ...]) -> Path:
-    """A binary network with random, calibrated weights, as `bdd convert --untrained` writes it; made once and kept."""
+    """A binary network with random weights, in a file of the size and the nodes that a trained one has.
+
+    Its vectors differ (`vary_vectors`), and its constants are stored as `bdd convert --weights narrow` does.
+
+    Args:
+        backbone: Name of a BNext or of QuickNet.
+        resolution: Side of its input.
+        channels: Of its input.
+
+    Returns:
+        The file, made once and kept.
+    """
 
     def make() -> bytes:
         import json
@@ -100,11 +133,11 @@ def untrained(backbone: str, resolution: int, channels: tuple[str, ...]) -> Path
         from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata
         from bdd_tf.runs import Validated
         from converters.keras_to_tflite import metadata, to_flatbuffer
-        from converters.shrink import shrink
+        from converters.narrow import narrow
 
         config = experiment(backbone=backbone, resolution=resolution, channels=channels)
         about = metadata(config, Validated(), None, trained=False)
-        content = shrink(to_flatbuffer(_calibrated(config)))
+        content = narrow(to_flatbuffer(vary_vectors(_calibrated(config))))
         return embed_metadata(content, METADATA_NAME, json.dumps(about).encode())
 
     return _cached(f"{backbone}-{resolution}-{'-'.join(channels)}", make)

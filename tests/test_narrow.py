@@ -13,27 +13,18 @@ from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata, parse_tflite,
 from bdd_tf.errors import UsageError
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.detector import build_detector
+from bdd_tf.rival_files import vary_vectors
 from bdd_tf.runs import Validated
 from converters import keras_to_tflite as convert
 from converters.narrow import narrow
 from converters.shrink import shrink
 
 
-def with_vectors_of_its_own(model, seed=0):
-    """A model no two of whose vectors are equal, as in trained ones: equal constants are written once."""
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        if weight.shape.rank == 1 and "steps" not in weight.name:
-            values = weight.numpy()
-            weight.assign(values + rng.uniform(0, 0.05, values.shape) * np.maximum(np.abs(values), 0.1))
-    return model
-
-
 @pytest.fixture(scope="module")
 def content():
     model = build_detector("bnext-n", 32, "rgb,sobel,fft,lbp", variant="stable")
     convert.calibrate(model, convert.photographs(16, 32, seed=3))
-    return convert.to_flatbuffer(with_vectors_of_its_own(model))
+    return convert.to_flatbuffer(vary_vectors(model))
 
 
 def constants(content):
@@ -151,7 +142,7 @@ def test_a_large_bnext_t_fits_where_it_is_wanted():
     found = {"split": "test", "images": 20000, "accuracy": 0.97895, "auc": 0.99797124, "eer": 0.0209}
     familiar = {"dataset": "cifake", "images": 95051, "sides": [224, 1024], "contrast": [11.203, 101.536]}
     about = {**convert.metadata(config, Validated(), found, trained=True), "trained_on": familiar}
-    model = with_vectors_of_its_own(build_detector("bnext-t", 224, config.channels, variant="stable"))
+    model = vary_vectors(build_detector("bnext-t", 224, config.channels, variant="stable"))
     file = convert.to_flatbuffer(model)
     smallest = embed_metadata(narrow(file), METADATA_NAME, json.dumps(about).encode())
     assert len(smallest) <= 5.3e6

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fused_nets import NETS, fed_to, narrow, run
 
-from bdd_tf.edge.runtime import available_kernels
+from bdd_tf.edge.runtime import available_kernels, interpreter_module, lce_delegate
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -21,6 +21,23 @@ def test_fused_equals_unfused(name, kernels, threads, batch):
             assert np.abs(a - b).max() <= 1e-5 * max(np.abs(b).max(), 1e-6)
         else:
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["parts and whole", "pooled, parts, inside", "doubled 32", "plain 64"])
+def test_resized_again_and_again(name):
+    """What was planned for one batch is forgotten for the next."""
+    interpreter = interpreter_module().Interpreter(
+        model_content=NETS[name], experimental_delegates=[lce_delegate()]
+    )
+    entry, outputs = interpreter.get_input_details()[0], interpreter.get_output_details()
+    for batch in (3, 1, 3, 2):
+        x = fed_to(name, batch, batch)
+        interpreter.resize_tensor_input(entry["index"], x.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(entry["index"], x)
+        interpreter.invoke()
+        for output, expected in zip(outputs, run(NETS[name], x), strict=True):
+            np.testing.assert_array_equal(interpreter.get_tensor(output["index"]), expected)
 
 
 @pytest.mark.parametrize("fuse", [True, False])
