@@ -54,12 +54,18 @@ def test_training_again_does_nothing_and_other_settings_are_refused(trained, cap
         training.train(changed, trained)
 
 
-@pytest.mark.parametrize("gradients", ["keras", "int8"])
-def test_a_run_killed_three_times_ends_with_the_weights_of_one_that_was_not(trained, tmp_path, gradients):
-    # Small: it starts four times, and saves after every batch.
+# Ten batches; before and behind the end of an epoch, and at it.
+@pytest.mark.parametrize(
+    ("backbone", "resolution", "gradients", "kills"),
+    [("quicknet", 32, "keras", [5]), ("bnext-n", 16, "int8", [2, 5, 9])],
+)
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
+    trained, tmp_path, backbone, resolution, gradients, kills
+):
+    # Small: it starts up to four times, and saves after every batch.
     config = dataclasses.replace(
-        Experiment.load(trained.config), gradients=gradients, resolution=16, epochs=2
-    )
+        Experiment.load(trained.config), backbone=backbone, gradients=gradients, resolution=resolution, epochs=2
+    )  # fmt: skip
     trained = Run(tmp_path / "undisturbed")
     training.train(config, trained)
     script = (
@@ -69,7 +75,7 @@ def test_a_run_killed_three_times_ends_with_the_weights_of_one_that_was_not(trai
     )
     run = Run(tmp_path / "killed")
     command = [sys.executable, "-c", script, str(trained.config), str(run.path)]
-    for wanted in (2, 5, 9):
+    for wanted in kills:
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ})
         deadline = time.monotonic() + 300  # a busy machine
         # CHECKPOINT_MINUTES 0 saves after every batch: checkpoint number = batches done.
