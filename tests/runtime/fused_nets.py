@@ -248,6 +248,15 @@ def pooled(width, size, parts=1, inside=False):
     )
 
 
+def pooled_at_once(width=48):
+    """Pools right behind convolutions, binary and of floats, and a pool of a pool."""
+    net = Net((1, 12, 20, width))
+    y = net.bconv(net.quantize(net.input), width)
+    z = net.convolution(net.input, 32, 3)
+    active = net.pool(net.prelu(net.bconv(net.quantize(net.input), 64, 1)))
+    return net.build(net.pool(y), net.pool(net.pool(net.prelu(z))), net.mean(z), active)
+
+
 def constants():
     """Operands of every kind, on either side."""
     net = Net((1, 4, 4, 40))
@@ -361,6 +370,7 @@ NETS = {
     "pooled, parts": pooled(32, (12, 28), parts=2),
     "pooled, parts, inside": pooled(32, (12, 28), parts=2, inside=True),
     "pooled, parts of half a word": pooled(16, (12, 28), parts=2),
+    "pooled at once": pooled_at_once(),
     "several readers": several_readers(),
     "constants": constants(),
     "uneven": uneven(),
