@@ -119,7 +119,9 @@ def run(runtime):
             model_content=content, experimental_delegates=[lce_delegate()]
         ).get_input_details()
         x = fed((2, *entry["shape"][1:]), entry["dtype"], 0)
-        for a, b in zip(outputs(content, x), outputs(content, x, fuse=False), strict=True):
+        # TensorFlow 2.19's XNNPACK, after another delegate, miscomputes convolutions whose constants it unpacks.
+        unfused = outputs(content, x, fuse=False, xnnpack=False)
+        for a, b in zip(outputs(content, x), unfused, strict=True):
             apart = max(apart, float(np.abs(a.astype(float) - b).max() / max(np.abs(b).max(), 1e-9)))
     print(f"  {len(FUSED)} fused stretches against unfused: {apart:.1e} of the scale at most")
     failed = bool(wrong) or apart > 1e-5

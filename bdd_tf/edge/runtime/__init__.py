@@ -77,7 +77,8 @@ def lce_delegate(num_threads: int = 1, kernels: str = "auto", fuse: bool = True)
         kernels: One of `available_kernels`, or ``"auto"`` for the first of them; all give the same numbers but for
             rounding. ``"amx"`` has only been run emulated: its speed is not known.
         fuse: Whether the operators around the binary ones (normalisation, PReLU, gates, residuals) are taken over
-            as well and run tile by tile; without, only the binary ones are.
+            as well and run tile by tile; without, only the binary ones are. Files with `narrow` constants need it on
+            `tf.lite` with XNNPACK: what 2.19.1 computes around the binary operators is wrong there.
 
     Returns:
         What `ai_edge_litert.interpreter.Interpreter(experimental_delegates=[...])` takes (tflite_runtime and
