@@ -67,8 +67,8 @@ bool IsSmallConvolution(const TfLiteConvParams& p, const TfLiteTensor& input, co
   }
   const int64_t products = int64_t{dims[1]} * dims[2] * dims[3];
   Window rows = {dims[1], p.stride_height, p.dilation_height}, columns = {dims[2], p.stride_width, p.dilation_width};
-  return map[1] * map[2] > 1 && products <= kMaxConvolutionProducts && dims[0] >= kManyChannels && dims[3] == map[3] &&
-         map[3] <= kFewChannels && bias.dims->size == 1 && bias.dims->data[0] == dims[0] &&
+  return (map[1] > 1 || map[2] > 1) && products <= kMaxConvolutionProducts && dims[0] >= kManyChannels &&
+         dims[3] == map[3] && map[3] <= kFewChannels && bias.dims->size == 1 && bias.dims->data[0] == dims[0] &&
          bias.bytes == sizeof(float) * static_cast<size_t>(dims[0]) &&
          filter.bytes == sizeof(float) * static_cast<size_t>(products * dims[0]) && rows.Fit(map[1], p.padding == 1) &&
          columns.Fit(map[2], p.padding == 1);

@@ -235,6 +235,8 @@ bool Graph::InferFloats(Node* node, Message* why) {
   return true;
 }
 bool Graph::Prepare(TfLiteContext* context, const NodeSpec** node, Message* why) {
+  steps_.clear();
+  constants_.clear();
   ForgetSplits();
   for (const auto& made : nodes_) {
     *node = &made->spec;
@@ -243,8 +245,6 @@ bool Graph::Prepare(TfLiteContext* context, const NodeSpec** node, Message* why)
     if (!Infer(context, made.get(), why)) return false;
   }
   AbsorbActivations();
-  steps_.clear();
-  constants_.clear();
   if (!AbsorbFeeds(why) || !AbsorbChains(why)) return false;
   KeepDots();
   SinkPools();

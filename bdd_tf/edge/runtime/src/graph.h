@@ -95,7 +95,8 @@ class Graph {
   void ForgetSplits();
   bool Joinable(const Node& node) const;
   bool Spreads(const Node& node, int input) const;
-  bool SpreadReaders(int whole, const std::vector<int>& parts, const std::vector<Node*>& makers, Behind* behind);
+  bool SpreadReaders(int whole, const std::vector<int>& parts, const std::vector<Node*>& makers, int depth,
+                     Behind* behind);
   void AbsorbActivations();
   void SinkPools();
   bool AbsorbFeeds(Message* why);

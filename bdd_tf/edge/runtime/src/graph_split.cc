@@ -51,7 +51,10 @@ bool Graph::Spreads(const Node& node, int input) const {
 }
 
 // `makers` make `parts`, which make up `whole`. Whether nobody reads the whole any more.
-bool Graph::SpreadReaders(int whole, const std::vector<int>& parts, const std::vector<Node*>& makers, Behind* behind) {
+bool Graph::SpreadReaders(int whole, const std::vector<int>& parts, const std::vector<Node*>& makers, int depth,
+                          Behind* behind) {
+  constexpr int kDeepest = 64;  // a file may hold a chain of any length
+  if (depth > kDeepest) return false;
   const auto new_tensor = [&](Value value) {
     tensors_.emplace_back(new Tensor);
     tensors_.back()->value = value;
@@ -101,7 +104,7 @@ bool Graph::SpreadReaders(int whole, const std::vector<int>& parts, const std::v
     gather->spec.name = reader->spec.name;
     gather->spec.kind = Kind::kConcatenate;
     gather->output = reader->output;
-    if (!IsSink(kind)) gather->absorbed = SpreadReaders(reader->output, gather->inputs, made, behind);
+    if (!IsSink(kind)) gather->absorbed = SpreadReaders(reader->output, gather->inputs, made, depth + 1, behind);
     (*behind)[reader.get()].push_back(std::move(gather));
   }
   return all;
@@ -120,7 +123,7 @@ void Graph::SplitConcatenations() {
       fits = fits && part.value.shape.dims[3] % kTileChannels == 0 && !IsVector(part.value.shape) &&
              makers.back()->level == makers.front()->level;
     }
-    if (fits) node->absorbed = SpreadReaders(node->output, node->inputs, makers, &behind);
+    if (fits) node->absorbed = SpreadReaders(node->output, node->inputs, makers, 0, &behind);
   }
   if (behind.empty()) return;
   std::vector<std::unique_ptr<Node>> nodes;

@@ -311,27 +311,26 @@ inline void ChainPart(const ChainStart& start, const ChainStep* steps, int count
     v[c] = PreluOf(x, start.slopes[c]);
   }
   for (const ChainStep* step = steps; step != steps + count; ++step) {
-    const float* b = step->b + row * step->stride;
-    float* out = step->out + row * step->stride;
+    const int64_t at = row * step->stride;
     uint32_t word = 0;
     for (int c = 0; c < width; ++c) {
       const float x = v[c];
       switch (step->operation) {
-        case ChainStep::kAdd: v[c] = x + b[c]; break;
-        case ChainStep::kSubtract: v[c] = x - b[c]; break;
-        case ChainStep::kSubtractFrom: v[c] = b[c] - x; break;
-        case ChainStep::kMultiply: v[c] = x * b[c]; break;
-        case ChainStep::kMaximum: v[c] = x > b[c] ? x : b[c]; break;
-        case ChainStep::kMinimum: v[c] = x < b[c] ? x : b[c]; break;
-        case ChainStep::kPrelu: v[c] = PreluOf(x, b[c]); break;
+        case ChainStep::kAdd: v[c] = x + step->b[at + c]; break;
+        case ChainStep::kSubtract: v[c] = x - step->b[at + c]; break;
+        case ChainStep::kSubtractFrom: v[c] = step->b[at + c] - x; break;
+        case ChainStep::kMultiply: v[c] = x * step->b[at + c]; break;
+        case ChainStep::kMaximum: v[c] = x > step->b[at + c] ? x : step->b[at + c]; break;
+        case ChainStep::kMinimum: v[c] = x < step->b[at + c] ? x : step->b[at + c]; break;
+        case ChainStep::kPrelu: v[c] = PreluOf(x, step->b[at + c]); break;
         case ChainStep::kBound: v[c] = x < step->low ? step->low : x > step->high ? step->high : x; break;
         case ChainStep::kLogistic: v[c] = Logistic(x - Lanes{})[0]; break;
         case ChainStep::kAddUp: step->out[c] += x; break;
         case ChainStep::kSigns: word |= static_cast<uint32_t>(x < 0.0f) << c; break;
-        case ChainStep::kStore: out[c] = x; break;
+        case ChainStep::kStore: step->out[at + c] = x; break;
       }
     }
-    if (step->operation == ChainStep::kSigns) step->bits[row * step->stride] = word;
+    if (step->operation == ChainStep::kSigns) step->bits[at] = word;
   }
 }
 
