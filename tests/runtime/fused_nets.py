@@ -248,6 +248,27 @@ def pooled(width, size, parts=1, inside=False):
     )
 
 
+def sinks_of_other_maps():
+    """Means and pools between two operations on one value whose own input is another map, not a tile at hand."""
+    net = Net((1, 12, 20, 32))
+    outputs = []
+    for x in (net.input, net.pool(net.bconv(net.quantize(net.input), 64)), net.concat(net.input, net.input)):
+        y = net.by_channel("ADD", x)
+        sinks = [net.mean(x), net.pool(x)]
+        outputs += [net.by_channel("MUL", y), *sinks]
+    return net.build(*outputs)
+
+
+def long_chain_of_parts(length=70):
+    """Longer than what is followed on parts of a concatenation."""
+    net = Net((1, 5, 7, 32))
+    bits = net.quantize(net.input)
+    y = net.concat(*(net.by_channel("MUL", net.bconv(bits, 32)) for _ in range(2)))
+    for i in range(length):
+        y = net.two(("ADD", "SUB")[i % 2], y, net.numbers(1))
+    return net.build(y, net.mean(y))
+
+
 def pooled_at_once(width=48):
     """Pools right behind convolutions, binary and of floats, and a pool of a pool."""
     net = Net((1, 12, 20, width))
@@ -371,6 +392,8 @@ NETS = {
     "pooled, parts, inside": pooled(32, (12, 28), parts=2, inside=True),
     "pooled, parts of half a word": pooled(16, (12, 28), parts=2),
     "pooled at once": pooled_at_once(),
+    "sinks of other maps": sinks_of_other_maps(),
+    "long chain of parts": long_chain_of_parts(),
     "several readers": several_readers(),
     "constants": constants(),
     "uneven": uneven(),

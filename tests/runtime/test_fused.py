@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fused_nets import NETS, fed_to, narrow, run
+from fused_nets import NETS, Net, fed_to, narrow, run
 
 from bdd_tf.edge.runtime import available_kernels, interpreter_module, lce_delegate
 
@@ -38,6 +38,17 @@ def test_resized_again_and_again(name):
         interpreter.invoke()
         for output, expected in zip(outputs, run(NETS[name], x), strict=True):
             np.testing.assert_array_equal(interpreter.get_tensor(output["index"]), expected)
+
+
+def test_blocks_of_channels_are_left_out_where_they_would_be_too_large():
+    """One channel of a map of 2^24 pixels is small; 32, as blocks have, are more than memory may be."""
+    means = []
+    for side in (4, 4104):
+        net = Net((1, side, side, 1))
+        y = net.by_channel("ADD", net.bconv(net.quantize(net.input), 1, 1))
+        content = net.build(net.mean(net.two("MUL", y, net.mean(y))))
+        means.append(run(content, np.ones((1, side, side, 1), np.float32))[0])
+    np.testing.assert_allclose(*means, rtol=1e-3)
 
 
 @pytest.mark.parametrize("fuse", [True, False])

@@ -110,7 +110,8 @@ void Graph::ChooseLayouts() {
     if (tensor.whole >= 0 || !fits(static_cast<int>(i))) continue;
     const int64_t channels = tensor.value.shape.dims[3];
     const Node& producer = *nodes_[static_cast<size_t>(tensor.producer)];
-    bool possible = true;
+    const int64_t padded = (channels + kTileChannels - 1) / kTileChannels * kTileChannels;
+    bool possible = Times(Times(tensor.value.shape.Product(0, 3), padded), sizeof(float)) >= 0;
     for (const int part : producer.joined ? producer.inputs : std::vector<int>()) {
       possible =
           possible && fits(part) && tensors_[static_cast<size_t>(part)]->value.shape.dims[3] % kTileChannels == 0;
@@ -250,8 +251,10 @@ void Graph::PlanChains(Step* step) {
     op->flows_in_b = room && !starts && !op->flows && combines && is_current(op->b) && !is_current(op->a);
     if (op->done_by_source) continue;
     length = op->flows || op->flows_in_b ? length + kLongestOp : kLongestOp;
-    // Sinks leave the value as it is; sources write a tile, from which the next one loads.
+    // Sinks leave the value as it is, but for those of another map, which they load; sources write a tile, from which
+    // the next one loads.
     if (op->value >= 0) current = starts ? -1 : op->value;
+    if (op->value < 0 && !op->flows && !is_current(op->a)) current = -1;
   }
   for (const auto& op : step->ops) {
     const bool starts = op->source != nullptr || op->node->spec.kind == Kind::kMeanOfFour;
@@ -361,7 +364,8 @@ bool Graph::PlaceInMemory(Message* why) {
     const int64_t number = t.transform.multiplier != nullptr ? 2 : SizeOf(t.value.type);
     const int64_t count =
         t.blocked ? Times(t.value.shape.Product(0, 3), t.blocks * kTileChannels) : t.value.shape.Elements();
-    return (Times(count, number) + 63) / 64 * 64;
+    const int64_t size = Times(count, number);
+    return size < 0 ? kMaxBytes + 64 : (size + 63) / 64 * 64;  // too large: refused below
   };
   for (const auto& tensor : tensors_) {
     if (tensor->stored && tensor->whole >= 0)
