@@ -391,7 +391,7 @@ NETS = {
     "pooled, parts": pooled(32, (12, 28), parts=2),
     "pooled, parts, inside": pooled(32, (12, 28), parts=2, inside=True),
     "pooled, parts of half a word": pooled(16, (12, 28), parts=2),
-    "pooled at once": pooled_at_once(),
+    "at once pooled": pooled_at_once(),
     "sinks of other maps": sinks_of_other_maps(),
     "long chain of parts": long_chain_of_parts(),
     "several readers": several_readers(),
