@@ -310,9 +310,8 @@ def test_the_int8_twin_decides_like_the_binary_file(trained, converted, tree):
 
 
 def test_joining_two_files_is_running_one_after_the_other():
-    model = build_detector(
-        "mobilenetv3-small", 32, "rgb,fft,lbp", variant="stable"
-    )  # small: it is converted thrice
+    # Small: it is converted thrice.
+    model = build_detector("mobilenetv3-small", 32, "rgb,fft,lbp", variant="stable")
     front, back = stock._halves(model)
     joined = stock.join(stock.float_file(front), stock.float_file(back))
     images = convert.photographs(8, 32)

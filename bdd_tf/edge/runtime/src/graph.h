@@ -93,6 +93,7 @@ class Graph {
   static const std::vector<int>& Sources(const Node& node);
   void SplitConcatenations();
   void ForgetSplits();
+  void NumberProducers();
   bool Joinable(const Node& node) const;
   bool Spreads(const Node& node, int input) const;
   bool SpreadReaders(int whole, const std::vector<int>& parts, const std::vector<Node*>& makers, int depth,

@@ -13,9 +13,12 @@ constexpr int kChunkPixels = 256;
 constexpr int kMaxChain = 48, kLongestOp = 3;  // steps; of one operation: itself, its bounds, its store
 constexpr int64_t kTileFloats = int64_t{kTilePixels} * kTileChannels;
 
-// Pixels of an item: pairs of whole rows where that many pixels hold one, for pools.
+// Whether an item can be pairs of whole rows, as a pool needs it.
+inline bool HoldsPairsOfRows(int64_t width) { return width % 2 == 0 && 2 * width <= kChunkPixels; }
+
+// Pixels of an item.
 inline int64_t ChunkPixels(int64_t width) {
-  return width % 2 == 0 && 2 * width <= kChunkPixels ? kChunkPixels / (2 * width) * (2 * width) : kChunkPixels;
+  return HoldsPairsOfRows(width) ? kChunkPixels / (2 * width) * (2 * width) : kChunkPixels;
 }
 
 inline bool IsVector(const Shape& shape) { return shape.rank == 4 && shape.dims[1] == 1 && shape.dims[2] == 1; }
@@ -69,6 +72,12 @@ struct Graph::Tensor {
   // Kept as dot products of 16 bits: what makes floats of them.
   TileSource::Transform transform;
   const float* slopes = nullptr;
+
+  // Numbers in front of those of a block of channels, at one of so many pixels.
+  int64_t Place(int64_t image, int64_t pixels, int64_t pixel, int64_t block) const {
+    if (!blocked) return (image * pixels + pixel) * stride + block * kTileChannels;
+    return ((image * blocks + block + part / kTileChannels) * pixels + pixel) * kTileChannels;
+  }
 };
 
 struct Graph::Node {
@@ -80,8 +89,7 @@ struct Graph::Node {
   const Node* prelu = nullptr;  // of a pool: the activation in front, done while pooling
   const Node* dots = nullptr;   // of an activation whose result is kept as dot products: the convolution in front
   bool absorbed = false;        // such an activation, or what a convolution does while it loads
-  bool split = false;           // made by SplitConcatenations, which
-  bool spread = false;          // such nodes stand for
+  bool split = false;           // made by SplitConcatenations
   const Buffer<float>* table = nullptr;  // of kTable
   std::vector<int> fed;                  // of a convolution that absorbed something: what it reads instead
 };

@@ -98,9 +98,9 @@ void Graph::ChooseLayouts() {
     }
     return true;
   };
-  const auto set = [](Tensor* tensor, int64_t channels) {
+  const auto set = [](Tensor* tensor, int64_t blocks) {
     tensor->blocked = true;
-    tensor->blocks = (channels + kTileChannels - 1) / kTileChannels;
+    tensor->blocks = blocks;
     tensor->stride = kTileChannels;
   };
   for (const auto& tensor : tensors_) tensor->blocked = false;
@@ -108,18 +108,17 @@ void Graph::ChooseLayouts() {
     Tensor& tensor = *tensors_[i];
     // Parts follow the whole.
     if (tensor.whole >= 0 || !fits(static_cast<int>(i))) continue;
-    const int64_t channels = tensor.value.shape.dims[3];
+    const int64_t blocks = (int64_t{tensor.value.shape.dims[3]} + kTileChannels - 1) / kTileChannels;
     const Node& producer = *nodes_[static_cast<size_t>(tensor.producer)];
-    const int64_t padded = (channels + kTileChannels - 1) / kTileChannels * kTileChannels;
-    bool possible = Times(Times(tensor.value.shape.Product(0, 3), padded), sizeof(float)) >= 0;
+    bool possible = Times(Times(tensor.value.shape.Product(0, 3), blocks * kTileChannels), sizeof(float)) >= 0;
     for (const int part : producer.joined ? producer.inputs : std::vector<int>()) {
       possible =
           possible && fits(part) && tensors_[static_cast<size_t>(part)]->value.shape.dims[3] % kTileChannels == 0;
     }
     if (!possible) continue;
-    set(&tensor, channels);
+    set(&tensor, blocks);
     for (const int part : producer.joined ? producer.inputs : std::vector<int>()) {
-      set(tensors_[static_cast<size_t>(part)].get(), channels);
+      set(tensors_[static_cast<size_t>(part)].get(), blocks);
     }
   }
 }

@@ -150,7 +150,7 @@ void Graph::SinkPools() {
   for (const auto& node : nodes_) {
     if (node->spec.kind != Kind::kMeanOfFour || node->spec.has_bounds) continue;
     const Tensor& input = *tensors_[static_cast<size_t>(Sources(*node)[0])];
-    if (input.producer < 0 || 2 * int64_t{input.value.shape.dims[2]} > kChunkPixels) continue;
+    if (input.producer < 0 || !HoldsPairsOfRows(input.value.shape.dims[2])) continue;
     const Kind from = nodes_[static_cast<size_t>(input.producer)]->spec.kind;
     if (MakesTiles(from) || from == Kind::kConcatenate) node->spec.kind = Kind::kPoolSink;
   }

@@ -42,9 +42,7 @@ void Graph::RunItem(const Step& step, int64_t item, int worker) {
   // Numbers of a map in front of a tile's.
   const auto place = [&](const Tensor& tensor, int64_t first) {
     if (column) return step.image * tensor.stride + first * kTileChannels;
-    if (!tensor.blocked) return (step.image * pixels + first) * tensor.stride + channel;
-    const int64_t at = step.image * tensor.blocks + block + tensor.part / kTileChannels;
-    return (at * pixels + first) * kTileChannels;
+    return tensor.Place(step.image, pixels, first, block);
   };
   const auto map = [&](const Tensor& tensor, int64_t first) {
     return Rows{reinterpret_cast<float*>(tensor.data) + place(tensor, first), column ? kTileChannels : tensor.stride};
@@ -181,11 +179,8 @@ void Graph::PoolChunk(const Step& step, const TileOp& op, int64_t block, int64_t
   const Tensor& to = *op.result;
   const int64_t channel = block * kTileChannels, first = begin / 4, pixels = step.height * step.width / 4;
   const int width = static_cast<int>(std::min<int64_t>(kTileChannels, step.channels - channel));
-  const int64_t place =
-      to.blocked ? ((step.image * to.blocks + block + to.part / kTileChannels) * pixels + first) * kTileChannels
-                 : (step.image * pixels + first) * to.stride + channel;
   const float* slopes = op.b.constant != nullptr ? op.b.constant + channel : nullptr;
-  float* out = reinterpret_cast<float*>(to.data) + place;
+  float* out = reinterpret_cast<float*>(to.data) + to.Place(step.image, pixels, first, block);
   const int64_t below = step.width * kTileChannels, side = step.width / 2;
   for (int64_t pixel = begin; pixel < end; pixel += 2 * step.width, made += 2 * below, out += side * to.stride) {
     kernels_.mean_of_four(out, to.stride, made, 2 * kTileChannels, kTileChannels, below, slopes, static_cast<int>(side),
@@ -202,10 +197,8 @@ void Graph::PoolTile(const Step& step, const TileOp& op, int64_t first, int coun
     const int64_t y = (first + done) / step.width, x = (first + done) % step.width;
     const int part = static_cast<int>(std::min<int64_t>(count - done, step.width - x));
     const int64_t pixel = 2 * y * side + 2 * x, pixels = 2 * step.height * side;
-    const int64_t block = channel / kTileChannels + from.part / kTileChannels;
-    const int64_t place = from.blocked ? ((step.image * from.blocks + block) * pixels + pixel) * kTileChannels
-                                       : (step.image * pixels + pixel) * from.stride + channel;
-    const float* a = reinterpret_cast<const float*>(from.data) + place;
+    const float* a =
+        reinterpret_cast<const float*>(from.data) + from.Place(step.image, pixels, pixel, channel / kTileChannels);
     const float* slopes = op.b.constant != nullptr ? op.b.constant + channel : nullptr;
     kernels_.mean_of_four(out + done * stride, stride, a, 2 * from.stride, from.stride, side * from.stride, slopes,
                           part, width);

@@ -30,8 +30,12 @@ void Graph::ForgetSplits() {
   nodes_.erase(std::remove_if(nodes_.begin(), nodes_.end(), [](const auto& node) { return node->split; }),
                nodes_.end());
   tensors_.resize(own_tensors_);
+  NumberProducers();
+}
+
+// What is made twice counts as made by the later node: the concatenation of a split one's parts.
+void Graph::NumberProducers() {
   for (size_t i = 0; i < nodes_.size(); ++i) {
-    nodes_[i]->spread = false;
     tensors_[static_cast<size_t>(nodes_[i]->output)]->producer = static_cast<int>(i);
   }
 }
@@ -68,6 +72,7 @@ bool Graph::SpreadReaders(int whole, const std::vector<int>& parts, const std::v
       continue;
     }
     const Kind kind = reader->spec.kind;
+    const bool by_channel = kind == Kind::kCombine || kind == Kind::kPrelu;
     std::unique_ptr<Node> gather(new Node);
     std::vector<Node*> made;
     int64_t channel = 0;
@@ -79,7 +84,6 @@ bool Graph::SpreadReaders(int whole, const std::vector<int>& parts, const std::v
       node->absorbed = reader->absorbed;
       if (reader->prelu != nullptr) node->prelu = makers[i];
       for (const int input : reader->inputs) {
-        const bool by_channel = kind == Kind::kCombine || kind == Kind::kPrelu;
         node->inputs.push_back(input == whole ? parts[i] : input);
         if (input == whole || !by_channel) continue;
         Value slice = tensors_[static_cast<size_t>(input)]->value;
@@ -98,7 +102,7 @@ bool Graph::SpreadReaders(int whole, const std::vector<int>& parts, const std::v
       (*behind)[makers[i]].push_back(std::move(node));
       channel += channels;
     }
-    reader->absorbed = reader->spread = true;
+    reader->absorbed = true;
     gather->split = true;
     gather->spec.index = reader->spec.index;
     gather->spec.name = reader->spec.name;
@@ -135,9 +139,7 @@ void Graph::SplitConcatenations() {
   };
   for (auto& node : nodes_) add(std::move(node), add);
   nodes_ = std::move(nodes);
-  for (size_t i = 0; i < nodes_.size(); ++i) {
-    tensors_[static_cast<size_t>(nodes_[i]->output)]->producer = static_cast<int>(i);
-  }
+  NumberProducers();
 }
 
 }  // namespace bdd

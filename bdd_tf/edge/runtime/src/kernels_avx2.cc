@@ -14,18 +14,22 @@ constexpr int kPixels = 4;
 constexpr int kChannels = 16;
 constexpr int kWordsPerFlush = 31;  // a byte gains at most 8 a word
 
-inline __m256i CountBytes(__m256i x, __m256i table, __m256i nibble) {
+inline __m256i CountBytes(__m256i x) {
+  const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
+                                         0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+  const __m256i nibble = _mm256_set1_epi8(15);
   const __m256i low = _mm256_shuffle_epi8(table, _mm256_and_si256(x, nibble));
   const __m256i high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble));
   return _mm256_add_epi8(low, high);
 }
 
+// The bytes of each word added up.
+inline __m256i Widen(__m256i bytes) {
+  return _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
+}
+
 template <int kCount>
 void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_t* weights, int32_t* sums) {
-  const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
-                                         0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-  const __m256i nibble = _mm256_set1_epi8(15);
-  const __m256i one8 = _mm256_set1_epi8(1), one16 = _mm256_set1_epi16(1);
   __m256i totals[kCount][2];
   Unroll<kCount>([&](auto m) { totals[m][0] = totals[m][1] = _mm256_setzero_si256(); });
   for (int64_t k = 0; k < taps.words;) {
@@ -38,16 +42,12 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
       const __m256i u = _mm256_load_si256(reinterpret_cast<const __m256i*>(weights + 8));
       Unroll<kCount>([&](auto m) {
         const __m256i x = _mm256_set1_epi32(static_cast<int>(places[m][offset]));
-        bytes[m][0] = _mm256_add_epi8(bytes[m][0], CountBytes(_mm256_xor_si256(x, w), table, nibble));
-        bytes[m][1] = _mm256_add_epi8(bytes[m][1], CountBytes(_mm256_xor_si256(x, u), table, nibble));
+        bytes[m][0] = _mm256_add_epi8(bytes[m][0], CountBytes(_mm256_xor_si256(x, w)));
+        bytes[m][1] = _mm256_add_epi8(bytes[m][1], CountBytes(_mm256_xor_si256(x, u)));
       });
     }
-    Unroll<kCount>([&](auto m) {
-      Unroll<2>([&](auto v) {
-        const __m256i words = _mm256_madd_epi16(_mm256_maddubs_epi16(bytes[m][v], one8), one16);
-        totals[m][v] = _mm256_add_epi32(totals[m][v], words);
-      });
-    });
+    Unroll<kCount>(
+        [&](auto m) { Unroll<2>([&](auto v) { totals[m][v] = _mm256_add_epi32(totals[m][v], Widen(bytes[m][v])); }); });
   }
   Unroll<kCount>([&](auto m) {
     Unroll<2>(
@@ -59,16 +59,9 @@ void MultiplyTile(const uint32_t* const* places, const Taps& taps, const uint32_
 // parity of the sum so far, `odd`, the carry over b and c is odd where d is set, else b: six operations for two words.
 // A full adder makes one register of two such carries; only its carry, of weight 4, is looked up.
 inline void AddPairs(const uint32_t* place, const Taps& taps, const uint32_t* weights, int32_t* sums) {
-  const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
-                                         0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-  const __m256i nibble = _mm256_set1_epi8(15);
   const int32_t* offsets = taps.offsets;
   const auto select = [](__m256i which, __m256i a, __m256i b) {
     return _mm256_xor_si256(b, _mm256_and_si256(which, _mm256_xor_si256(a, b)));
-  };
-  const auto count = [&](__m256i x) { return CountBytes(x, table, nibble); };
-  const auto widen = [](__m256i bytes) {
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
   };
   const auto word = [&](int64_t k, int v) {
     const auto* from = reinterpret_cast<const __m256i*>(weights + k * kChannels + 8 * v);
@@ -89,17 +82,17 @@ inline void AddPairs(const uint32_t* place, const Taps& taps, const uint32_t* we
     for (; k + 4 <= end; k += 4) {
       Unroll<2>([&](auto v) {
         const __m256i a = pair(k, v), b = pair(k + 2, v), differ = _mm256_xor_si256(a, b);
-        bytes[v] = _mm256_add_epi8(bytes[v], count(select(differ, twos[v], b)));
+        bytes[v] = _mm256_add_epi8(bytes[v], CountBytes(select(differ, twos[v], b)));
         twos[v] = _mm256_xor_si256(twos[v], differ);
       });
     }
-    Unroll<2>([&](auto v) { fours[v] = _mm256_add_epi32(fours[v], widen(bytes[v])); });
+    Unroll<2>([&](auto v) { fours[v] = _mm256_add_epi32(fours[v], Widen(bytes[v])); });
   }
   Unroll<2>([&](auto v) {
-    __m256i bytes = count(twos[v]);
-    if (k < taps.words) bytes = _mm256_add_epi8(bytes, count(pair(k, v)));
-    bytes = _mm256_add_epi8(_mm256_add_epi8(bytes, bytes), count(odd[v]));
-    const __m256i sum = _mm256_add_epi32(_mm256_slli_epi32(fours[v], 2), widen(bytes));
+    __m256i bytes = CountBytes(twos[v]);
+    if (k < taps.words) bytes = _mm256_add_epi8(bytes, CountBytes(pair(k, v)));
+    bytes = _mm256_add_epi8(_mm256_add_epi8(bytes, bytes), CountBytes(odd[v]));
+    const __m256i sum = _mm256_add_epi32(_mm256_slli_epi32(fours[v], 2), Widen(bytes));
     _mm256_store_si256(reinterpret_cast<__m256i*>(sums + 8 * v), sum);
   });
 }
@@ -132,11 +125,7 @@ void Pack(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* Avx2Kernels() {
-  static const KernelSet set = [] {
-    KernelSet made = MakeKernelSet<kPixels, kChannels, Multiply, Pack>("avx2");
-    made.encoding = Encoding::kDifferences;
-    return made;
-  }();
+  static const KernelSet set = MakeKernelSet<kPixels, kChannels, Multiply, Pack>("avx2", Encoding::kDifferences);
   return &set;
 }
 

@@ -103,11 +103,8 @@ struct Parities {
 }  // namespace
 
 const KernelSet* Avx512ParityKernels() {
-  static const KernelSet set = [] {
-    KernelSet made = MakeKernelSet<kPixels, kChannels, MultiplyPlaces<Parities>, Pack>("avx512parity");
-    made.encoding = Encoding::kParities;
-    return made;
-  }();
+  static const KernelSet set =
+      MakeKernelSet<kPixels, kChannels, MultiplyPlaces<Parities>, Pack>("avx512parity", Encoding::kParities);
   return &set;
 }
 

@@ -167,11 +167,11 @@ void MultiplyTiles(const uint32_t* const* places, int count, const Taps& taps, c
 
 // The set of one file of kernels: its own way to count and to pack, and what tile.h and this file compile for it.
 template <int kPixels, int kChannels, auto kMultiply, auto kPack>
-inline KernelSet MakeKernelSet(const char* name) {
+inline KernelSet MakeKernelSet(const char* name, Encoding encoding = Encoding::kNone) {
   return {name,
           kPixels,
           kChannels,
-          Encoding::kNone,
+          encoding,
           MultiplyTiles<kPixels, kChannels, kMultiply>,
           nullptr,
           nullptr,
