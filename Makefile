@@ -8,13 +8,18 @@ READY := $(VENV)/.ready
 
 DATASET ?= cifake
 SPLIT ?= test
+# Messages name the options that the recipes take, `DATA_DIR=` instead of `--data-dir` (bdd_tf/console.py).
+export BDD_MAKE := 1
+
+# One worker per core, as far as memory allows (tests/conftest.py).
+PARALLEL := -n auto --dist loadfile
 
 # Options that are given become arguments; others keep bdd's defaults.
 option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime kernels wheels demo test test-torch agreement test-arm test-sanitize test-runtimes test-browser lint train evaluate convert detect serve benchmark data report ablation notebooks coverage clean
+.PHONY: help setup runtime kernels wheels demo test test-slow test-torch agreement test-arm test-sanitize test-runtimes test-browser lint docs docs-serve train evaluate evaluate-photos convert detect serve benchmark data report ablation notebooks coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -32,52 +37,64 @@ runtime: $(READY) ## compile the delegate that runs binary operators on stock Li
 	@$(PY) -m bdd_tf.edge.runtime.build > /dev/null
 
 kernels: $(READY) ## compile what trains BNext several times faster than TensorFlow alone
-	@$(PY) -m bdd_tf.models.kernels > /dev/null
+	@$(PY) -m bdd_tf.training.native > /dev/null
 
 wheels: $(READY) ## wheels for x86-64, aarch64 and armv7 in dist/, each with its library
 	$(PY) -m bdd_tf.edge.runtime.wheels
 
 demo: runtime kernels ## everything on made-up data in a few minutes: data, training, .tflite, detection
-	$(PY) -m bdd_tf.demo
+	$(PY) -m bdd_tf.commands.demo
 
-test: runtime kernels ## run the tests
-	$(PY) -m pytest $(ARGS)
+test: runtime kernels ## run the tests on every core [ARGS=tests/models, ARGS=-n0: in one process]
+	$(PY) -m pytest $(PARALLEL) -m "not slow" $(ARGS)
+
+test-slow: runtime kernels ## the tests that `make test` leaves out: large networks, long chains
+	$(PY) -m pytest $(PARALLEL) -m slow $(ARGS)
 
 test-torch: runtime kernels ## install torch and compare imported weights with PyTorch itself
 	$(PY) -m pip install -q -e '.[torch]'
-	$(PY) -m pytest tests/pytorch $(ARGS)
+	$(PY) -m pytest $(PARALLEL) tests/pytorch $(ARGS)
 
 agreement: runtime ## train BNext T, S, M, L briefly in PyTorch; PyTorch, Keras, .tflite on 200 photographs (an hour and a half a seed) [NETWORKS= SEED=]
 	$(PY) -m pip install -q -e '.[torch]'
-	MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_MMAP_THRESHOLD_=4294967295 $(PY) tests/pytorch/train_for_agreement.py --compare $(if $(SEED),--seed $(SEED)) $(NETWORKS)
+	MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_MMAP_THRESHOLD_=4294967295 $(PY) -m tools.train_for_agreement --compare $(if $(SEED),--seed $(SEED)) $(NETWORKS)
 
 test-sanitize: $(READY) ## the delegate's operators and mutated models under ASan and UBSan [CASES=]
-	@$(PY) tests/runtime/sanitize.py --cases $(or $(CASES),60000) $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
+	@$(PY) -m tools.runtime.sanitize --cases $(or $(CASES),60000) $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
 
 test-runtimes: runtime ## operators and larq-zoo's nets on four TFLite runtimes, against Keras (10 minutes)
-	$(PY) tests/runtime/nets.py
+	$(PY) -m tools.runtime.nets
 
-test-arm: $(READY) ## the wheels on emulated 64-bit and 32-bit ARM, results equal to x86 (Debian: apt)
-	@$(PY) tests/arm/emulate.py $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
+test-arm: runtime ## the wheels on emulated 64-bit and 32-bit ARM, results equal to x86 (Debian: apt)
+	@$(PY) -m tools.arm.emulate $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
 
 test-browser: runtime ## the page of `bdd serve` in Chromium (Debian: apt-get install chromium) [SCREENSHOT=folder]
 	$(if $(SCREENSHOT),SCREENSHOT="$(SCREENSHOT)") $(PY) -m pytest tests/service/browser.py -rs $(ARGS)
 
 coverage: runtime kernels ## run the tests, with line coverage
-	$(PY) -m pytest --cov --cov-report=term
+	$(PY) -m pytest $(PARALLEL) --cov --cov-report=term
 
 lint: $(READY) ## ruff, mypy and clang-format: lint, types of what others import, format check
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/clang-format --dry-run --Werror bdd_tf/edge/runtime/src/*.cc bdd_tf/edge/runtime/src/*.h bdd_tf/models/kernels/src/* tests/runtime/*.cc
+	$(VENV)/bin/clang-format --dry-run --Werror bdd_tf/edge/runtime/src/*/*.cc bdd_tf/edge/runtime/src/*/*.h bdd_tf/training/native/src/* tools/runtime/*.cc tools/runtime/*.h
+
+docs: $(READY) ## build the documentation in build/site; a broken link or a missing page fails
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+docs-serve: $(READY) ## serve the documentation at http://127.0.0.1:8001, rebuilt on changes
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs serve --dev-addr 127.0.0.1:8001
 
 train: kernels ## train: DATASET=cifake [DATA_DIR= BACKBONE= CHANNELS= RESOLUTION= EPOCHS= BATCH= INIT= FREEZE=1 RUN=]
-	$(BDD) train --dataset $(DATASET) $(call option,DATA_DIR,data-dir) $(call option,BACKBONE,backbone) \
+	$(BDD) train $(if $(and $(DATA_DIR),$(filter file,$(origin DATASET))),,--dataset $(DATASET)) $(call option,DATA_DIR,data-dir) $(call option,BACKBONE,backbone) \
 	  $(call option,CHANNELS,channels) $(call option,RESOLUTION,resolution) $(call option,EPOCHS,epochs) \
 	  $(call option,BATCH,batch) $(call option,INIT,init) $(call option,FREEZE,freeze) $(call option,RUN,run) $(ARGS)
 
 evaluate: $(READY) ## metrics and figures: RUN=name [SPLIT=test DATA_DIR=]
 	$(BDD) evaluate $(call option,RUN,run) --split $(SPLIT) $(call option,DATA_DIR,data-dir) $(ARGS)
+
+evaluate-photos: $(READY) ## held-out generators and cameras under every condition: RUN=name [DATA_DIR= ARGS=--quick]
+	$(BDD) evaluate --protocol photos $(call option,RUN,run) $(call option,DATA_DIR,data-dir) $(ARGS)
 
 convert: runtime ## write runs/RUN/model.tflite: RUN=name
 	$(BDD) convert $(call option,RUN,run) $(ARGS)
@@ -98,7 +115,7 @@ report: $(READY) ## the paper's tables and figures from results/ and runs/, in b
 	$(BDD) report $(ARGS)
 
 ablation: kernels ## eight rows of channels over seeds, resumable [EPOCHS=2 SEEDS=5,6,7 DATASET= DATA_DIR= BACKBONE=]
-	$(PY) -m bdd_tf.ablation $(if $(filter-out file,$(origin DATASET)),--dataset "$(DATASET)") \
+	$(PY) -m bdd_tf.commands.ablation $(if $(filter-out file,$(origin DATASET)),--dataset "$(DATASET)") \
 	  $(call option,DATA_DIR,data-dir) $(call option,BACKBONE,backbone) $(call option,RESOLUTION,resolution) \
 	  $(call option,EPOCHS,epochs) $(call option,BATCH,batch) $(call option,SEEDS,seeds) $(ARGS)
 

@@ -1,7 +1,7 @@
-"""Packaging that plain metadata cannot express: a wheel carries the compiled delegate and is tagged for its platform.
+"""Builds wheels that contain the compiled delegate and are tagged for its platform.
 
-``BDD_TARGET`` names the platform (`bdd_tf.edge.runtime.build.TARGETS`) for wheels that go elsewhere; without it the
-wheel is for this machine, and where nothing can compile it is built without the library.
+The environment variable ``BDD_TARGET`` selects the platform, a key of `bdd_tf.edge.runtime.build.TARGETS`. Without it
+the wheel is for this machine; if there is no compiler, it is built without the library.
 """
 
 import os
@@ -25,7 +25,7 @@ TARGET = os.environ.get("BDD_TARGET")
 
 @cache
 def library() -> Path | None:
-    """The compiled delegate, or None where there is no compiler for this machine."""
+    """The compiled delegate; None if no compiler for this machine is installed."""
     try:
         return build(TARGET, ROOT / "build" / f"runtime-{TARGET or host_target()}" / LIBRARY)
     except BddError as error:
@@ -33,25 +33,25 @@ def library() -> Path | None:
             raise SystemExit(f"bdd_tf: {error}") from None
         print(
             f"bdd_tf: installed without the library that runs binary networks: {error}\n"
-            "bdd_tf: float models run all the same; `bdd detect` will say what can be done.",
+            "bdd_tf: float models work; for binary models, `bdd detect` explains how to get the library.",
             file=sys.stderr,
         )
         return None
 
 
 class PlatformDistribution(Distribution):
-    """Not pure where there is a library, which then goes where compiled files belong."""
+    """A platform-specific distribution if it contains the library."""
 
     def has_ext_modules(self) -> bool:
-        """Whether files depend on the platform."""
+        """Whether the distribution contains compiled files."""
         return library() is not None
 
 
 class BuildWithLibrary(build_py):
-    """Puts the library beside its Python module."""
+    """Adds the library to the folder of its Python module."""
 
     def run(self) -> None:
-        """Copy modules, then the library; an editable install uses the source tree as it is."""
+        """Copy the modules and the library. An editable install uses the source tree's own library."""
         super().run()
         if not self.editable_mode and library() is not None:
             folder = Path(self.build_lib) / "bdd_tf" / "edge" / "runtime"
@@ -59,10 +59,10 @@ class BuildWithLibrary(build_py):
 
 
 class PlatformWheel(bdist_wheel):
-    """Any Python 3, but only the platform of the library."""
+    """A wheel for any Python 3 on the library's platform."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        """py3-none-PLATFORM."""
+        """Return the tag py3-none-PLATFORM."""
         if self.root_is_pure:
             return "py3", "none", "any"
         return "py3", "none", TARGETS[TARGET].platform if TARGET else super().get_tag()[2]

@@ -1,56 +1,93 @@
-"""The command `bdd`: one verb per thing a user does. Verbs load what they need, nothing more."""
+"""The command `bdd`. Each verb is a module in `bdd_tf.commands`, imported only when that verb runs."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
+import os
+import re
+import select
 import sys
-from pathlib import Path
+from typing import NoReturn, Protocol, cast
 
 from bdd_tf import __version__
-from bdd_tf.errors import BddError
+from bdd_tf.errors import BddError, UsageError, one_of
 
-#: Verb: module with ``add_arguments(parser)`` and ``main(args) -> int``, and a line of help.
+#: Verb: its line of help. The module `bdd_tf.commands.VERB` has the functions of `_Verb`.
 VERBS = {
-    "data": ("bdd_tf.datasets.check", "list, check and prepare data sets"),
-    "train": ("bdd_tf.training", "train a detector; the same command resumes"),
-    "evaluate": ("bdd_tf.evaluation", "metrics and figures of a trained run"),
-    "convert": ("converters.keras_to_tflite", "write the .tflite file of a run"),
-    "detect": ("bdd_tf.edge.detect", "which of these images are fake?"),
-    "serve": ("bdd_tf.service.command", "a page to drop images on, and an HTTP API"),
-    "benchmark": ("bdd_tf.benchmarking", "how fast is a file here, beside what one would pick instead?"),
-    "report": (
-        "bdd_tf.reporting",
-        "the paper's tables and figures from stored results and runs; a comparison of two",
-    ),
-    "info": ("bdd_tf.information", "what a .tflite file, a run or a checkpoint holds and costs"),
+    "data": "list, check and prepare data sets",
+    "train": "train a detector; the same command resumes an interrupted run",
+    "evaluate": "compute metrics and figures of a trained run",
+    "convert": "write the .tflite file of a trained run",
+    "detect": "score images, videos and cameras as real or fake",
+    "serve": "serve a web page for scoring images, and an HTTP API",
+    "benchmark": "benchmark a .tflite file against common baselines",
+    "report": "write the paper's tables and figures from stored results and runs; compare two runs",
+    "runs": "list runs with their data, network, accuracy and file",
+    "info": "show the contents and cost of a .tflite file, a run or a checkpoint",
 }
-#: Where `converters` lies in a clone; in an installed package there is none.
-SOURCE_TREE = str(Path(__file__).resolve().parents[1])
-_EXTRA_OF = {"tensorflow": "train", "larq": "train", "matplotlib": "train", "yaml": "train", "tqdm": "train",
-             "scipy": "train", "converters": "train", "torch": "torch",
-             "safetensors": "torch", "cv2": "video", "starlette": "serve", "uvicorn": "serve", "h11": "serve",
-             "anyio": "serve", "python_multipart": "serve"}  # fmt: skip
+#: Verbs that build networks or read data for training: they take `--plugin`.
+_PLUGIN_VERBS = ("train", "evaluate", "convert", "info", "report")
+EXIT_BROKEN_PIPE = 141
+#: Module that may be missing: extra of the package that installs it.
+_EXTRA_OF = {
+    **dict.fromkeys(("tensorflow", "larq", "matplotlib", "yaml", "tqdm", "scipy"), "train"),
+    **dict.fromkeys(("torch", "safetensors"), "torch"),
+    "cv2": "video",
+    **dict.fromkeys(("starlette", "uvicorn", "h11", "anyio", "python_multipart"), "serve"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, with a suggestion and a pointer to the help."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error for wrong arguments.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(f"{self._sentence(message)} `{self.prog} --help` lists all options.")
+
+    def _sentence(self, message: str) -> str:
+        unknown = re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL)
+        if unknown:
+            given = next((w for w in unknown[1].split() if w.startswith("-")), None)
+            if given is None:
+                return f"{unknown[1]!r} is one argument too many."
+            options = [name for action in self._actions for name in action.option_strings]
+            close = difflib.get_close_matches(given.partition("=")[0], options, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            return f"unknown option {given.partition('=')[0]!r}.{hint}"
+        choice = re.fullmatch(
+            r"argument (.+?): invalid choice: (.+) \(choose from (.+)\)", message, re.DOTALL
+        )
+        if choice:
+            possible = [word.strip().strip("'\"") for word in choice[3].split(",")]
+            return str(one_of(f"value of {choice[1]}", choice[2].strip("'\""), possible))
+        return message.replace("\n", " ").rstrip(".") + "."
+
+
+class _Verb(Protocol):
+    """Interface of a module in `bdd_tf.commands`."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def main(self, args: argparse.Namespace) -> int: ...
 
 
 def _usage() -> str:
-    lines = [f"  {verb:10} {text}" for verb, (_, text) in VERBS.items()]
+    lines = [f"  {verb:10} {text}" for verb, text in VERBS.items()]
     return "usage: bdd VERB [options]      (bdd VERB --help)\n\n" + "\n".join(lines)
 
 
-def _load(verb: str):  # noqa: ANN202 (a module)
-    module = VERBS[verb][0]
-    if SOURCE_TREE not in sys.path and (Path(SOURCE_TREE) / "converters" / "keras_to_tflite.py").is_file():
-        sys.path.append(SOURCE_TREE)  # an editable install knows the package's folder only
+def _load(verb: str) -> _Verb:
     try:
-        return importlib.import_module(module)
+        return cast("_Verb", importlib.import_module(f"bdd_tf.commands.{verb}"))
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
-        if missing == "converters":
-            raise BddError(
-                f"bdd {verb} is part of the source tree, not of the installed package: run it in a clone."
-            ) from error
-        if missing == "bdd_tf":
+        if missing in ("bdd_tf", "converters"):
             raise
         extra = _EXTRA_OF.get(missing, "train")
         raise BddError(
@@ -58,16 +95,61 @@ def _load(verb: str):  # noqa: ANN202 (a module)
         ) from error
 
 
+def add_arguments(verb: str, module: _Verb, parser: argparse.ArgumentParser) -> None:
+    """Add the options of a verb: its own, and those that several verbs share."""
+    module.add_arguments(parser)
+    if verb in _PLUGIN_VERBS:
+        parser.add_argument(
+            "--plugin",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="module or .py file that registers backbones, channels or augmentations; may be repeated "
+            "(docs/extending.md)",
+        )
+
+
+def _reader_left() -> bool:
+    """Return whether standard output is a pipe without a reader; if so, redirect it, so that the end does not fail again."""
+    try:
+        handle = sys.stdout.fileno()
+        watch = select.poll()
+        watch.register(handle, select.POLLOUT)
+        left = any(event & select.POLLERR for _, event in watch.poll(0))
+    except (OSError, ValueError, AttributeError):  # no real file, or no poll on this system
+        return False
+    if left:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), handle)
+    return left
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run a verb.
+    """Run one verb.
 
     Args:
-        argv: Arguments after the program's name; None: those of the process.
+        argv: Arguments without the program name; None for those of the process.
 
     Returns:
-        0 done, 1 failed, 2 wrong usage.
+        Exit code: 0 on success, 1 on failure, 2 for wrong usage, 130 after Ctrl-C, 141 if standard output was closed early
+        (``| head``).
     """
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        code = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _reader_left():
+            raise
+        return EXIT_BROKEN_PIPE
+    except BddError as error:
+        print(f"bdd: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("bdd: stopped.", file=sys.stderr)
+        return 130
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage(), file=sys.stdout if argv else sys.stderr)
         return 0 if argv else 2
@@ -76,23 +158,20 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb = argv[0]
     if verb not in VERBS:
-        print(f"bdd: error: unknown verb {verb!r}; possible: {', '.join(VERBS)}.", file=sys.stderr)
-        return 2
+        raise one_of("verb", verb, tuple(VERBS))
+    module = _load(verb)
+    parser = _Parser(f"bdd {verb}", description=VERBS[verb], allow_abbrev=False)
+    add_arguments(verb, module, parser)
     try:
-        module = _load(verb)
-        parser = argparse.ArgumentParser(f"bdd {verb}", description=VERBS[verb][1], allow_abbrev=False)
-        module.add_arguments(parser)
-        try:
-            args = parser.parse_args(argv[1:])
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return module.main(args)
-    except BddError as error:
-        print(f"bdd: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("bdd: stopped.", file=sys.stderr)
-        return 130
+        args = parser.parse_args(argv[1:])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    if getattr(args, "plugin", None):
+        from bdd_tf.extensions import load_plugin
+
+        for plugin in args.plugin:
+            load_plugin(plugin)
+    return module.main(args)
 
 
 if __name__ == "__main__":

@@ -1,44 +1,59 @@
-"""An experiment as a frozen dataclass, YAML in and out, with presets for every row of the paper's tables."""
+"""The experiment: a frozen dataclass of all settings that determine a training run, stored as YAML. No TensorFlow."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import re
-import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bdd_tf.datasets.augment import check_names as check_augmentations
-from bdd_tf.edge.images import ResizeRule
+from bdd_tf.datasets.class_names import Classes, Location
+from bdd_tf.edge.images.resize import ResizeRule
+from bdd_tf.edge.images.views import ViewRule
 from bdd_tf.errors import BddError, UsageError, one_of
+from bdd_tf.files import write_atomically
+from bdd_tf.models import registry
+from bdd_tf.models.channel_names import check_stem, check_variant, parse_channels
 
-RESIZE_RULES = ("native", "reference")
+RESIZE_RULES = ("native", "reference", "views")
+#: The data set that is trained on native crops, degraded anew in each epoch (:mod:`bdd_tf.datasets.photo_batches`).
+PHOTOS = "photos"
 SCHEDULES = ("cosine", "linear", "constant")
 GRADIENTS = ("int8", "float32", "keras")
-#: Side of the square input, by data set, where none is asked for.
-DEFAULT_RESOLUTION = {"cifake": 32, "sample": 32}
+#: How the names of binary backbones begin.
+_BINARY = ("bnext", "quicknet")
 
 #: Types of the fields whose default is None.
-_OPTIONAL = {"data_dir": str, "stem_stride": int, "init": str, "schedule_epochs": int}
+_OPTIONAL: dict[str, type] = {
+    "data_dir": str,
+    "stem_stride": int,
+    "init": str,
+    "schedule_epochs": int,
+    "own_decoders": str,
+}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that determines a training run.
+    """All settings that determine a training run.
 
     Attributes:
         dataset: Name of a data set (``bdd data list``).
-        data_dir: Folder, archive or CSV that holds it, or None for the data set's own source.
-        backbone: Name of a backbone (README, table of backbones).
-        channels: ``("rgb",)`` and any of sobel, fft, lbp.
-        variant: Channel formulas, ``paper`` or ``stable`` (:mod:`bdd_tf.channels`).
-        resolution: Side of the square input in pixels.
-        stem_stride: Stride of the stem, or None to choose by resolution.
-        resize: ``native`` (shorter side to ``resolution``) or ``reference`` (to 9/8 of it); then centre crop.
-        init: A run's name or folder, or a ``.weights.h5`` file, to take weights from; None: from scratch.
+        data_dir: Folder, archive or CSV that holds it; None: the data set's own source.
+        backbone: A key of :data:`bdd_tf.models.registry.BACKBONES`.
+        channels: Names from :data:`bdd_tf.models.channel_names.CHANNELS`, ``rgb`` among them; kept in that order.
+        variant: Channel formulas, ``paper`` or ``stable`` (:mod:`bdd_tf.models.channels`).
+        resolution: Side of the square input in pixels; a multiple of the backbone's strides.
+        stem_stride: Stride of the stem; None: chosen by the resolution.
+        stem: ``adapter`` (a convolution reduces all channels to three) or ``direct`` (BNext's stem sees all of them).
+        resize: ``native`` (shorter side to ``resolution``) or ``reference`` (to 9/8 of it); both then crop the centre.
+            ``views``: nothing is resized; crops of ``resolution`` px are scored (:mod:`bdd_tf.edge.images.views`). The
+            data set ``photos`` always uses ``views``, and no other one does.
+        init: A run's name or folder, or a ``.weights.h5`` file, to take initial weights from; None: random weights.
         freeze: Train adapter and classifier only; the backbone keeps its weights and statistics.
         epochs: Passes over the training split.
         batch: Images per gradient.
@@ -46,19 +61,35 @@ class Experiment:
         learning_rate: Peak learning rate.
         final_learning_rate: Last learning rate, as a fraction of the peak.
         schedule: ``cosine``, ``linear`` or ``constant`` from peak to last.
-        schedule_epochs: Epochs after which the last rate is reached; None: ``epochs``.
-        warmup: Updates with linearly rising learning rate.
-        weight_decay: AdamW's decay; see :class:`bdd_tf.optimizer.AdamW` for what is exempt.
+        schedule_epochs: Epochs until the last rate is reached; None: ``epochs``.
+        warmup: Updates with linearly rising learning rate; at most a fifth of all updates.
+        weight_decay: AdamW's decay; :class:`bdd_tf.training.optimizer.AdamW` lists the exempt weights.
         clip_norm: Largest global norm of a gradient; 0: no limit.
         label_smoothing: In [0, 1).
-        class_weights: Weigh FAKE by REAL images / FAKE images of the training split.
+        class_weights: Weight FAKE by REAL images / FAKE images of the training split.
         augment: Names of augmentations, e.g. ``("flip",)``.
-        validation_fraction: Share of the training images held out by a hash of their content.
-        train_fraction: Share of the other training images that is used, by the same hash; the rest is left out.
-        gradients: Who computes a BNext's blocks while training: our kernels (:mod:`bdd_tf.models.kernels`) with
-            binary convolutions' gradients in ``int8`` or ``float32``, or ``keras``, as all other backbones and frozen
-            ones do in any case.
-        seed: Seed of weights, order, augmentation and rounding.
+        validation_fraction: Fraction of the training images held out for validation, selected by a hash of their content.
+        train_fraction: Fraction of the remaining training images that is used, selected by the same hash.
+        hold_out: ``photos`` only: a fold (:data:`bdd_tf.datasets.folds.FOLDS`) or comma-separated families and sources
+            that training does not see.
+        images_per_epoch: ``photos`` only: images that an epoch draws.
+        own_decoders: ``photos`` only: folder of reconstructions (:mod:`bdd_tf.datasets.reconstructions`), or None.
+        own_decoder_share: ``photos`` only: share of the FAKE draws that are such reconstructions, in [0, 1).
+        ema: Decay of an exponential moving average of the weights, which validation and the saved weights use; 0: the
+            weights themselves.
+        gradients: Implementation of a BNext's blocks during training: the native kernels
+            (:mod:`bdd_tf.training.native.library`) with ``int8`` or ``float32`` gradients of the binary convolutions, or
+            ``keras``. Other backbones and frozen ones always use Keras.
+        mixed_precision: Compute in bfloat16 where precision allows; for float backbones, which Keras trains.
+        patience: Epochs without a better validation AUC after which the training ends; 0: it never ends early.
+        seed: Seed of weights, order, augmentation and stochastic rounding.
+        real: Names of folders or labels that mean REAL, with ``fake``; empty: the usual ones
+            (:mod:`bdd_tf.datasets.class_names`).
+        fake: Names of folders or labels that mean FAKE.
+        columns: ``COLUMN=NAME`` for columns of a manifest with other names.
+
+    Raises:
+        UsageError: For a value that no run could use; names the value and the possible ones.
     """
 
     dataset: str = "cifake"
@@ -68,6 +99,7 @@ class Experiment:
     variant: str = "stable"
     resolution: int = 32
     stem_stride: int | None = None
+    stem: str = "adapter"
     resize: str = "native"
     init: str | None = None
     freeze: bool = False
@@ -86,85 +118,116 @@ class Experiment:
     augment: tuple[str, ...] = ("flip",)
     validation_fraction: float = 0.05
     train_fraction: float = 1.0
+    hold_out: str = ""
+    images_per_epoch: int = 16_384
+    own_decoders: str | None = None
+    own_decoder_share: float = 0.0
+    ema: float = 0.0
     gradients: str = "int8"
-    seed: int = field(default=5)
+    mixed_precision: bool = False
+    patience: int = 0
+    seed: int = 5
+    real: tuple[str, ...] = ()
+    fake: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse values that no run could use.
+        """Check every value here, once; the rest of the package relies on it."""
+        for kind, value, possible in (
+            ("resize rule", self.resize, RESIZE_RULES),
+            ("schedule", self.schedule, SCHEDULES),
+            ("gradients", self.gradients, GRADIENTS),
+        ):
+            if value not in possible:
+                raise one_of(kind, value, possible)
+        self._check_numbers()
+        self._check_photos()
+        check_augmentations(self.augment)
+        _ = self.location
+        check_variant(self.variant)
+        check_stem(self.stem, self.backbone, self.variant)
+        object.__setattr__(self, "channels", parse_channels(self.channels))
+        registry.stem_stride(self.backbone, self.resolution, self.stem_stride)
+        if self.mixed_precision and self.backbone.startswith(_BINARY):
+            raise UsageError(
+                f"mixed_precision is for float backbones such as {registry.BASELINES[0]}; the binary layers of "
+                f"{self.backbone} need float32."
+            )
 
-        Raises:
-            UsageError: Names the value and what is possible.
-        """
-        if self.resize not in RESIZE_RULES:
-            raise one_of("resize rule", self.resize, RESIZE_RULES)
-        if self.schedule not in SCHEDULES:
-            raise one_of("schedule", self.schedule, SCHEDULES)
-        if self.gradients not in GRADIENTS:
-            raise one_of("gradients", self.gradients, GRADIENTS)
-        for name in ("resolution", "epochs", "batch", "accumulate", "schedule_epochs"):
+    def _check_numbers(self) -> None:
+        for name in ("resolution", "epochs", "batch", "accumulate", "schedule_epochs", "images_per_epoch"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1; got {getattr(self, name)}.")
-        for name in ("warmup", "weight_decay", "clip_norm", "final_learning_rate", "seed"):
+        for name in ("patience", "warmup", "weight_decay", "clip_norm", "final_learning_rate", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be a number that is not negative; got {getattr(self, name)}.")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate must be a positive number; got {self.learning_rate}.")
-        check_augmentations(self.augment)
         if not 0 <= self.label_smoothing < 1:
-            raise UsageError(f"label_smoothing must lie in [0, 1); got {self.label_smoothing}.")
+            raise UsageError(f"label_smoothing must be in [0, 1); got {self.label_smoothing}.")
         if not 0 < self.validation_fraction < 1:
-            raise UsageError(f"validation_fraction must lie between 0 and 1; got {self.validation_fraction}.")
+            raise UsageError(f"validation_fraction must be in (0, 1); got {self.validation_fraction}.")
         if not 0 < self.train_fraction <= 1:
-            raise UsageError(f"train_fraction must lie above 0 and be at most 1; got {self.train_fraction}.")
+            raise UsageError(f"train_fraction must be in (0, 1]; got {self.train_fraction}.")
+
+        for name in ("own_decoder_share", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} must be in [0, 1); got {getattr(self, name)}.")
+
+    def _check_photos(self) -> None:
+        photos = self.dataset == PHOTOS
+        if photos != (self.resize == "views"):
+            raise UsageError(
+                f"data set {self.dataset} with resize {self.resize}: {PHOTOS} needs views, and no other data set has them."
+            )
+        if photos and self.augment:
+            raise UsageError(
+                f"augment {','.join(self.augment)}: data set {PHOTOS} degrades, flips and turns its crops by itself; give "
+                "none."
+            )
+        for name in ("hold_out", "own_decoders", "own_decoder_share"):
+            if not photos and getattr(self, name):
+                raise UsageError(
+                    f"{name} is for data set {PHOTOS} only; got {getattr(self, name)} for {self.dataset}."
+                )
+
+    @property
+    def location(self) -> Location:
+        """Where the data are, and the names of their classes and columns."""
+        return Location(self.data_dir, Classes(self.real, self.fake), self.columns)
 
     @property
     def rule(self) -> ResizeRule:
-        """The one resize rule of training, evaluation and detection."""
-        make = ResizeRule.native if self.resize == "native" else ResizeRule.reference
+        """The resize rule of training, evaluation and detection; of ``views``, that of a single crop."""
+        make = ResizeRule.reference if self.resize == "reference" else ResizeRule.native
         return make(self.resolution)
 
     @property
+    def views(self) -> ViewRule | None:
+        """The native crops of an image and how their scores are combined; None: one resized image."""
+        return ViewRule(self.resolution) if self.resize == "views" else None
+
+    @property
     def default_name(self) -> str:
-        """Run name where the user gives none: what a reader needs to tell runs apart."""
+        """Run name if the user gives none: the settings in which runs usually differ."""
         return "-".join((self.dataset, self.backbone, *self.channels, str(self.resolution)))
 
-    def to_dict(self) -> dict:
-        """Plain types, tuples as lists, in the order of the fields."""
+    def to_dict(self) -> dict[str, Any]:
+        """All fields in their order, as plain types; tuples become lists."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict, where: str = "configuration") -> Experiment:
-        """Inverse of :meth:`to_dict`.
+    def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> Experiment:
+        """Inverse of :meth:`to_dict`; a missing field takes its default.
+
+        Args:
+            values: Fields by name.
+            where: Source of the values, for the error message.
 
         Raises:
-            UsageError: For unknown keys, all of them, and values of the wrong type.
+            UsageError: For unknown keys (lists all of them), values of the wrong type and impossible values.
         """
-        fields = {f.name: f for f in dataclasses.fields(cls)}
-        unknown = sorted(str(key) for key in values if key not in fields)
-        if unknown:
-            raise UsageError(f"{where}: unknown key {', '.join(unknown)}; possible: {', '.join(fields)}.")
-        default, checked = cls(), {}
-        for key, value in values.items():
-            expected = getattr(default, key)
-            if expected is None and value is not None:
-                # The default does not tell the type: an empty value of it stands in.
-                expected = _OPTIONAL[key]()
-            if (
-                isinstance(expected, tuple)
-                and isinstance(value, list)
-                and all(isinstance(v, str) for v in value)
-            ):
-                value = tuple(value)
-            elif isinstance(expected, float) and isinstance(value, int) and not isinstance(value, bool):
-                value = float(value)
-            elif isinstance(expected, float) and isinstance(value, str) and _NUMBER.fullmatch(value):
-                value = float(value)  # YAML 1.1 takes 1e-4 for a text: it wants 1.0e-4
-            elif expected is not None and (
-                not isinstance(value, type(expected)) or isinstance(value, bool) != isinstance(expected, bool)
-            ):
-                raise UsageError(f"{where}: {key} must be of type {type(expected).__name__}; got {value!r}.")
-            checked[key] = value
-        return cls(**checked)
+        return cls(**_checked_fields(values, where))
 
     def save(self, path: Path) -> None:
         """Write YAML, atomically."""
@@ -177,105 +240,60 @@ class Experiment:
         """Read YAML.
 
         Raises:
-            BddError: If the file is missing or not a mapping; :class:`UsageError` for its keys.
+            UsageError: As :meth:`from_dict`.
+            BddError: If the file is missing or not a mapping.
         """
-        import yaml
-
-        try:
-            values = yaml.safe_load(Path(path).read_text())
-        except FileNotFoundError as error:
-            raise BddError(f"{path} does not exist; a run folder made by `bdd train` has one.") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise BddError(f"{path} cannot be read as YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise BddError(f"{path} should hold `key: value` lines; it holds {type(values).__name__}.")
-        return cls.from_dict(values, str(path))
+        return cls(**read_fields(path))
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a kill, sees the old content or the new one, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Experiment)}
 
 
-#: From scratch: 94-95 % on CIFAKE in 4 epochs (README); short schedule, no decay on binary weights.
-SCRATCH: dict = {}
-#: Lanzino et al., section 4: AdamW 1e-4 falling to a tenth over 5 epochs, 32 images, 4 gradients summed.
-PAPER: dict = {
-    "variant": "paper",
-    "resolution": 224,
-    "resize": "reference",
-    "epochs": 5,
-    "batch": 32,
-    "accumulate": 4,
-    "learning_rate": 1e-4,
-    "final_learning_rate": 0.1,
-    "schedule": "linear",
-    "schedule_epochs": 5,
-    "warmup": 0,
-    "weight_decay": 0.01,
-    "clip_norm": 1.0,
-    "augment": (),
-}
-
-
-def _paper_rows() -> dict[str, dict]:
-    rows = {}
-    for dataset in ("cocofake", "dffd", "cifake"):
-        for size in "tsm":
-            for freeze in (True, False):
-                rows[f"paper-{dataset}-{size}{'-frozen' if freeze else ''}"] = {
-                    **PAPER,
-                    "dataset": dataset,
-                    "backbone": f"bnext-{size}",
-                    "freeze": freeze,
-                    "epochs": 10 if dataset == "cifake" else 5,
-                    "augment": ("flip", "rot90", "crop", "jitter") if dataset == "cocofake" else (),
-                }
-    base = rows["paper-cocofake-t-frozen"]
-    for mask in range(8):
-        extra = [name for bit, name in enumerate(("sobel", "fft", "lbp")) if mask >> bit & 1]
-        rows[f"paper-ablation-{'-'.join(extra) or 'none'}"] = {**base, "channels": ("rgb", *extra)}
-    return rows
-
-
-PRESETS = {"scratch": SCRATCH, "paper": PAPER, **_paper_rows()}
-
-
-def experiment(preset: str | None = None, **given) -> Experiment:
-    """An experiment from a preset and what the user set.
+def read_fields(path: Path) -> dict[str, Any]:
+    """Read those fields of an experiment that a YAML file sets.
 
     Args:
-        preset: A key of :data:`PRESETS`; None: ``paper`` where ``init`` is given, else ``scratch``.
-        given: Fields of :class:`Experiment`; None means not given.
+        path: The file.
 
     Returns:
-        The experiment; resolution follows the data set where neither preset nor user gives one.
+        Values by name, of the fields' types.
 
     Raises:
-        UsageError: For an unknown preset, key or value.
+        UsageError: For unknown keys and values of the wrong type.
+        BddError: If the file is missing or not a mapping.
     """
-    given = {k: v for k, v in given.items() if v is not None}
-    if preset is None:
-        preset = "paper" if given.get("init") else "scratch"
-    if preset not in PRESETS:
-        raise one_of("preset", preset, tuple(PRESETS))
-    values = {**PRESETS[preset], **given}
-    dataset = values.get("dataset", Experiment.dataset)
-    if "resolution" not in values:
-        values["resolution"] = DEFAULT_RESOLUTION.get(dataset, 224)
-        if values["resolution"] == 224:
-            values.setdefault("resize", "reference")
-    for key in ("channels", "augment"):
-        if isinstance(values.get(key), list):
-            values[key] = tuple(values[key])
-    return Experiment.from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()})
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise BddError(f"{path} does not exist; `bdd train` writes one into each run folder.") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BddError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise BddError(f"{path} should hold `key: value` lines; it holds {type(values).__name__}.")
+    return _checked_fields(values, str(path))
+
+
+def _checked_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
+    unknown = sorted(str(key) for key in values if key not in _DEFAULTS)
+    if unknown:
+        raise UsageError(f"{where}: unknown key {', '.join(unknown)}; possible: {', '.join(_DEFAULTS)}.")
+    return {key: _checked_value(key, value, where) for key, value in values.items()}
+
+
+def _checked_value(key: str, value: Any, where: str) -> Any:
+    """The value in the field's type; a list becomes a tuple, and an int or a number in a string becomes a float."""
+    default = _DEFAULTS[key]
+    if default is None and value is None:
+        return None
+    expected = _OPTIONAL[key] if default is None else type(default)
+    if expected is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if expected is float and isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)  # YAML 1.1 reads 1e-4 as a string; only 1.0e-4 is a number there.
+    if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
+        raise UsageError(f"{where}: {key} must be of type {expected.__name__}; got {value!r}.")
+    return value

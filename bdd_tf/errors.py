@@ -1,30 +1,34 @@
-"""Errors meant for people: the command line prints their text and exits with their code."""
+"""Errors caused by input or environment: the command line prints their text and exits with their code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class BddError(Exception):
-    """Something could not be done; the message says what was given and what to do. Exit code 1."""
+    """An operation failed. The message names the input and suggests a remedy. Exit code 1."""
 
     exit_code = 1
 
 
 class UsageError(BddError):
-    """The request itself is wrong (unknown name, missing path, impossible size). Exit code 2."""
+    """The request is invalid (unknown name, missing path, value out of range). Exit code 2."""
 
     exit_code = 2
 
 
-def one_of(kind: str, given: object, possible: list[str] | tuple[str, ...]) -> UsageError:
-    """An error that echoes an unknown name and lists the possible ones.
+def one_of(kind: str, given: object, possible: Sequence[str]) -> UsageError:
+    """Build the error for an unknown name: it repeats the name and lists the possible ones.
 
     Args:
-        kind: What the name denotes, e.g. ``"backbone"``.
-        given: What was received.
+        kind: Kind of thing that is named, e.g. ``"backbone"``.
+        given: The name received.
         possible: The accepted names.
 
     Returns:
         The exception, for the caller to raise.
     """
-    import difflib
+    import difflib  # here, because only the error path needs it
 
     close = difflib.get_close_matches(str(given), possible, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""

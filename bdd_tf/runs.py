@@ -1,8 +1,9 @@
-"""The run folder: where each file of an experiment lives (DESIGN: Contracts)."""
+"""The run folder and the paths of its files (docs/architecture.md)."""
 
 from __future__ import annotations
 
-import csv
+import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -13,6 +14,8 @@ from typing import Any
 from bdd_tf.errors import BddError, UsageError
 
 RUNS_DIR = "runs"
+#: False positive rates for which `bdd evaluate` always chooses a threshold.
+FALSE_ALARMS = (0.001, 0.01, 0.05)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """States to resume from, and the best weights so far."""
+        """Folder of the states to resume from and of the best weights so far."""
         return self.path / "checkpoints"
 
     @property
@@ -48,12 +51,12 @@ class Run:
 
     @property
     def history(self) -> Path:
-        """One line per finished epoch."""
+        """Training history, one line per finished epoch."""
         return self.path / "history.csv"
 
     @property
     def trainer(self) -> Path:
-        """Who trained, where that was not `bdd train` (converters/torch_training.py)."""
+        """Module, options and device of a training in PyTorch (bdd_tf/pytorch/train.py); `bdd train` writes none."""
         return self.path / "trainer.json"
 
     @property
@@ -66,21 +69,31 @@ class Run:
         """The converted file."""
         return self.path / "model.tflite"
 
-    def twin(self, kind: str) -> Path:
-        """A binary network's file for runtimes without our delegate, ``float`` or ``int8``."""
+    def delegate_free(self, kind: str) -> Path:
+        """The ``float`` or ``int8`` export of a binary network, which needs no delegate."""
         return self.path / f"model-{kind}.tflite"
 
     @property
     def figures(self) -> Path:
-        """Pictures."""
+        """Folder of figures."""
         return self.path / "figures"
 
     def metrics(self, split: str) -> Path:
         """Metrics of a split."""
         return self.path / f"metrics-{split}.json"
 
+    @property
+    def photo_protocol(self) -> Path:
+        """Result of the photo protocol per condition and source, in short."""
+        return self.path / "protocol-photos.json"
+
+    @property
+    def probes(self) -> Path:
+        """Probes for shortcuts on the crops of a training on photographs."""
+        return self.path / "probes.json"
+
     def robustness(self, split: str) -> Path:
-        """What perturbations do to the scores of a split."""
+        """Robustness of a split to perturbations."""
         return self.path / f"robustness-{split}.json"
 
     def scores(self, split: str) -> Path:
@@ -88,24 +101,24 @@ class Run:
         return self.path / f"scores-{split}.csv"
 
     def compact_scores(self, split: str) -> Path:
-        """The same, rounded and compressed: what a stored result keeps (:mod:`bdd_tf.reports.store`)."""
+        """Rounded and compressed scores, as in stored results (:mod:`bdd_tf.reports.store`)."""
         return self.path / f"scores-{split}.csv.xz"
 
     @property
     def tflite_note(self) -> Path:
-        """Size and SHA-256 of a .tflite file that a stored result does not keep."""
+        """Size and SHA-256 of the .tflite file, which stored results do not contain."""
         return self.path / "tflite.json"
 
     def benchmarks(self) -> list[Path]:
-        """What `bdd benchmark --output` left here, by name."""
+        """Outputs of `bdd benchmark --output` in this folder, sorted by name."""
         return sorted(self.path.glob("benchmark*.json"))
 
 
 def run_named(name: str, runs_dir: str | Path = RUNS_DIR) -> Run:
-    """The run folder for a name, or for a path to one; it need not exist.
+    """Return the run folder of a name or path. It need not exist.
 
     Raises:
-        UsageError: For a name that is no plain folder name.
+        UsageError: If the name is not a plain folder name.
     """
     if "/" in name:
         return Run(Path(name))
@@ -115,10 +128,10 @@ def run_named(name: str, runs_dir: str | Path = RUNS_DIR) -> Run:
 
 
 def existing_run(name: str, runs_dir: str | Path = RUNS_DIR) -> Run:
-    """A run folder that exists.
+    """Return the folder of an existing run.
 
     Raises:
-        UsageError: If there is none; lists those there are.
+        UsageError: If it does not exist; lists the existing runs.
     """
     run = run_named(name, runs_dir)
     if run.config.is_file():
@@ -126,34 +139,45 @@ def existing_run(name: str, runs_dir: str | Path = RUNS_DIR) -> Run:
     folder = run.path.parent
     others = sorted(p.parent.name for p in folder.glob("*/config.yaml")) if folder.is_dir() else []
     known = f"runs in {folder}: {', '.join(others)}" if others else f"there are no runs in {folder} yet"
-    raise UsageError(f"no run {name!r} ({run.config} is missing); {known}. `make train` makes one.")
+    raise UsageError(f"no run {name!r} ({run.config} is missing); {known}. `bdd train` creates one.")
 
 
 @dataclass(frozen=True)
 class Validated:
-    """What was chosen on a run's validation split.
+    """Values chosen on a run's validation split.
 
     Attributes:
-        threshold: Calibrated scores from here on are called FAKE; in [0, 1].
-        temperature: By which logits are divided (:mod:`bdd_tf.calibration`); above 0.
-        thresholds: For rates of false alarms (text such as ``"0.01"``): those in [0, 1] at which so large a share of
-            REAL images, at most, is called FAKE; None where the validation images do not tell.
+        threshold: Calibrated scores at or above it are called FAKE; in [0, 1].
+        temperature: Divisor of the logits (:mod:`bdd_tf.metrics.calibration`); above 0.
+        thresholds: Maximum false positive rate (a string such as ``"0.01"``) -> the lowest threshold in [0, 1] that
+            keeps it; None if there are too few validation images to determine it.
+        scale: Factors of the mean logit of 1, 2, ... native views, for a run with the rule ``views``.
     """
 
     threshold: float = 0.5
     temperature: float = 1.0
     thresholds: dict[str, float | None] = field(default_factory=dict)
+    scale: tuple[float, ...] = (1.0,)
 
 
 def validated(run: Run) -> Validated:
-    """Read ``metrics-validation.json``; 0.5, 1 and no thresholds where it is missing or does not say."""
+    """Read ``metrics-validation.json`` and, for a run on photographs, ``metrics-photos.json``.
+
+    The photo protocol chooses all thresholds on real sources that training never saw, and the scale of several views.
+
+    Returns:
+        The chosen values; threshold 0.5, temperature 1 and no other thresholds if the file or its threshold is missing.
+
+    Raises:
+        BddError: If temperature or thresholds are damaged, or the protocol was run with other weights.
+    """
     try:
         document = json.loads(run.metrics("validation").read_text())
         threshold = _within(document["threshold"], 0, 1)
     except (OSError, ValueError, KeyError, TypeError):
         return Validated()
     try:
-        # Runs of versions without it chose their threshold on the network's own scores: temperature 1.
+        # Versions without a temperature chose the threshold on uncalibrated scores: temperature 1.
         temperature = _within(document.get("temperature", 1.0), 1e-6, 1e6)
         rows = document.get("thresholds", {}).items()
         thresholds = {
@@ -161,12 +185,49 @@ def validated(run: Run) -> Validated:
             for rate, row in rows
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        # Half of it would be worse than nothing: thresholds belong to their temperature.
+        # No partial result: thresholds are only valid together with their temperature.
         raise BddError(
-            f"{run.metrics('validation')} is damaged ({error}); make evaluate RUN={run.name} SPLIT=validation "
-            "writes it anew."
+            f"{run.metrics('validation')} is damaged ({error}); bdd evaluate --run {run.name} --split validation "
+            "writes it again."
         ) from error
-    return Validated(threshold, temperature, thresholds)
+    chosen = Validated(threshold, temperature, thresholds)
+    return _from_photo_protocol(run, chosen) if run.metrics("photos").is_file() else chosen
+
+
+def _from_photo_protocol(run: Run, chosen: Validated) -> Validated:
+    again = f"bdd evaluate --run {run.name} --protocol photos writes it again."
+    try:
+        document = json.loads(run.metrics("photos").read_text())
+        threshold = _score(document["threshold"]["logit"], chosen.temperature)
+        thresholds = {
+            f"{_within(rate, 0, 1):g}": None if logit is None else _score(logit, chosen.temperature)
+            for rate, logit in document["threshold"].get("logits", {}).items()
+        }
+        whole = document.get("whole") or {}
+        scale = tuple(_within(factor, 1e-6, 1e6) for factor in whole.get("scale") or (1.0,))
+        weights = document["detector"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BddError(f"{run.metrics('photos')} is damaged ({error}); {again}") from error
+    if weights != hashlib.sha256(trained_weights(run).read_bytes()).hexdigest():
+        raise BddError(f"{run.metrics('photos')} was written for other weights; {again}")
+    return dataclasses.replace(
+        chosen, threshold=threshold, thresholds=thresholds or chosen.thresholds, scale=scale
+    )
+
+
+def _score(logit: Any, temperature: float) -> float:
+    """The calibrated score of an uncalibrated logit."""
+    calibrated = _within(logit, -1e6, 1e6) / temperature
+    return 1 / (1 + math.exp(-max(min(calibrated, 700.0), -700.0)))
+
+
+def evaluation_notes(run: Run) -> list[str]:
+    """Return the notes of the evaluation on the validation split; none if there was no evaluation."""
+    try:
+        notes = json.loads(run.metrics("validation").read_text()).get("notes", [])
+    except (OSError, ValueError, AttributeError):
+        return []
+    return [str(note) for note in notes] if isinstance(notes, list) else []
 
 
 def _within(value: Any, low: float, high: float) -> float:
@@ -176,50 +237,16 @@ def _within(value: Any, low: float, high: float) -> float:
     return number
 
 
-def read_history(path: Path) -> list[dict[str, int | float | None]]:
-    """Rows of ``history.csv``, one per finished epoch.
-
-    Args:
-        path: The file; any columns, ``epoch`` among them.
-
-    Returns:
-        By column: ``epoch`` and ``images`` as int, all else as float; None where a cell holds no finite number.
-
-    Raises:
-        BddError: If the file is missing, unreadable or holds no finished epoch.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
-    except FileNotFoundError as error:
-        raise BddError(f"{path} does not exist; `make train` writes it.") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BddError(f"{path} cannot be read: {error}") from error
-    if not rows or any(row.get("epoch") is None for row in rows):
-        raise BddError(f"{path} holds no finished epoch.")
-    return rows
-
-
-def _cell(name: str, text: object) -> int | float | None:
-    try:
-        number = float(str(text))
-    except ValueError:
-        return None
-    if not math.isfinite(number):
-        return None
-    return int(number) if name in ("epoch", "images") else number
-
-
 def trained_weights(run: Run) -> Path:
-    """The weights of a finished run, or the best so far of an unfinished one.
+    """Return the weights of a finished run, or the best ones so far of an unfinished run.
 
     Raises:
-        BddError: If there are none yet.
+        BddError: If the run has no weights yet.
     """
     for path in (run.weights, run.best_weights):
         if path.is_file():
             return path
     raise BddError(
         f"run {run.name} has no trained weights yet ({run.weights} is missing); "
-        f"finish it with the same `make train` command."
+        f"finish it with the same `bdd train` command."
     )

@@ -1,9 +1,9 @@
-"""The aarch64 inner loop: instructions per 128 binary multiply-adds, and cycles by llvm-mca.
+"""Analyse the aarch64 inner loop: instructions per 128 binary multiply-adds, and cycles modelled by llvm-mca.
 
     python benchmarks/arm_inner_loop.py          (needs llvm-mca: apt-get install llvm)
 
-No ARM was at hand: what follows from it for a network is an estimate, and is labelled so. llvm-mca models the core with
-all data in the first-level cache; the shares of the rest of a network are taken from x86 (see the README).
+The time of a network derived from these numbers is an estimate, not a measurement. llvm-mca models a core with all data
+in the first-level cache, and covers the binary convolutions only.
 """
 
 import re
@@ -12,24 +12,23 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from bdd_tf.edge.runtime.build import FLAGS, SOURCES, TARGETS
 
-#: Core: name of a device, its clock in GHz.
+#: By core: a device that has it, and its clock in GHz.
 DEVICES = {"cortex-a72": ("Raspberry Pi 4", 1.8), "cortex-a76": ("Raspberry Pi 5", 2.4)}
-#: Binary multiply-adds of BNext-T at 224 px (FACTS, `bdd info`).
+#: Binary multiply-adds of BNext-T at 224 px (from `bdd info`).
 MACS = 4.817e9
 
 
 def inner_loop() -> list[str]:
-    """Instructions of the hottest loop: the one with the most CNT."""
+    """Return the instructions of the hottest loop, which is the one with the most CNT instructions."""
     command = [sys.executable, "-m", "ziglang", "c++", *TARGETS["aarch64"].zig]
     flags = [f for f in FLAGS if f not in ("-Werror",)]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "neon.s"
         subprocess.run(
-            [*command, *flags, "-S", str(SOURCES / "kernels_neon.cc"), "-o", str(output)], check=True
+            [*command, *flags, f"-I{SOURCES}", "-S", str(SOURCES / "kernels" / "neon.cc"), "-o", str(output)],
+            check=True,
         )
         lines = output.read_text().splitlines()
     loops, body, label = [], [], ""
@@ -39,13 +38,13 @@ def inner_loop() -> list[str]:
             body, label = [], text[:-1]
         elif text and not text.startswith(".") and not text.endswith(":"):
             body.append(text)
-            if text.startswith("b") and text.endswith(label):  # jumps back to its own beginning
+            if text.startswith("b") and text.endswith(label):  # a branch back to the label
                 loops.append(list(body))
     return max(loops, key=lambda instructions: sum("cnt" in i for i in instructions))
 
 
 def cycles(loop: list[str], core: str) -> float:
-    """Cycles of one pass, as llvm-mca models them."""
+    """Return the cycles of an iteration as modelled by llvm-mca."""
     done = subprocess.run(
         ["llvm-mca", "-march=aarch64", f"-mcpu={core}", "-iterations=200"],
         input="\n".join(loop), capture_output=True, text=True, check=True,
@@ -54,7 +53,7 @@ def cycles(loop: list[str], core: str) -> float:
 
 
 def main() -> int:
-    """Print counts, cycles and the estimate; returns the exit code."""
+    """Print counts, cycles and the estimate; return the exit code."""
     loop = inner_loop()
     units = sum(i.startswith("cnt") for i in loop)  # each counts 128 bits
     kinds = {name: sum(i.split()[0] == name for i in loop) for name in sorted({i.split()[0] for i in loop})}
@@ -63,7 +62,7 @@ def main() -> int:
         c = cycles(loop, core)
         ms = MACS / 128 / units * c / clock / 1e6
         print(
-            f"{core}: {c:.1f} cycles a pass, {c / units:.2f} per 128 multiply-adds; BNext-T at 224 px, binary "
+            f"{core}: {c:.1f} cycles per iteration, {c / units:.2f} per 128 multiply-adds; BNext-T at 224 px, binary "
             f"convolutions on one core of a {device} at {clock} GHz: {MACS / 1e9:.3f} G / 128 x {c / units:.2f} cycles "
             f"= {ms:.0f} ms (estimate)"
         )

@@ -1,8 +1,8 @@
-"""Instructions per image on emulated aarch64, fused and unfused: `python benchmarks/arm_instructions.py`.
+"""Count instructions per image on emulated aarch64, fused and unfused: `python benchmarks/arm_instructions.py`.
 
-Needs what `make test-arm` leaves in build/arm, and qemu-user (not the static one, which loads no plugins):
-apt-get install qemu-user. Counted is what a program of three images executes beyond one of a single image, by a plugin
-for qemu. Instructions are not time: loads that wait and instructions that run side by side count alike.
+Run `make test-arm` first, which fills build/arm, and install qemu-user (apt-get install qemu-user; the static build cannot
+load plugins). A plugin for qemu counts the instructions of programs that process three images and one; the difference is
+that of two images. Instruction counts are not times: they ignore waiting for memory and parallel execution.
 """
 
 import argparse
@@ -13,11 +13,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "arm")]
+sys.path.insert(0, str(ROOT))
 
-from emulate import HOME, Emulator, own_wheel  # noqa: E402
-
-from bdd_tf.rival_files import rival, untrained  # noqa: E402
+from converters.benchmark_models import baseline, untrained  # noqa: E402
+from tools.arm.emulate import HOME, Emulator, own_wheel  # noqa: E402
 
 RUN = """
 import sys
@@ -36,13 +35,13 @@ for _ in range(images):
 
 
 def main() -> int:
-    """Count and print; returns the exit code."""
+    """Count and print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--resolution", type=int, default=224)
+    parser.add_argument("--resolution", type=int, default=224, help="side of the input; default 224")
     args = parser.parse_args()
     qemu = shutil.which("qemu-aarch64")
     if qemu is None or not (HOME / "aarch64" / "root").is_dir():
-        print("bdd: first `make test-arm`, and apt-get install qemu-user", file=sys.stderr)
+        print("run `make test-arm` first, and install qemu-user: apt-get install qemu-user", file=sys.stderr)
         return 1
     plugin = HOME / "count_instructions.so"
     source = Path(__file__).with_name("count_instructions.c")
@@ -66,7 +65,7 @@ def main() -> int:
         f"{name} {','.join(channels)}": (untrained(name, args.resolution, channels), ("unfused", "fused"))
         for name, channels in (("bnext-t", all_channels), ("bnext-n", all_channels), ("quicknet", ("rgb",)))
     }
-    files["mobilenetv2"] = (rival("mobilenetv2", args.resolution), ("none",))
+    files["mobilenetv2"] = (baseline("mobilenetv2", args.resolution), ("none",))
     print(f"aarch64 (cortex-a72) under qemu, {args.resolution} px, millions of instructions per image")
     for name, (path, ways) in files.items():
         found = {how: (count(path, how, 3) - count(path, how, 1)) / 2e6 for how in ways}

@@ -1,5 +1,5 @@
-// A plugin for qemu-user: how many instructions a program executed. The few declarations of QEMU's plugin interface
-// (version 1) that it needs are written down here, since no package carries its header.
+// A plugin for qemu-user that counts executed instructions. It declares the part of QEMU's plugin interface (version 1) that
+// it needs, because no package contains the header.
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>

@@ -1,14 +1,14 @@
-"""Where networks stand against what this machine can do at most: `python benchmarks/roofline.py [--output DIR]`.
+"""Compare networks with the peak performance of this machine: `python benchmarks/roofline.py [--output DIR]`.
 
-Three bounds are measured: binary multiply-adds (our best kernels on 3x3 convolutions of 256 channels), float
-multiply-adds (OpenBLAS on matrices of 768 x 768, or XNNPACK on 1x1 convolutions if those are faster), and bytes from
-memory (a copy of 256 MiB). From the operators of a file follow the times that it needs at least for each; the picture
-shows measured over least time.
+Three peaks are measured: binary multiply-adds (our fastest kernels on 3x3 convolutions of 256 channels), float
+multiply-adds (OpenBLAS on 768x768 matrices, or XNNPACK on 1x1 convolutions if that is faster), and memory bandwidth (a
+copy of 256 MiB). From the operators of a file they give lower bounds of its time. The figure shows measured times and
+bounds.
 """
 
 import os
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is imported
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # must be set before NumPy is imported
 
 import argparse
 import json
@@ -20,25 +20,25 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from bdd_tf.benchmarking import Contender, machine, measure
-from bdd_tf.config import write_atomically
-from bdd_tf.edge.anatomy import dissect
+from bdd_tf.benchmark.contenders import Contender
+from bdd_tf.benchmark.output import machine
+from bdd_tf.benchmark.worker import measure
 from bdd_tf.edge.runtime import available_kernels
-from bdd_tf.edge.tflite_file import parse_tflite
-from bdd_tf.rival_files import rival, untrained
+from bdd_tf.edge.tflite.file import parse_tflite
+from bdd_tf.edge.tflite.statistics import model_statistics
+from bdd_tf.files import write_atomically
+from converters.benchmark_models import baseline, untrained
 
 NETWORKS = ("bnext-t", "bnext-n", "quicknet")
-RIVALS = ("mobilenetv3-small", "mobilenetv3-large", "mobilenetv2", "resnet50")
+BASELINES = ("mobilenetv3-small", "mobilenetv3-large", "mobilenetv2", "resnet50")
 
 
-def best(f, repetitions: int = 9) -> float:  # noqa: ANN001 (a callable)
-    """Least time of several calls, in seconds."""
+def best(function: Callable[[], object], repetitions: int = 9) -> float:
+    """Return the shortest time of several calls in seconds."""
     times = []
     for _ in range(repetitions):
         start = time.perf_counter()
-        f()
+        function()
         times.append(time.perf_counter() - start)
     return min(times)
 
@@ -52,7 +52,19 @@ def rate_of_stack(
     size: int,
     folder: Path,
 ) -> float:
-    """Multiply-adds per ms of convolutions as the runtime does them: nine less one, so that nothing else counts."""
+    """Measure multiply-adds per ms of the runtime's convolutions.
+
+    The difference between a stack of nine and a single one excludes all other costs.
+
+    Args:
+        convolution: Makes a layer from its width and kernel size.
+        convert: Converts a Keras model to a .tflite file.
+        kernels: Kernel set, or None for XNNPACK.
+        side: Side of the map in pixels.
+        width: Number of channels.
+        size: Kernel size.
+        folder: Folder for temporary files.
+    """
     from bdd_tf.legacy_keras import tf
 
     few, many, times = 1, 9, []
@@ -67,12 +79,12 @@ def rate_of_stack(
 
 
 def popcount_bound(folder: Path) -> float:
-    """Binary multiply-adds per ms of our kernels at their best."""
+    """Measure the peak of our kernels in binary multiply-adds per ms."""
     import larq_compute_engine as lce
 
     from bdd_tf.legacy_keras import larq as lq
 
-    def convolution(width: int, size: int):  # noqa: ANN202 (a layer)
+    def convolution(width: int, size: int) -> lq.layers.QuantConv2D:
         return lq.layers.QuantConv2D(
             width, size, padding="same", use_bias=False, input_quantizer="ste_sign", kernel_quantizer="ste_sign",
             kernel_initializer="glorot_normal",
@@ -90,9 +102,9 @@ def popcount_bound(folder: Path) -> float:
 
 
 def float_bound(folder: Path) -> float:
-    """Float multiply-adds per ms: OpenBLAS on matrices or XNNPACK on 1x1 convolutions, whichever does more here."""
+    """Measure the peak of float multiply-adds per ms: OpenBLAS or XNNPACK, whichever is faster."""
     from bdd_tf.legacy_keras import tf
-    from converters.keras_to_tflite import to_flatbuffer
+    from converters.convert import to_flatbuffer
 
     a = np.random.default_rng(0).normal(size=(768, 768)).astype(np.float32)
     matrices = 768**3 / (1e3 * best(lambda: a @ a))
@@ -103,17 +115,19 @@ def float_bound(folder: Path) -> float:
 
 
 def memory_bound() -> float:
-    """Bytes per ms, read and written."""
+    """Measure the memory bandwidth in bytes per ms, reads plus writes."""
     source = np.ones(1 << 25)
     target = np.empty_like(source)
     return 2 * source.nbytes / (1e3 * best(lambda: np.copyto(target, source)))
 
 
 def main() -> int:
-    """Measure, print a table, draw; returns the exit code."""
+    """Measure, print a table and draw a figure; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=Path, default=Path("build/roofline"))
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--output", type=Path, default=Path("build/roofline"), help="folder for JSON and figure"
+    )
+    parser.add_argument("--rounds", type=int, default=15, help="number of turns of each network; default 15")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bounds = {
@@ -122,7 +136,7 @@ def main() -> int:
             "memory": memory_bound(),
         }
     files = {name: untrained(name, 224, ("rgb", "fft", "lbp")) for name in NETWORKS}
-    files |= {name: rival(name, 224) for name in RIVALS}
+    files |= {name: baseline(name, 224) for name in BASELINES}
     kernels = available_kernels()[0]
     contenders = [
         Contender(name, "litert", kernels if name in NETWORKS else None, 1, str(path))
@@ -130,7 +144,7 @@ def main() -> int:
     ]
     rows = []
     for result in measure(contenders, args.rounds):
-        found = dissect(parse_tflite(files[result.name].read_bytes()))
+        found = model_statistics(parse_tflite(files[result.name].read_bytes()))
         constants = sum(found.bytes_by_kind.values()) - found.bytes_by_kind.get("structure", 0)
         least = {
             "binary": found.binary_macs / bounds["binary"],
@@ -143,7 +157,7 @@ def main() -> int:
         f"bounds: {bounds['binary'] / 1e9:.2f} G binary MACs/ms, {bounds['float'] / 1e6:.1f} M float MACs/ms, "
         f"{bounds['memory'] / 1e6:.1f} MB/ms"
     )
-    print(f"{'':20}{'measured':>10}{'binary':>9}{'float':>9}{'weights':>9}   share of measured that is bound")
+    print(f"{'':20}{'measured':>10}{'binary':>9}{'float':>9}{'weights':>9}   compute bound / measured")
     for row in rows:
         least = row["least_ms"]
         share = (least["binary"] + least["float"]) / row["ms"]
@@ -152,7 +166,7 @@ def main() -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     report = {"machine": machine(), "bounds_per_ms": bounds, "networks": rows}
     write_atomically(args.output / "roofline.json", (json.dumps(report, indent=2) + "\n").encode())
-    from bdd_tf.figures import roofline
+    from bdd_tf.figures.speed import roofline
 
     print(roofline(args.output / "roofline.png", rows, title=f"{machine()}, one thread"))
     return 0

@@ -1,11 +1,12 @@
-"""A Pi in a minute: from the wheel to the first verdict. python benchmarks/startup.py [--runs 10] [--wheel F.whl]
+"""Measure installation and start-up, from the wheel to the first verdict.
 
-Builds this machine's wheel (or takes one), installs it into an empty environment, and runs `bdd detect photo.jpg`
-there, with the model inside the wheel, as a process of its own again and again. Printed: how long installing takes and
-what it occupies; from the start of the process to its first line (the verdict), and to its end; its processor time,
-which other work beside it hardly changes; its largest resident memory. Median and largest of all runs; the first run,
-which compiles Python's modules, is told apart.
-Exit code 1 if a median misses its target.
+    python benchmarks/startup.py [--runs 10] [--wheel F.whl]
+
+The program builds this machine's wheel (or uses an existing one), installs it into an empty virtual environment, and runs
+`bdd detect photo.jpg` there repeatedly, with the model in the wheel. It prints the time and size of the installation; the
+time from the start of the process to its first line (the verdict) and to its end; its processor time, which hardly depends
+on other load; and its peak resident memory, each as median and maximum. The first run, which compiles Python's modules, is
+listed separately. The exit code is 1 if a median misses its target.
 """
 
 from __future__ import annotations
@@ -21,22 +22,19 @@ import time
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import numpy as np
+from PIL import Image
+from skimage import data
 
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
-from skimage import data  # noqa: E402
+from bdd_tf.edge.runtime.build import host_target
+from bdd_tf.edge.runtime.wheels import build_wheel
 
-from bdd_tf.edge.runtime.build import host_target  # noqa: E402
-from bdd_tf.edge.runtime.wheels import build_wheel  # noqa: E402
-
+#: Targets for a web-sized photograph: seconds to the first verdict, and memory in MiB.
 SECONDS, MIB = 0.6, 120
-"""Targets: to the first verdict, and memory; of a photograph as phones store it for the web."""
 
 
 def photographs(folder: Path) -> dict[str, Path]:
-    """JPEG files: scikit-image's photograph of a cat, and the same as a camera of 12 megapixels would store it."""
+    """Write scikit-image's photograph of a cat as JPEG, in its own size and enlarged to 12 megapixels."""
     cat = Image.fromarray(data.chelsea())
     files = {}
     for name, image in (("451x300", cat), ("4000x3000", cat.resize((4000, 3000), Image.Resampling.BICUBIC))):
@@ -46,7 +44,7 @@ def photographs(folder: Path) -> dict[str, Path]:
 
 
 def installed(wheel: Path, folder: Path) -> tuple[Path, float]:
-    """The environment's `bdd`, and the seconds that pip took."""
+    """Install a wheel into a new environment; return the path of its `bdd` and the duration in seconds."""
     venv.create(folder, with_pip=True)
     before = occupied(folder)
     started = time.monotonic()
@@ -67,12 +65,12 @@ def installed(wheel: Path, folder: Path) -> tuple[Path, float]:
 
 
 def occupied(folder: Path) -> int:
-    """Bytes of all files below."""
+    """Return the total size of the files in a folder in bytes."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
-#: Runs in a Python of its own: the system counts the memory of who starts a process as the process's own, before it
-#: becomes another program, and this one holds more than what is measured.
+#: Runs in a separate Python, because a child process starts with the resident memory of its parent, and this program has
+#: more of it than the measured one.
 _WATCH = """
 import json, os, subprocess, sys, time
 started = time.perf_counter()
@@ -86,17 +84,17 @@ print(json.dumps([line, os.waitstatus_to_exitcode(status), first, time.perf_coun
 
 
 def detect(bdd: Path, photo: Path, folder: Path) -> tuple[float, float, float, float]:
-    """Seconds to the first line, seconds to the end, seconds of processor time, MiB."""
+    """Run `bdd detect`; return the seconds to its first line, to its end, and of processor time, and its memory in MiB."""
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _WATCH, bdd, "detect", photo],
         stdout=subprocess.PIPE,
-        cwd=folder,  # elsewhere than in the source tree, whose package would be found first
+        cwd=folder,  # not the source tree, whose package would be imported instead
         env=_environment(),
         check=True,
     )
     line, code, *found = json.loads(done.stdout)
     if code != 0 or not line.startswith(("REAL", "FAKE")):
-        raise SystemExit(f"bdd detect said {line!r} and ended with {code}")
+        raise SystemExit(f"bdd detect printed {line!r} and ended with exit code {code}")
     return tuple(found)
 
 
@@ -105,10 +103,10 @@ def _environment() -> dict[str, str]:
 
 
 def main() -> int:
-    """Measure; returns the exit code."""
+    """Measure; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--wheel", type=Path, help="default: built from this source tree")
+    parser.add_argument("--runs", type=int, default=10, help="number of runs after the first; default 10")
+    parser.add_argument("--wheel", type=Path, help="wheel to install; default: built from this source tree")
     args = parser.parse_args()
     fine = True
     with tempfile.TemporaryDirectory() as scratch:

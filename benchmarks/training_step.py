@@ -1,6 +1,6 @@
-"""Training steps of a BNext by our kernels and by TensorFlow's own graph, in turns: `python benchmarks/training_step.py`.
+"""Compare training steps with our kernels and with TensorFlow's graph, in turns: `python benchmarks/training_step.py`.
 
-Each step is a whole one on one batch of random images: forensic channels, network, gradients, AdamW.
+A step processes a batch of random images: forensic channels, network, gradients, AdamW.
 """
 
 import argparse
@@ -10,23 +10,25 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bdd_tf.config import GRADIENTS, Experiment, experiment
+from bdd_tf.config import GRADIENTS, Experiment
 from bdd_tf.legacy_keras import tf
-from bdd_tf.models import fused
 from bdd_tf.models.detector import logits
-from bdd_tf.optimizer import AdamW
-from bdd_tf.training import build, fused_blocks
+from bdd_tf.presets import experiment
+from bdd_tf.training.native import blocks
+from bdd_tf.training.optimizer import AdamW
+from bdd_tf.training.step import fused_blocks
+from bdd_tf.training.weights import build
 
 
 def one_step(config: Experiment, images: tf.Tensor, labels: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A function that does one step of an experiment."""
+    """Return a function that runs one training step of an experiment."""
     model = build(config)
-    blocks, whole = fused_blocks(model, config), logits(model)
+    fused, whole = fused_blocks(model, config), logits(model)
     optimizer, variables = AdamW(1e-3), model.trainable_variables
 
     @tf.function
     def step(seed: tf.Tensor) -> tf.Tensor:
-        logit = fused.logits(model, blocks, images, True, seed) if blocks else whole(images, training=True)
+        logit = blocks.logits(model, fused, images, True, seed) if fused else whole(images, training=True)
         loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logit))
         optimizer.apply_gradients(zip(tf.gradients(loss, variables), variables, strict=True))
         return loss
@@ -41,8 +43,8 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--channels", default="rgb,fft,lbp")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=5, help="turns that each one takes")
-    parser.add_argument("--steps", type=int, default=4, help="steps a turn")
+    parser.add_argument("--rounds", type=int, default=5, help="number of turns of each variant; default 5")
+    parser.add_argument("--steps", type=int, default=4, help="steps per turn; default 4")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     side = args.resolution

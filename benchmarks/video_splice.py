@@ -1,10 +1,11 @@
-"""A video that turns from real to fake half-way: when does the verdict turn, how fast, and does memory stay flat?
+"""Test video detection with a video whose first half is real and whose second half is fake.
 
     python benchmarks/video_splice.py --model runs/demo/model.tflite
 
-Frames are crops of the `sample` data set's test split, real ones and then its fakes, each pixel of a crop ten pixels
-wide, as MPEG-4 (lossy), at 30 frames/s. The model is one that was trained on `sample` (`make demo`). A second video of
-5,000 frames is watched by `bdd_tf.edge.video` in this process, whose resident memory is read on the way.
+The program measures how soon the verdict changes, the speed, and whether memory stays constant. Frames are crops of the
+test split of the `sample` data set, first real ones, then fakes, enlarged tenfold and encoded as MPEG-4 (lossy) at
+30 frames/s. The model must be trained on `sample` (`make demo`). A second video of 5,000 frames is processed by
+`bdd_tf.edge.video.watch` in this process, to read its resident memory.
 """
 
 import argparse
@@ -15,28 +16,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import cv2
 import numpy as np
 
 from bdd_tf.edge import Detector, find_images, read_image
-from bdd_tf.edge.capture import FileFrames
-from bdd_tf.edge.crops import Cropper
-from bdd_tf.edge.video import FrameScore, Outputs, watch
+from bdd_tf.edge.video.video_file import FileFrames
+from bdd_tf.edge.video.watch import FrameScore, Outputs, watch
 
 RATE, PIXEL = 30, 10
 CODECS = {".mp4": "mp4v", ".avi": "FFV1"}
 
 
 def crops(folder: Path, count: int) -> list[np.ndarray]:
-    """``count`` crops [32, 32, 3] in random order, all different."""
+    """Return `count` different crops, uint8 [32, 32, 3], in random order."""
     files = list(find_images([folder]))
     return [read_image(files[i]) for i in np.random.default_rng(0).permutation(len(files))[:count]]
 
 
 def write(path: Path, frames: list[np.ndarray], count: int, pixel: int = PIXEL) -> None:
-    """A video of ``count`` frames, ``frames`` again and again."""
+    """Write a video of `count` frames, which repeats `frames`."""
     side = frames[0].shape[0] * pixel
     code = cv2.VideoWriter_fourcc(*CODECS[path.suffix])
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, RATE, (side, side))
@@ -47,7 +45,7 @@ def write(path: Path, frames: list[np.ndarray], count: int, pixel: int = PIXEL) 
 
 
 def detect(path: Path, model: str, *options: str) -> list[dict]:
-    """What `bdd detect --frames` prints: the frames, then the video."""
+    """Return the records that `bdd detect --frames` prints: the frames, then the video."""
     command = [
         sys.executable,
         "-m",
@@ -64,13 +62,13 @@ def detect(path: Path, model: str, *options: str) -> list[dict]:
 
 
 def resident() -> float:
-    """This process's resident memory in MiB."""
+    """Return the resident memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def memory(path: Path, model: str, marks: tuple[int, ...]) -> dict[int, float]:
-    """Resident MiB at some frames of a video."""
+    """Return the resident memory in MiB at some frames of a video."""
     seen = {}
 
     def each(score: FrameScore) -> None:
@@ -82,8 +80,7 @@ def memory(path: Path, model: str, marks: tuple[int, ...]) -> dict[int, float]:
             FileFrames(path),
             detector,
             threshold=detector.threshold,
-            middle=detector.threshold,
-            cropper=Cropper(detector.resize),
+            cropper=detector.cropper(),
             outputs=Outputs(
                 each=each, save_video=path.with_name("overlay.mp4"), timeline=path.with_suffix(".png")
             ),
@@ -92,18 +89,18 @@ def memory(path: Path, model: str, marks: tuple[int, ...]) -> dict[int, float]:
 
 
 def main() -> None:
-    """Print the measurements."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="runs/demo/model.tflite")
     parser.add_argument("--data", type=Path, default=Path("data/cache/sample-v3/test"))
-    parser.add_argument("--timeline", help="keep the picture here")
+    parser.add_argument("--timeline", help="write the figure of the timeline here")
     args = parser.parse_args()
     for path in (args.data, Path(args.model)):
         if not path.exists():
             parser.error(
-                f"{path} does not exist; `make demo` makes the data and a model, or give --data and --model."
+                f"{path} does not exist: run `make demo` to make the data and a model, or give --data and --model."
             )
     real, fake = crops(args.data / "REAL", 150), crops(args.data / "FAKE", 150)
     with tempfile.TemporaryDirectory() as folder:
@@ -115,11 +112,11 @@ def main() -> None:
             )
             video = record["video"]
             raw = [frame["fake_probability"] >= threshold(args.model) for frame in frames]
-            turned = [frame["frame"] for frame in frames if frame["verdict"] == "FAKE"]
+            fakes = [frame["frame"] for frame in frames if frame["verdict"] == "FAKE"]
             print(
-                f"{name} ({32 * pixel} px): spliced at frame 150, verdict turns at frame "
-                f"{turned[0] if turned else None}; smoothed verdict right on {right(frames):.1%} of frames, raw on "
-                f"{np.mean([fake == (i >= 150) for i, fake in enumerate(raw)]):.1%}; fake stretches "
+                f"{name} ({32 * pixel} px): fake from frame 150, verdict changes at frame "
+                f"{fakes[0] if fakes else None}; smoothed verdict correct on {accuracy(frames):.1%} of frames, raw on "
+                f"{np.mean([fake == (i >= 150) for i, fake in enumerate(raw)]):.1%}; fake intervals "
                 f"{[(s['start'], s['end']) for s in video['stretches']]}; {video['frames_per_second']} frames/s, "
                 f"{video['real_time_factor']} x real time",
                 flush=True,
@@ -131,13 +128,13 @@ def main() -> None:
 
 
 def threshold(model: str) -> float:
-    """The model's own."""
+    """Return the model's threshold."""
     with Detector(model) as detector:
         return detector.threshold
 
 
-def right(frames: list[dict]) -> float:
-    """Share of frames whose smoothed verdict is true."""
+def accuracy(frames: list[dict]) -> float:
+    """Return the share of frames whose smoothed verdict is correct."""
     return float(np.mean([(frame["verdict"] == "FAKE") == (frame["frame"] >= 150) for frame in frames]))
 
 

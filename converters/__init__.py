@@ -1,1 +1,1 @@
-"""From one format to another, each with the checks that prove both equal. Part of the source tree only."""
+"""Converters between model formats. Each one verifies its result. Available in a source checkout only."""

@@ -1,8 +1,8 @@
-"""Runs the notebooks and writes them with their outputs: `make notebooks`.
+"""Run the notebooks and write them with their outputs: `make notebooks`.
 
-Sources are Python files in the percent format (``# %%`` begins a cell of code, ``# %% [markdown]`` one of text), which
-can be read, linted and merged. The .ipynb files are made of them and never edited by hand; they are committed with their
-outputs, for those who read them on a web page. A test holds both in step.
+The sources are Python files in the percent format (``# %%`` starts a code cell, ``# %% [markdown]`` a text cell), which can
+be read, linted and merged. The .ipynb files are generated from them and committed with their outputs, so that they can be
+read on a web page. A test checks that both are in sync.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ import nbformat
 import nbformat.v4 as v4
 from nbformat import NotebookNode
 
+from bdd_tf.files import write_atomically
+
 FOLDER = Path(__file__).resolve().parent
 SOURCES = FOLDER / "sources"
+#: Largest size of a committed notebook in bytes.
 LARGEST = 300_000
-"""Bytes of a committed notebook, at most."""
 
+#: The notebooks in the order in which they are run: the second trains the model that the third uses.
 ORDER = ("paper_figures", "training_to_device", "edge", "reading_the_report")
-"""In which they are run: the second trains the model that the third looks at."""
 
 _MARK = re.compile(r"^# %%(?: \[(markdown)\])?$", re.MULTILINE)
 
 
 def cells(source: str) -> list[tuple[str, str]]:
-    """The cells of a percent file.
+    """Split a percent file into cells.
 
     Returns:
-        Of each its kind (``"code"`` or ``"markdown"``) and its text.
+        Kind (``"code"`` or ``"markdown"``) and text of each cell.
     """
     parts = _MARK.split(source)[1:]
     found = []
@@ -47,7 +49,7 @@ def cells(source: str) -> list[tuple[str, str]]:
 
 
 def notebook(name: str) -> NotebookNode:
-    """The notebook of a source, without outputs."""
+    """Make the notebook of a source, without outputs."""
     made = v4.new_notebook()
     made.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -55,13 +57,13 @@ def notebook(name: str) -> NotebookNode:
     }
     for number, (kind, text) in enumerate(cells((SOURCES / f"{name}.py").read_text(encoding="utf-8"))):
         cell = v4.new_code_cell(text) if kind == "code" else v4.new_markdown_cell(text)
-        cell.id = f"cell-{number}"  # not random: an equal notebook is an equal file
+        cell.id = f"cell-{number}"  # a random ID would change the file with every run
         made.cells.append(cell)
     return made
 
 
 def execute(name: str, timeout: int = 3600) -> NotebookNode:
-    """Run a notebook as a user would, in its own folder.
+    """Run a notebook in its folder.
 
     Raises:
         nbclient.exceptions.CellExecutionError: If a cell fails.
@@ -75,7 +77,7 @@ def execute(name: str, timeout: int = 3600) -> NotebookNode:
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = root if path is None else f"{root}{os.pathsep}{path}"
     try:
-        # Sockets of this user alone; over TCP every user of the machine could read along, and ipykernel warns.
+        # Unix sockets, which only this user can access. Over TCP, other users of the machine could read the traffic.
         with tempfile.TemporaryDirectory(prefix="bdd-") as sockets:
             connection = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
             NotebookClient(
@@ -90,14 +92,14 @@ def execute(name: str, timeout: int = 3600) -> NotebookNode:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = path
-    made.metadata = notebook(name).metadata  # the kernel has written Python's version into it
+    made.metadata = notebook(name).metadata  # without the version of Python, which the kernel adds
     for cell in made.cells:
         _tidy(cell)
     return made
 
 
 def _tidy(cell: NotebookNode) -> None:
-    """Of a progress bar only its last state; no names of this machine's folders, no greeting of the runtime's."""
+    """Keep only the last state of progress bars, and remove paths of this machine and the runtime's banner."""
     cell.metadata.clear()
     if cell.cell_type != "code":
         return
@@ -110,9 +112,11 @@ def _tidy(cell: NotebookNode) -> None:
 
 
 def main() -> int:
-    """Run and write; returns the exit code."""
+    """Run and write the notebooks; return the exit code."""
     parser = argparse.ArgumentParser("notebooks/make_notebooks.py", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(ORDER)} (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"notebooks to run: {', '.join(ORDER)}; default: all"
+    )
     args = parser.parse_args()
     for name in args.names or ORDER:
         if name not in ORDER:
@@ -121,9 +125,7 @@ def main() -> int:
         began = time.monotonic()
         content = nbformat.writes(execute(name)) + "\n"
         path = FOLDER / f"{name}.ipynb"
-        partial = path.with_suffix(".tmp")
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
+        write_atomically(path, content.encode())
         print(f"{path}: {len(content.encode()):,} bytes, {time.monotonic() - began:.0f} s", flush=True)
         if len(content.encode()) > LARGEST:
             print(f"notebooks: {path.name} is larger than {LARGEST:,} bytes.", file=sys.stderr)

@@ -3,8 +3,9 @@
 import numpy as np
 import yaml
 
-from bdd_tf import metrics
 from bdd_tf.config import Experiment
+from bdd_tf.metrics import score_files
+from bdd_tf.metrics.bootstrap import metrics_document
 from bdd_tf.runs import Run
 
 HISTORY = "epoch,images,loss,seconds\n1,950,0.7,30.5\n2,1900,0.5,29.5\n"
@@ -32,10 +33,10 @@ def make_run(
     scores = np.clip(random.normal(0.3 + (0.4 - shift) * labels, 0.2), 0, 1)
     paths = [f"{prefix}{i}.png" for i in range(images)]
     for split in ("validation", "test"):
-        document = metrics.metrics_document(
+        document = metrics_document(
             labels, scores, 0.5, leaked=np.arange(images) < 20, bootstrap=bootstrap,
             about={"parameters": 7_654_321, "binary_macs": 98_304_000, "float_macs": 951_744, "channel_macs": 107_520},
         )  # fmt: skip
-        metrics.write_json(run.metrics(split), document)
-        metrics.write_scores_csv(run.scores(split), paths, labels, scores)
+        score_files.write_json(run.metrics(split), document)
+        score_files.write_scores_csv(run.scores(split), paths, labels, scores)
     return run, document

@@ -1,3 +1,5 @@
+import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +12,13 @@ def test_help_lists_every_verb(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     assert all(verb in out for verb in VERBS)
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "bdd_tf", "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("usage: bdd VERB")
 
 
 @pytest.mark.parametrize("argv", [[], ["nonsense"], ["detect"], ["train", "--nonsense"], ["evaluate"]])
@@ -25,9 +34,9 @@ def test_wrong_usage_is_exit_code_2(argv, capsys):
         (["train", "--dataset", "sample", "--backbone", "resnet"], "bnext-n"),
         (["train", "--dataset", "sample", "--channels", "rgb,lpb"], "lbp"),
         (["train", "--dataset", "sample", "--resolution", "33"], "32"),
-        (["train", "--dataset", "folder"], "DATA_DIR"),
+        (["train", "--dataset", "folder"], "--data-dir"),
         (["train", "--dataset", "folder", "--data-dir", "/nonesuch"], "/nonesuch"),
-        (["train", "--dataset", "sample", "--freeze", "1"], "INIT"),
+        (["train", "--dataset", "sample", "--freeze", "1"], "--init"),
         (["train", "--preset", "nonesuch"], "scratch"),
         (["data", "check", "nonesuch"], "sample"),
         (["evaluate", "--run", "nonesuch"], "nonesuch"),
@@ -42,6 +51,43 @@ def test_wrong_names_echo_what_was_given_and_list_what_is_possible(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["trian"], "unknown verb 'trian'; possible: data, train, .* Did you mean 'train'?"),
+        (
+            ["train", "--epoch", "3"],
+            "unknown option '--epoch'. Did you mean '--epochs'? `bdd train --help` lists",
+        ),
+        (
+            ["detect", "a.png", "--crop", "tile"],
+            "unknown value of --crop 'tile'; possible: .* Did you mean 'tiles'?",
+        ),
+        (["train", "--epochs", "many"], "argument --epochs: invalid int value: 'many'. `bdd train --help`"),
+        (["evaluate"], "the following arguments are required: --run. `bdd evaluate --help`"),
+        (["evaluate", "--run", "a", "--split", "tets"], "unknown split 'tets'; .* Did you mean 'test'?"),
+        (
+            ["convert", "--run", "a", "--twin", "int"],
+            "unknown twin 'int'; possible: float, int8. Did you mean 'int8'?",
+        ),
+        (["train", "--dataset", "cifake", "x"], "'x' is one argument too many."),
+    ],
+)
+def test_a_usage_error_is_one_sentence_with_a_suggestion(argv, sentence, capsys):
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert re.match("bdd: error: " + re.escape(sentence).replace(r"\.\*", ".*"), err), err
+
+
+def test_messages_speak_the_language_of_the_command(capsys, cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for level, words in (("", "folder needs --data-dir,"), ("1", "folder needs DATA_DIR=,")):
+        monkeypatch.setenv("BDD_MAKE", level)
+        assert main(["train", "--dataset", "folder"]) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_the_converter_is_found_from_any_folder(tmp_path):
     code = "import sys; from bdd_tf.cli import main; sys.exit(main(['convert', '--help']))"
     done = subprocess.run(
@@ -51,6 +97,18 @@ def test_the_converter_is_found_from_any_folder(tmp_path):
     assert "--untrained" in done.stdout
 
 
-def test_detect_does_not_load_tensorflow():
-    code = "import sys; from bdd_tf.cli import main; main(['detect', '--help']); sys.exit('tensorflow' in sys.modules)"
+@pytest.mark.parametrize("verb", ["detect", "train", "evaluate", "convert"])
+def test_help_does_not_load_tensorflow(verb):
+    code = f"import sys; from bdd_tf.cli import main; main(['{verb}', '--help']); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["runs", "--runs-dir", "."], ["--help"], ["detect", "--help"]])
+def test_a_reader_that_leaves_ends_every_verb_quietly(arguments):
+    readable, writable = os.pipe()
+    os.close(readable)
+    command = [sys.executable, "-m", "bdd_tf", *arguments]
+    done = subprocess.run(command, stdout=writable, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writable)
+    assert done.stderr == ""
+    assert done.returncode in ((0, 141) if arguments[-1] == "--help" else (141,))  # argparse ignores it

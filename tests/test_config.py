@@ -2,17 +2,21 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import yaml
 
-from bdd_tf import config as module
-from bdd_tf.channels import VARIANTS, parse_channels
-from bdd_tf.config import PRESETS, Experiment, experiment, write_atomically
-from bdd_tf.edge.images import ResizeRule
+from bdd_tf import files
+from bdd_tf.config import Experiment
+from bdd_tf.edge.images.resize import ResizeRule
 from bdd_tf.errors import BddError, UsageError
+from bdd_tf.files import write_atomically
 from bdd_tf.models import registry
+from bdd_tf.models.channel_names import VARIANTS, parse_channels
+from bdd_tf.presets import PRESETS, experiment
 
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 PAPER_ROWS = {
     f"paper-{dataset}-{size}{frozen}"
     for dataset in ("cocofake", "dffd", "cifake")
@@ -53,6 +57,9 @@ def test_a_row_has_the_papers_settings(row):
     assert (made.learning_rate, made.final_learning_rate, made.schedule) == (1e-4, 0.1, "linear")
     assert (made.schedule_epochs, made.batch, made.accumulate) == (5, 32, 4)
     assert (made.clip_norm, made.seed, made.variant) == (1.0, 5, "paper")
+    assert (made.warmup, made.weight_decay, made.label_smoothing, made.train_fraction) == (0, 0.01, 0.0, 1.0)
+    assert made.channels == ("rgb", "fft", "lbp")
+    assert made.augment == (("flip", "rot90", "crop", "jitter") if dataset == "cocofake" else ())
 
 
 def test_the_ablation_differs_in_channels_only():
@@ -63,6 +70,63 @@ def test_the_ablation_differs_in_channels_only():
         assert dataclasses.replace(made, channels=("rgb",)) == experiment("paper-ablation-none")
         assert made.channels == ("rgb", *(n for n in row.split("-")[2:] if n != "none"))
     assert len(combinations) == 8
+
+
+def test_the_ablation_starts_from_the_frozen_row():
+    assert experiment("paper-ablation-fft-lbp") == experiment("paper-cocofake-t-frozen")
+
+
+def test_paper_and_scratch_leave_the_data_set_to_the_user():
+    for dataset in ("cocofake", "dffd"):
+        for freeze in (True, False):
+            row = experiment(f"paper-{dataset}-s{'-frozen' if freeze else ''}")
+            given = {"dataset": dataset, "backbone": "bnext-s", "freeze": freeze, "augment": row.augment}
+            assert experiment("paper", **given) == row
+    assert experiment("scratch") == Experiment()
+
+
+@pytest.mark.parametrize("name", sorted(p.parent.name for p in RESULTS.glob("cifake-*/config.yaml")))
+def test_a_stored_result_and_its_preset_agree(name):
+    assert experiment(name) == Experiment.load(RESULTS / name / "config.yaml")
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_a_preset_opens_with_command_expectation_and_time(preset):
+    lines = PRESETS[preset].read_text().splitlines()
+    comment = "\n".join(line for line in lines if line.startswith("#"))
+    assert lines[0].startswith("# ")
+    for word in ("Command:", "Expected:", "Time:"):
+        assert f"# {word}" in comment
+    if preset.startswith(("paper-", "cifake-")):
+        assert f"--preset {preset}" in comment
+
+
+def test_a_preset_with_an_unknown_key_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "mine.yaml"
+    path.write_text("epoch: 3\n")
+    monkeypatch.setitem(PRESETS, "mine", path)
+    with pytest.raises(UsageError, match=r"mine\.yaml: unknown key epoch;"):
+        experiment("mine")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"backbone": "bnext-x"}, "unknown backbone 'bnext-x'"),
+        ({"channels": ("rgb", "fbt")}, "unknown channel 'fbt'"),
+        ({"channels": ("fft",)}, "lack 'rgb'"),
+        ({"variant": "stabel"}, "possible: paper, stable"),
+        ({"resolution": 100}, "multiple of 32; nearest: 96, 128"),
+        ({"stem_stride": 4}, "no stem of stride 4; possible: 2, 1"),
+    ],
+)
+def test_networks_that_cannot_be_built_are_refused_at_once(values, message):
+    with pytest.raises(UsageError, match=message):
+        Experiment(**values)
+
+
+def test_channels_are_kept_in_their_order():
+    assert Experiment(channels=("lbp", "rgb")) == Experiment(channels=("rgb", "lbp"))
 
 
 def test_yaml_round_trip(tmp_path):
@@ -231,7 +295,7 @@ def test_experiment_refuses_unknown_presets_and_keys():
         experiment(epoch=3)
 
 
-def test_default_names_tell_runs_apart():
+def test_default_names_distinguish_runs():
     names = {
         experiment(**given).default_name
         for given in (
@@ -268,7 +332,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_one(tmp_path,
         raise OSError(28, "No space left on device")
 
     if failing == "replace":
-        monkeypatch.setattr(module.os, "replace", no_space)
+        monkeypatch.setattr(files.os, "replace", no_space)
         content = b"new"
     else:
         content = "text is no bytes"
@@ -282,7 +346,7 @@ def test_a_kill_between_write_and_rename_is_an_error_that_cleans_up(tmp_path, mo
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.os, "replace", interrupt)
+    monkeypatch.setattr(files.os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "file.bin", b"new")
     assert not list(tmp_path.iterdir())

@@ -8,8 +8,6 @@ import pytest
 
 BLOCK_TENSORFLOW = """
 import sys
-
-import pytest
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "tensorflow":
@@ -72,16 +70,41 @@ def test_without_tensorflow_the_install_command_is_named():
 def test_light_modules_do_not_load_tensorflow():
     code = """
 import sys
-
-import pytest
-import bdd_tf, bdd_tf.config, bdd_tf.errors, bdd_tf.models.registry
-bdd_tf.config.experiment("paper-cifake-t")
+import bdd_tf, bdd_tf.config, bdd_tf.errors, bdd_tf.models.registry, bdd_tf.presets
+bdd_tf.presets.experiment("paper-cifake-t")
 bdd_tf.models.registry.stem_stride("bnext-t", 224)
 print(sorted({"tensorflow", "larq", "tf_keras", "keras"} & set(sys.modules)))
 """
     assert python(code) == "[]"
 
 
-@pytest.mark.parametrize("module", ["bdd_tf.models.bnext", "bdd_tf.models.operations", "converters.borders"])
-def test_a_module_that_needs_larq_can_be_the_first_that_is_imported(module):
-    assert python(f"import {module}; print('imported')") == "imported"
+#: Modules that need Larq, each with other imports in front of it.
+NEED_LARQ = ("bdd_tf.models.bnext", "bdd_tf.models.operation_counts", "converters.tflite.zero_padding")
+
+
+@pytest.mark.parametrize("module", NEED_LARQ)
+def test_a_module_that_needs_larq_chooses_legacy_keras_before_it_imports_anything(module):
+    code = f"""
+import os, sys
+class First:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tensorflow", "larq", "tf_keras", "keras"):
+            print(name, os.environ.get("TF_USE_LEGACY_KERAS"), flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, First())
+import {module}
+"""
+    assert python(code) == "tensorflow 1"
+
+
+def test_a_module_that_needs_larq_can_be_the_first_of_ours_that_is_imported():
+    # In one process: TensorFlow takes seconds to import, and only ours are forgotten.
+    code = f"""
+import importlib, sys
+for module in {NEED_LARQ}:
+    for name in [n for n in sys.modules if n.split(".")[0] in ("bdd_tf", "converters")]:
+        del sys.modules[name]
+    importlib.import_module(module)
+print("imported")
+"""
+    assert python(code) == "imported"

@@ -44,9 +44,10 @@ def test_a_committed_notebook_was_run_to_its_end_and_is_small(name):
 
 
 @pytest.mark.parametrize("name", build.ORDER)
-def test_it_runs(name, cache):
+def test_it_runs(name, sample_cache, monkeypatch):
     if name in LONG:
         pytest.skip("it trains a network for minutes; `make notebooks` runs it")
+    monkeypatch.setenv("BDD_CACHE", str(sample_cache))
     done = build.execute(name, timeout=600)
     assert all(cell.execution_count for cell in done.cells if cell.cell_type == "code")
     assert done.metadata == committed(name).metadata

@@ -1,1 +1,1 @@
-"""Labelled images: where they lie, what is in them, and batches for training. No TensorFlow on import."""
+"""Labelled images: sources, index, splits and batches. Importing this package does not import TensorFlow."""

@@ -1,4 +1,4 @@
-"""Archives from outside, unpacked so that nothing in them can harm the machine."""
+"""Unpack untrusted archives: no paths outside the target, no links or devices, no decompression bombs."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from bdd_tf.errors import BddError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
-#: What an archive may unpack to: COCOFake, the largest data set known here, stays well below.
+#: Limits of the unpacked size. COCOFake, the largest supported data set, is well below them.
 MAX_BYTES = 400 * 1024**3
 MAX_FILES = 3_000_000
-#: Unpacked bytes per packed byte beyond which an archive of images is no archive of images, and packed bytes
-#: per file (CIFAKE, of tiny images, packs a file into 300). Small archives may do as they like up to a floor.
+#: Limits for archives of images: unpacked bytes per packed byte, and packed bytes per file (CIFAKE's tiny images take 300
+#: packed bytes each). They do not apply to small archives, below the floors.
 MAX_RATIO, MIN_BYTES_PER_FILE = 200, 64
 FLOOR_BYTES, FLOOR_FILES = 64 * 1024**2, 20_000
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the name is that of a tar or zip archive."""
+    """Return whether a file name is that of a tar or zip archive."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -38,7 +39,7 @@ def _checked_name(name: str, archive: Path) -> PurePosixPath:
 
 
 class _Budget:
-    """What an archive may still unpack to, counted as written, not as declared: a header can lie."""
+    """The remaining size that an archive may unpack to. Counts written bytes, because a header can declare a wrong size."""
 
     def __init__(self, archive: Path):
         size = archive.stat().st_size
@@ -56,7 +57,7 @@ class _Budget:
             )
 
 
-def _write(source, target: Path, budget: _Budget) -> None:  # noqa: ANN001 (binary file)
+def _write(source: IO[bytes], target: Path, budget: _Budget) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as out:
         while chunk := source.read(1 << 20):
@@ -73,7 +74,9 @@ def _unpack_tar(archive: Path, target: Path, budget: _Budget) -> None:
                 continue
             if not member.isfile():
                 raise BddError(f"{archive} was refused: its entry {member.name!r} is a link or a device.")
-            _write(tar.extractfile(member), target / name, budget)
+            source = tar.extractfile(member)
+            assert source is not None, "only links and devices have no content"
+            _write(source, target / name, budget)
 
 
 def _unpack_zip(archive: Path, target: Path, budget: _Budget) -> None:
@@ -94,24 +97,24 @@ def _move_into_place(partial: Path, target: Path) -> None:
     try:
         partial.replace(target)
     except OSError:
-        # Someone else unpacked the same archive meanwhile.
+        # Another process unpacked the same archive in the meantime.
         if not target.is_dir():
             raise
 
 
 def unpack(archive: Path, cache: Path) -> Path:
-    """Unpack an archive once.
+    """Unpack an archive, unless this was done before.
 
     Args:
         archive: A tar (plain, gz, xz, bz2) or zip file.
-        cache: Folder under which the unpacked tree is kept while the archive stays unchanged.
+        cache: Folder for the unpacked tree, which is reused until the archive changes.
 
     Returns:
         The folder with the archive's content.
 
     Raises:
-        BddError: If the archive is damaged, holds links, devices or paths that lead outside, or unpacks to
-            far more than images do. Nothing of it is left behind then.
+        BddError: If the archive is damaged, contains links, devices or paths outside the target, or unpacks to far more
+            than images do. Nothing of it is kept then.
     """
     about = archive.stat()
     key = hashlib.sha256(f"{archive.resolve()}|{about.st_size}|{about.st_mtime_ns}".encode()).hexdigest()[:16]
@@ -122,14 +125,14 @@ def unpack(archive: Path, cache: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
     try:
-        # By name: a plain tar that holds a zip near its end would pass for a zip by content.
+        # By name: zipfile accepts a plain tar that contains a zip near its end.
         unpacker = _unpack_zip if archive.suffix.lower() == ".zip" else _unpack_tar
         unpacker(archive, partial, _Budget(archive))
         _move_into_place(partial, target)
     except BddError:
         raise
     except Exception as error:
-        # Damaged archives make tarfile, zipfile, lzma and zlib raise anything; a full disk ends here too.
+        # Damaged archives make tarfile, zipfile, lzma and zlib raise arbitrary exceptions. A full disk ends here, too.
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise BddError(f"{archive} cannot be unpacked: {reason}.") from error
     finally:

@@ -1,28 +1,43 @@
-"""Random changes of training images: NumPy on whole batches, the same for the same random numbers."""
+"""Augmentation of training images: NumPy on whole batches, a pure function of images and random numbers."""
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable
+
 import numpy as np
 
-from bdd_tf.errors import one_of
+from bdd_tf import entry_points
+from bdd_tf.edge.images.channel_constants import LUMA
+from bdd_tf.errors import BddError
 
 AUGMENTATIONS = ("flip", "vflip", "rot90", "crop", "jitter")
-#: Random numbers that an image uses up, whichever changes are asked for: a name never shifts another's.
+#: Random draws per image. Fixed, so that enabling one augmentation does not change the random stream of another.
 DRAWS = 8
 
 _FLIP, _VFLIP, _TURN, _ROW, _COLUMN, _BRIGHTNESS, _CONTRAST, _SATURATION = range(DRAWS)
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array(LUMA, np.float32)
+#: Augmentations from outside the package (:func:`bdd_tf.extensions.register_augmentation`), by name.
+REGISTERED: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {}
+
+
+def known() -> tuple[str, ...]:
+    """Return all names: :data:`AUGMENTATIONS` and the registered ones."""
+    return (*AUGMENTATIONS, *REGISTERED)
 
 
 def check_names(names: tuple[str, ...]) -> None:
-    """Raise :class:`bdd_tf.errors.UsageError` for a name that is not in :data:`AUGMENTATIONS`."""
+    """Check names of augmentations.
+
+    Raises:
+        UsageError: For a name that is not in :func:`known`.
+    """
     for name in names:
-        if name not in AUGMENTATIONS:
-            raise one_of("augmentation", name, AUGMENTATIONS)
+        entry_points.check_known("augmentation", name, entry_points.AUGMENTATIONS, known)
 
 
 def draws(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The random numbers of an epoch's images, by position in the epoch.
+    """Draw the random numbers of an epoch's images, by position in the epoch.
 
     Args:
         seed: Seed of the run, at least 0.
@@ -36,29 +51,49 @@ def draws(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def augment(images: np.ndarray, numbers: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """Randomly changed images.
+    """Augment a batch of images.
 
     Args:
         images: uint8 [B, S, S, 3].
         numbers: float32 [B, DRAWS] in [0, 1), one row per image (:func:`draws`).
-        names: From :data:`AUGMENTATIONS`: ``flip`` and ``vflip`` (each for half of the images), ``rot90``
-            (a quarter turn left or right, for half), ``crop`` (moved by up to S/8, edges reflected),
-            ``jitter`` (brightness, contrast and saturation each within 20 %).
+        names: From :func:`known`: ``flip`` and ``vflip`` (probability 0.5 each), ``rot90`` (rotation
+            by 90 degrees to the left or right, probability 0.25 each), ``crop`` (shift by up to S/8, reflected at the
+            border), ``jitter`` (brightness, contrast and saturation, within 20 % each), then registered ones.
 
     Returns:
-        uint8 [B, S, S, 3]; the input itself where nothing is asked for.
+        uint8 [B, S, S, 3]; the input itself if no names are given.
 
     Raises:
         UsageError: For an unknown name.
+        BddError: If a registered augmentation returns another shape or type.
     """
     check_names(names)
     if {"flip", "vflip", "rot90", "crop"} & set(names):
         images = _move(images, numbers, names)
-    return _jitter(images, numbers) if "jitter" in names else images
+    if "jitter" in names:
+        images = _jitter(images, numbers)
+    for name in names:
+        if name in REGISTERED:
+            images = _registered(name, images, numbers)
+    return images
+
+
+def _registered(name: str, images: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Apply an augmentation from outside to each image; its random numbers depend on the image's draws and on its name."""
+    changed = np.empty_like(images)
+    for i, (image, row) in enumerate(zip(images, numbers, strict=True)):
+        random = np.random.default_rng([*row.view(np.uint32).tolist(), zlib.crc32(name.encode())])
+        result = np.asarray(REGISTERED[name](image.copy(), random))
+        if result.shape != image.shape or result.dtype != np.uint8:
+            raise BddError(
+                f"augmentation {name} returned {result.dtype} {result.shape}; uint8 {image.shape} is needed."
+            )
+        changed[i] = result
+    return changed
 
 
 def _move(images: np.ndarray, numbers: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """Every change of geometry in one gather: an output pixel's row and column in the input."""
+    """Apply all geometric augmentations in one gather, by each output pixel's row and column in the input."""
     count, side = images.shape[:2]
     rows = np.tile(np.arange(side), (count, 1))
     columns = rows.copy()
@@ -74,8 +109,8 @@ def _move(images: np.ndarray, numbers: np.ndarray, names: tuple[str, ...]) -> np
         rows = np.where(numbers[:, _VFLIP, None] < 0.5, rows[:, ::-1], rows)
     flat = rows[:, :, None] * side + columns[:, None, :]
     if "rot90" in names:
-        turn, turned = numbers[:, _TURN, None, None], flat.transpose(0, 2, 1)
-        flat = np.where(turn < 0.25, turned[:, ::-1], np.where(turn < 0.5, turned[:, :, ::-1], flat))
+        turn, rotated = numbers[:, _TURN, None, None], flat.transpose(0, 2, 1)
+        flat = np.where(turn < 0.25, rotated[:, ::-1], np.where(turn < 0.5, rotated[:, :, ::-1], flat))
     flat += np.arange(count)[:, None, None] * (side * side)
     return images.reshape(-1, 3)[flat]
 
@@ -84,8 +119,8 @@ def _jitter(images: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     def factor(number: int) -> np.ndarray:
         return (0.8 + 0.4 * numbers[:, number]).astype(np.float32)[:, None, None, None]
 
-    # x -> brightness * (contrast * (x - mean) + mean), and the same about each pixel's luma for saturation;
-    # being linear, the three become one 3 x 3 matrix and an offset per image.
+    # x -> brightness * (contrast * (x - mean) + mean); saturation does the same about each pixel's luma. All three are
+    # linear, so they combine to one 3 x 3 matrix and an offset per image.
     brightness, contrast, saturation = factor(_BRIGHTNESS), factor(_CONTRAST), factor(_SATURATION)
     means = images.mean(axis=(1, 2), dtype=np.float32) @ _LUMA
     matrix = (

@@ -1,7 +1,7 @@
-"""One tensorflow-datasets builder per data set, over images that were indexed, split and resized here.
+"""One tensorflow-datasets builder per data set, for images that were indexed and split by this package.
 
-Records hold pixels after the one resize rule (:mod:`bdd_tf.edge.images`), PNG-encoded: TensorFlow decodes
-nothing but lossless PNG, so a network is trained on exactly the pixels that detection will see.
+Records hold resized pixels as PNG. The resize rule is that of detection (:mod:`bdd_tf.edge.images.decode`) and TensorFlow
+decodes only lossless PNG, so a network is trained on exactly the pixels that it sees in detection.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from bdd_tf.datasets.index import SPLITS, Entry, Record
 from bdd_tf.datasets.sources import SOURCES
-from bdd_tf.edge.images import ImageError, ResizeRule, load_image
+from bdd_tf.edge.images.decode import load_image
+from bdd_tf.edge.images.errors import ImageError
+from bdd_tf.edge.images.resize import ResizeRule
 from bdd_tf.edge.labels import LABELS
 from bdd_tf.errors import BddError
 from bdd_tf.legacy_keras import tf  # noqa: F401 (sets legacy Keras before tensorflow_datasets imports it)
@@ -23,7 +25,7 @@ import tensorflow_datasets as tfds  # isort: skip
 
 @dataclass(eq=False)
 class PreparedConfig(tfds.core.BuilderConfig):
-    """What to prepare; its name is the content's fingerprint and the resize rule, so nothing goes stale.
+    """The images to prepare. Its name is their fingerprint and the resize rule, so prepared data are never out of date.
 
     Attributes:
         entries: Readable images with their splits.
@@ -35,12 +37,12 @@ class PreparedConfig(tfds.core.BuilderConfig):
 
 
 def stored_path(record: Record) -> str:
-    """A record's path as it is stored: file names that are no UTF-8 are escaped."""
+    """Return a record's path as stored: bytes that are not UTF-8 are escaped."""
     return record.path.encode("utf-8", "backslashreplace").decode()
 
 
-class _PreparedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """What the builders share; subclasses say which data set they are."""
+class _PreparedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Base of the builders; a subclass names its data set."""
 
     VERSION = tfds.core.Version("1.0.0")
     SOURCE = ""
@@ -79,8 +81,10 @@ class _PreparedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             except OSError:
                 content = b""
             if hashlib.sha256(content).hexdigest() != entry.file_hash:
-                # Going on would keep other images under this content's fingerprint.
-                raise BddError(f"{record.file} changed while it was being prepared; run again.")
+                # The prepared data would not match their fingerprint.
+                raise BddError(
+                    f"{record.file} changed while it was being prepared; run the same command again."
+                )
             try:
                 pixels = load_image(content, self.builder_config.rule)
             except ImageError as error:
@@ -99,40 +103,12 @@ class _PreparedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             )
 
 
-class Cifake(_PreparedBuilder):
-    """CIFAKE."""
-
-    SOURCE = "cifake"
-
-
-class Dffd(_PreparedBuilder):
-    """Diverse Fake Face Dataset."""
-
-    SOURCE = "dffd"
+def _builder(name: str, title: str) -> type[_PreparedBuilder]:
+    """Define the builder class of a source; tensorflow-datasets names the prepared data by the class."""
+    return type(
+        name.capitalize(), (_PreparedBuilder,), {"SOURCE": name, "__doc__": title, "__module__": __name__}
+    )
 
 
-class Cocofake(_PreparedBuilder):
-    """COCOFake."""
-
-    SOURCE = "cocofake"
-
-
-class Folder(_PreparedBuilder):
-    """Any REAL/FAKE tree."""
-
-    SOURCE = "folder"
-
-
-class Manifest(_PreparedBuilder):
-    """A CSV of paths and labels."""
-
-    SOURCE = "manifest"
-
-
-class Sample(_PreparedBuilder):
-    """The data set that is made on the spot."""
-
-    SOURCE = "sample"
-
-
-BUILDERS = {b.SOURCE: b for b in (Cifake, Dffd, Cocofake, Folder, Manifest, Sample)}
+#: By data set: the builder of every source.
+BUILDERS = {name: _builder(name, source.title) for name, source in SOURCES.items()}

@@ -1,49 +1,33 @@
-"""`bdd data`: what data sets there are, what is in one, and preparing it ahead of training."""
+"""Check a data set before training: counts, sizes, unreadable files, duplicates."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from bdd_tf.datasets.index import Entry, assign_splits, cache_folder, counts, index
-from bdd_tf.datasets.sources import SOURCES, records_of
+from bdd_tf.datasets.class_names import Location
+from bdd_tf.datasets.index import Entry, assign_splits, counts, index
+from bdd_tf.datasets.shortcuts import warnings_of
+from bdd_tf.datasets.sources import records_of
 from bdd_tf.edge.labels import LABELS
-from bdd_tf.errors import UsageError
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `bdd data`."""
-    parser.add_argument(
-        "action",
-        choices=("list", "check", "prepare"),
-        help="list the data sets; check one: counts, unreadable files, duplicates; or prepare one",
-    )
-    parser.add_argument("dataset", nargs="?", help="one of: " + ", ".join(SOURCES))
-    parser.add_argument("--data-dir", help="folder, archive or CSV that holds it")
-    parser.add_argument("--resolution", type=int, default=32, help="side in pixels, for prepare (32)")
-    parser.add_argument(
-        "--resize", choices=("native", "reference"), default="native", help="rule, for prepare"
-    )
-    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
 
 
 def duplicates(entries: list[Entry]) -> dict:
-    """Pixel-identical images.
+    """Find pixel-identical images.
 
     Args:
         entries: Readable entries with splits.
 
     Returns:
-        ``within``: images beyond the first of their kind, by ``SPLIT/CLASS``; ``across``: distinct images
-        that occur in both of two of these, by ``"SPLIT/CLASS = SPLIT/CLASS"``.
+        ``within``: ``SPLIT/CLASS`` -> number of repeated images, not counting the first of each; ``across``:
+        ``"SPLIT/CLASS = SPLIT/CLASS"`` -> number of distinct images that occur in both.
     """
-    twins = defaultdict(Counter)
+    copies: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for entry in entries:
-        twins[entry.pixel_hash][f"{entry.record.split}/{LABELS[entry.record.label]}"] += 1
-    within, across = Counter(), Counter()
-    for places in twins.values():
+        copies[entry.pixel_hash][f"{entry.record.split}/{LABELS[entry.record.label]}"] += 1
+    within: Counter[str] = Counter()
+    across: Counter[str] = Counter()
+    for places in copies.values():
         for place, count in places.items():
             within[place] += count - 1
         for one in places:
@@ -55,28 +39,29 @@ def duplicates(entries: list[Entry]) -> dict:
 
 def _sources(entries: list[Entry]) -> dict[str, dict[str, int]]:
     """Images per source and ``SPLIT/CLASS``."""
-    table = defaultdict(Counter)
+    table: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for entry in entries:
         if entry.record.source:
             table[entry.record.source][f"{entry.record.split}/{LABELS[entry.record.label]}"] += 1
     return {source: dict(places) for source, places in sorted(table.items())}
 
 
-def check(name: str, data_dir: str | None, cache: Path) -> dict:
-    """Everything worth knowing about a data set before training on it.
+def check(name: str, data_dir: str | Location | None, cache: Path) -> dict:
+    """Examine a data set before training.
 
     Args:
         name: A data set's name.
-        data_dir: Folder, archive or CSV; None where the data set has a source of its own.
-        cache: Where indexes and unpacked archives are kept.
+        data_dir: Folder, archive or CSV; None: the data set's own source.
+        cache: Folder for indexes and unpacked archives.
 
     Returns:
-        ``dataset``; ``images`` per split and class; ``sources``; ``sizes`` (the ten commonest) and
-        ``distinct_sizes``; ``unreadable``, each with ``path`` and ``error``; ``duplicates``
-        (:func:`duplicates`). Splits are as training would see them.
+        ``dataset``; ``images`` per split and class; ``sources``; ``sizes`` (the ten most frequent) and
+        ``distinct_sizes``; ``unreadable``, each with ``path`` and ``error``; ``duplicates`` (:func:`duplicates`);
+        ``warnings`` (:func:`bdd_tf.datasets.shortcuts.warnings_of`). The splits are those of a training.
 
     Raises:
-        UsageError: For an unknown name, a bad path or layout; BddError for a bad archive or download.
+        UsageError: For an unknown name, a wrong path or layout.
+        BddError: For a damaged archive or a failed download.
     """
     entries = index(records_of(name, data_dir, cache), cache)
     readable = assign_splits(entries)
@@ -91,10 +76,12 @@ def check(name: str, data_dir: str | None, cache: Path) -> dict:
         "distinct_sizes": len({(e.width, e.height) for e in readable}),
         "unreadable": [{"path": e.record.path, "error": e.error} for e in entries if e.error],
         "duplicates": duplicates(readable),
+        "warnings": warnings_of(readable),
     }
 
 
-def _print(found: dict) -> None:
+def print_report(found: dict) -> None:
+    """Print the result of :func:`check`."""
     print(f"{found['dataset']}\n{'split':12}{'REAL':>9}{'FAKE':>9}")
     for split, classes in found["images"].items():
         print(f"{split:12}{classes['REAL']:9}{classes['FAKE']:9}")
@@ -106,56 +93,8 @@ def _print(found: dict) -> None:
         print(f"repeated within {place}: {number}")
     for places, number in found["duplicates"]["across"].items():
         print(f"pixel-identical images in {places}: {number}")
+    for warning in found["warnings"]:
+        print(f"warning: {warning}")
     print(f"unreadable: {len(found['unreadable'])}")
     for fault in found["unreadable"]:
         print(f"  {fault['path']}: {fault['error']}")
-
-
-def main(args: argparse.Namespace) -> int:
-    """Run `bdd data`.
-
-    Args:
-        args: What a parser prepared by :func:`add_arguments` parsed.
-
-    Returns:
-        0; 1 if `check` met unreadable files. Duplicates are a finding, no error.
-
-    Raises:
-        UsageError: As for :func:`check`.
-    """
-    if args.action == "list":
-        if args.json:
-            rows = [
-                {k: getattr(s, k) for k in ("name", "title", "licence", "page", "layout")}
-                for s in SOURCES.values()
-            ]
-            print(json.dumps(rows, indent=2))
-        else:
-            for s in SOURCES.values():
-                print(f"{s.name}: {s.title}\n  licence: {s.licence}\n  from: {s.page}\n{s.layout}\n")
-        return 0
-    if not args.dataset:
-        raise UsageError(f"bdd data {args.action} needs the name of a data set: {', '.join(SOURCES)}.")
-    if args.action == "prepare":
-        # TensorFlow, which the other actions do without.
-        from bdd_tf.datasets.pipeline import load_dataset
-        from bdd_tf.edge.images import ResizeRule
-
-        rule = getattr(ResizeRule, args.resize)(args.resolution)
-        data = load_dataset(args.dataset, rule=rule, data_dir=args.data_dir)
-        numbers = {
-            split: dict(zip(LABELS, classes.values(), strict=True)) for split, classes in data.counts.items()
-        }
-        if args.json:
-            print(
-                json.dumps({"dataset": args.dataset, "folder": str(data.folder), "images": numbers}, indent=2)
-            )
-        else:
-            print(f"{args.dataset} is prepared at {args.resolution} px in {data.folder}")
-        return 0
-    found = check(args.dataset, args.data_dir, cache_folder())
-    if args.json:
-        print(json.dumps(found, indent=2))
-    else:
-        _print(found)
-    return 1 if found["unreadable"] else 0

@@ -1,4 +1,4 @@
-"""Every image of a data set, read once: size, content hashes, readability; remembered between runs."""
+"""Index of a data set's images: size, content hashes and readability, cached between runs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,18 @@ from pathlib import Path
 
 import PIL
 
-from bdd_tf.edge.images import ImageError, read_image
+from bdd_tf.edge.images.decode import read_image
+from bdd_tf.edge.images.errors import ImageError
+from bdd_tf.edge.images.opening import read_all
 from bdd_tf.edge.labels import FAKE, REAL
 from bdd_tf.errors import BddError, UsageError
 
 SPLITS = ("train", "validation", "test")
-#: Raise when reading or hashing changes; together with Pillow's version it tells which memories still hold.
+#: Increase when reading or hashing changes. With Pillow's version it identifies the cached rows that are still valid.
 READER = 1
-#: Two threads read as fast as two processes would: Pillow and hashlib let go of the interpreter lock
-#: (measured on CIFAKE: 7,500 files a second, against 5,700 from two processes and 4,000 from one).
+#: Pillow and hashlib release the interpreter lock. Measured on CIFAKE, in files per second: 7,500 with two threads, 5,700
+#: with two processes, 4,000 with one process.
 _THREADS = 2
-
-
-def cache_folder() -> Path:
-    """Where indexes, unpacked archives and prepared data are kept: ``BDD_CACHE``, or ``data/cache`` here."""
-    return Path(os.environ.get("BDD_CACHE") or Path("data") / "cache")
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,9 @@ class Record:
         file: The file.
         path: Its name within the data set, with forward slashes.
         label: 0 = REAL, 1 = FAKE.
-        split: ``train``, ``validation``, ``test``, or None where the source has no splits.
-        source: What made it (a generator, a camera), for metrics per source; may be empty.
-        group: Images of one group never straddle splits; None: the content is the group.
+        split: ``train``, ``validation`` or ``test``; None if the source has no splits.
+        source: Generator or camera, for metrics per source; may be empty.
+        group: All images of one group go to the same split; None: the image's content is the group.
     """
 
     file: Path
@@ -54,7 +51,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Entry:
-    """A record with what reading its file found.
+    """A record and the properties of its file.
 
     Attributes:
         record: The record.
@@ -62,7 +59,7 @@ class Entry:
         pixel_hash: Hash of size and decoded RGB, hex; empty if unreadable.
         width: Pixels; 0 if unreadable.
         height: Pixels; 0 if unreadable.
-        error: Why it cannot be read; empty if it can.
+        error: Reason why it cannot be read; else empty.
     """
 
     record: Record
@@ -75,9 +72,9 @@ class Entry:
 
 def _read(file: Path) -> tuple[str, str, int, int, str]:
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        return "", "", 0, 0, f"cannot be read ({error.strerror})"
+        content = read_all(file)
+    except ImageError as error:
+        return "", "", 0, 0, str(error)
     file_hash = hashlib.sha256(content).hexdigest()
     try:
         pixels = read_image(content)
@@ -90,7 +87,7 @@ def _read(file: Path) -> tuple[str, str, int, int, str]:
 
 
 class _Memo:
-    """What earlier runs found, by path, size, modification and change time."""
+    """Cache of earlier results, by path, size, modification and change time."""
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +98,7 @@ class _Memo:
         self._db.execute(f"CREATE TABLE IF NOT EXISTS {self._table} ({columns})")
 
     def load(self, root: str) -> dict[str, tuple]:
-        """Rows whose path begins with ``root``, by path."""
+        """Return the rows whose path starts with ``root``, by path."""
         rows = self._db.execute(
             f"SELECT * FROM {self._table} WHERE path >= ? AND path < ?", (root, root + "\U0010ffff")
         )
@@ -125,7 +122,7 @@ def _open_memo(cache: Path) -> _Memo:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            # Damaged, and nothing in it that reading the files again does not bring back.
+            # The cache is damaged. It is rebuilt from the files.
             path.unlink()
             return _Memo(path)
     except (OSError, sqlite3.Error) as error:
@@ -135,11 +132,11 @@ def _open_memo(cache: Path) -> _Memo:
 
 
 def index(records: list[Record], cache: Path) -> list[Entry]:
-    """Read every file that is new or changed; remember the result.
+    """Read every new or changed file and cache the result.
 
     Args:
         records: The data set's images.
-        cache: Folder of the memory; a file is read again when its size or times changed.
+        cache: Folder of the cache; a file is read again if its size or times have changed.
 
     Returns:
         An entry per record, in order.
@@ -190,18 +187,18 @@ def _read_stale(
     pause = 0.5 if sys.stderr.isatty() else 30
     bar = tqdm(total=len(stale), unit="file", desc="indexing", disable=len(stale) < 2000, mininterval=pause)
     with bar, ThreadPoolExecutor(_THREADS) as pool:
-        # Stored chunk by chunk: what a killed run has read is not read again.
+        # Stored in chunks, so that the work of an interrupted run is not repeated.
         for start in range(0, len(stale), 4096):
             chunk = stale[start : start + 4096]
             results = list(pool.map(_read, [records[i].file for i, _ in chunk]))
             found.update((i, result) for (i, _), result in zip(chunk, results, strict=True))
-            # A file that could not even be opened may open tomorrow, unchanged.
+            # Files that could not be opened are not cached: they may become readable without a change.
             memo.store([(names[i], *state, *found[i]) for i, state in chunk if found[i][0]])
             bar.update(len(chunk))
 
 
 def fingerprint(entries: Iterable[Entry]) -> str:
-    """Hash of everything that prepared data depend on: names, labels, splits, sources and file contents."""
+    """Hash all inputs of prepared data: names, labels, splits, sources and file contents."""
     lines = sorted(
         json.dumps(
             [e.record.path, e.record.label, e.record.split, e.record.source, e.record.group, e.file_hash]
@@ -213,7 +210,7 @@ def fingerprint(entries: Iterable[Entry]) -> str:
 
 
 def _position(key: str) -> float:
-    """A number in [0, 1) determined by the key."""
+    """Map a key to a number in [0, 1) by a hash."""
     return (
         int(hashlib.sha256(f"split|{key}".encode("utf-8", "surrogateescape")).hexdigest()[:13], 16) / 16**13
     )
@@ -222,17 +219,17 @@ def _position(key: str) -> float:
 def assign_splits(
     entries: list[Entry], validation_fraction: float = 0.05, train_fraction: float = 1.0
 ) -> list[Entry]:
-    """Give every readable entry a split.
+    """Assign a split to every readable entry.
 
-    Without splits in the source, 80 / 10 / 10 % go to train, validation and test; without a validation
-    split, ``validation_fraction`` of train becomes one. The choice hashes the group, or else the decoded
-    pixels, so that duplicates stay together, whatever the files are called. A share of train is chosen in the same
-    way: a smaller one is a part of a larger one.
+    If the source has no splits, 80 / 10 / 10 % of the images go to train, validation and test. If only validation is
+    missing, ``validation_fraction`` of train becomes the validation split. The choice depends on a hash of the group, or
+    else of the decoded pixels, so duplicates stay together whatever their file names. ``train_fraction`` selects by the
+    same hash, so a smaller fraction is a subset of a larger one.
 
     Args:
         entries: Indexed records.
         validation_fraction: In (0, 1).
-        train_fraction: Share of the training split that is kept, in (0, 1].
+        train_fraction: Fraction of the training split that is kept, in (0, 1].
 
     Returns:
         The readable entries with ``record.split`` set.
@@ -241,16 +238,16 @@ def assign_splits(
         UsageError: If a fraction is out of its range.
     """
     if not 0 < validation_fraction < 1:
-        raise UsageError(f"validation_fraction must lie between 0 and 1; got {validation_fraction}.")
+        raise UsageError(f"validation_fraction must be in (0, 1); got {validation_fraction}.")
     if not 0 < train_fraction <= 1:
-        raise UsageError(f"train_fraction must lie above 0 and be at most 1; got {train_fraction}.")
+        raise UsageError(f"train_fraction must be in (0, 1]; got {train_fraction}.")
     readable = [e for e in entries if not e.error]
     given = {e.record.split for e in readable}
     result = []
     for entry in readable:
         split = entry.record.split
         position = _position(entry.record.group or entry.pixel_hash)
-        low, high = 0.0, 1.0  # where the training split lies
+        low, high = 0.0, 1.0  # hash interval of the training split
         if split is None:
             high = 0.8
             split = "test" if position >= 0.9 else "validation" if position >= high else "train"
@@ -264,8 +261,12 @@ def assign_splits(
 
 
 def counts(entries: Iterable[Entry]) -> dict[str, dict[int, int]]:
-    """Images per split and class: ``{"train": {REAL: n, FAKE: m}, ...}``, every split and class present."""
+    """Count images per split and class: ``{"train": {REAL: n, FAKE: m}, ...}``, with every split and class.
+
+    Args:
+        entries: Entries with splits.
+    """
     table = {split: {REAL: 0, FAKE: 0} for split in SPLITS}
     for entry in entries:
-        table[entry.record.split][entry.record.label] += 1
+        table[str(entry.record.split)][entry.record.label] += 1
     return table

@@ -1,19 +1,20 @@
-"""CIFAKE from Kaggle, where Kaggle can be reached."""
+"""Download CIFAKE from Kaggle."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from bdd_tf.console import option
 from bdd_tf.errors import BddError
 
 HANDLE = "birdy654/cifake-real-and-ai-generated-synthetic-images"
 PAGE = f"https://www.kaggle.com/datasets/{HANDLE}"
-#: Seconds to connect, and to wait for an answer, before Kaggle counts as out of reach.
+#: Timeouts in seconds for the connection and the response.
 TIMEOUT = (5, 10)
 
 
 def _already_there(folder: Path) -> Path | None:
-    """The newest complete copy of an earlier download, for which kagglehub itself would ask the network."""
+    """Find the newest complete copy of an earlier download. kagglehub itself needs the network for this."""
     owner, name = HANDLE.split("/")
     base = folder / "datasets" / owner / name
     versions = [int(p.stem) for p in base.glob("*.complete") if p.stem.isdigit()]
@@ -22,17 +23,17 @@ def _already_there(folder: Path) -> Path | None:
 
 
 def download_cifake(layout: str) -> Path:
-    """Fetch CIFAKE with kagglehub, which needs no key; a copy in kagglehub's cache is used as it is.
+    """Download CIFAKE with kagglehub, without a key; an existing copy in kagglehub's cache is used.
 
     Args:
-        layout: The expected tree, for the error's text.
+        layout: The expected tree, for the error message.
 
     Returns:
-        The folder that holds it.
+        The folder of the data set.
 
     Raises:
-        BddError: If Kaggle cannot be reached (known within seconds) or the download fails; the text names
-            the page to download from by hand.
+        BddError: If Kaggle cannot be reached (detected within seconds) or the download fails; the message names the page
+            for a manual download.
     """
     try:
         import kagglehub
@@ -42,16 +43,16 @@ def download_cifake(layout: str) -> Path:
         found = _already_there(Path(get_cache_folder()))
         if found:
             return found
-        # kagglehub retries for minutes; ask once whether anyone is there at all.
+        # kagglehub retries for minutes; one request shows first whether Kaggle can be reached.
         requests.head(PAGE, timeout=TIMEOUT, allow_redirects=False)
         return Path(kagglehub.dataset_download(HANDLE))
     except KeyboardInterrupt:
         raise
-    except Exception as error:  # whatever kagglehub, requests and urllib3 have thought of
+    except Exception as error:  # kagglehub, requests and urllib3 raise many types
         lines = str(error).strip().splitlines() or [""]
         reason = f"{type(error).__name__}: {lines[0][:160]}"
         raise BddError(
             f"CIFAKE could not be fetched from Kaggle ({reason}). Download it in a browser from {PAGE} and "
-            f"pass the archive, or the folder it unpacks to, with DATA_DIR= (--data-dir). "
+            f"pass the archive, or the unpacked folder, with {option('--data-dir', 'DATA_DIR=')}. "
             f"Expected inside:\n{layout}"
         ) from error

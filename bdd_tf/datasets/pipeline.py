@@ -1,4 +1,4 @@
-"""From a data set's name to batches: the one input pipeline of training and evaluation."""
+"""The input pipeline of training and evaluation, from a data set's name to batches."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from bdd_tf.config import write_atomically
+from bdd_tf.console import say
 from bdd_tf.datasets import augment as augmenting
 from bdd_tf.datasets import builders
-from bdd_tf.datasets.index import SPLITS, Entry, assign_splits, cache_folder, counts, fingerprint, index
+from bdd_tf.datasets.class_names import Location
+from bdd_tf.datasets.index import SPLITS, Entry, assign_splits, counts, fingerprint, index
 from bdd_tf.datasets.sources import NEEDED, records_of
-from bdd_tf.edge.images import ResizeRule
+from bdd_tf.edge.images.resize import ResizeRule
 from bdd_tf.edge.labels import LABELS
 from bdd_tf.errors import BddError, UsageError, one_of
+from bdd_tf.files import cache_folder, write_atomically
 from bdd_tf.legacy_keras import tf
 
 import tensorflow_datasets as tfds  # isort: skip
 
-#: Splits up to this size are kept in memory and shuffled perfectly; larger ones stream from disk.
+#: Splits up to this size are held in memory and shuffled completely; larger ones are streamed from disk.
 MEMORY_BYTES = 2 * 1024**3
-#: Encoded images that a streamed split shuffles over, fewer where they would take a quarter of that memory.
-#: A small buffer does: the images lie on disk in the order of a hash, classes mixed.
+#: Shuffle buffer of a streamed split, in encoded images; smaller if the buffer would exceed a quarter of MEMORY_BYTES. A
+#: small buffer suffices because the images are stored in the order of a hash, with the classes mixed.
 SHUFFLE_BUFFER = 20_000
 _FILES = "files.json"
 
@@ -53,16 +55,19 @@ class Item:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time, where the system can lock files."""
+    """Exclude other processes, if the system supports file locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        try:
+        with contextlib.suppress(ImportError):
             import fcntl
-        except ImportError:
-            fcntl = None
-        if fcntl:
+
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@tf.autograph.experimental.do_not_convert
+def _image_and_label(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    return example["image"], tf.cast(example["label"], tf.float32)[None]
 
 
 class DataSet:
@@ -73,13 +78,16 @@ class DataSet:
         entries: Its readable images with splits.
         skipped: Its unreadable ones.
         rule: The resize rule.
-        cache: Where prepared data are kept.
+        cache: Folder for prepared data.
 
     Attributes:
         counts: Images per split and class, ``{"train": {REAL: n, FAKE: m}, ...}``.
         fingerprint: Hash of names, labels, splits and file contents.
         skipped: The unreadable images, each with its ``error``.
+        loader_threads: Threads that decode and augment training images; the batches do not depend on it.
     """
+
+    loader_threads = 2
 
     def __init__(self, name: str, entries: list[Entry], skipped: list[Entry], rule: ResizeRule, cache: Path):
         self.name, self.rule, self.skipped = name, rule, skipped
@@ -98,7 +106,7 @@ class DataSet:
         self._builder = self._new_builder()
 
     def _new_builder(self) -> tfds.core.GeneratorBasedBuilder:
-        # It warns of every configuration that is not in its catalogue.
+        # tfds warns of every configuration that is not in its catalogue.
         level = logging.get_verbosity()
         logging.set_verbosity(logging.ERROR)
         try:
@@ -108,11 +116,11 @@ class DataSet:
 
     @property
     def folder(self) -> Path:
-        """Where the prepared images are kept."""
+        """Folder of the prepared images."""
         return Path(self._builder.data_path)
 
     def is_prepared(self) -> bool:
-        """Whether a preparation was finished and its files still have their sizes."""
+        """Return whether the preparation is complete and the files still have their sizes."""
         try:
             sizes = json.loads((self.folder / _FILES).read_text())
             return all((self.folder / name).stat().st_size == size for name, size in sizes.items())
@@ -120,26 +128,24 @@ class DataSet:
             return False
 
     def prepare(self) -> None:
-        """Resize and write every image once; what a killed preparation left is thrown away.
+        """Resize and write every image, unless this was done before. An incomplete preparation is deleted.
 
         Raises:
-            BddError: If a file changed meanwhile, or the disk is full.
+            BddError: If a file changes in the meantime, or the disk is full.
         """
         if self.is_prepared():
             return
         with _locked(self._prepared / self.name / f".{self._config.name}.lock"):
-            if self.is_prepared():  # by whom we waited for
+            if self.is_prepared():  # by the process that held the lock
                 return
             shutil.rmtree(self.folder.parent, ignore_errors=True)
             self._builder = self._new_builder()
-            print(
-                f"preparing {len(self.entries)} images of {self.name} at {self.rule.size} px", file=sys.stderr
-            )
+            say(f"preparing {len(self.entries)} images of {self.name} at {self.rule.size} px")
             if not sys.stderr.isatty():
                 tfds.disable_progress_bar()
             settings = tfds.download.DownloadConfig(try_download_gcs=False, compute_stats="skip")
             try:
-                # tfds talks of downloads, on standard output, which belongs to results.
+                # tfds prints messages on standard output, which is reserved for results.
                 with contextlib.redirect_stdout(io.StringIO()):
                     self._builder.download_and_prepare(
                         download_dir=str(self._prepared / ".downloads"), download_config=settings
@@ -150,16 +156,16 @@ class DataSet:
                 raise BddError(f"{self.name} cannot be prepared in {self._prepared}: {error}.") from error
             finally:
                 shutil.rmtree(self._prepared / ".downloads", ignore_errors=True)
-            # Written last: a folder without it is not believed.
+            # Written last: it marks the preparation as complete.
             sizes = {p.name: p.stat().st_size for p in sorted(self.folder.iterdir())}
             write_atomically(self.folder / _FILES, json.dumps(sizes, indent=1).encode())
 
     def size(self, split: str) -> int:
-        """Number of images in a split."""
+        """Return the number of images in a split."""
         return sum(self.counts[split].values()) if split in self.counts else 0
 
     def file(self, path: str) -> Path:
-        """The original file of an item's path."""
+        """Return the original file of an item."""
         if not self._files:
             self._files = {builders.stored_path(e.record): e.record.file for e in self.entries}
         return self._files[path]
@@ -181,7 +187,7 @@ class DataSet:
         )
 
     def items(self, split: str) -> list[Item]:
-        """A split's images in the order of :meth:`eval_batches`."""
+        """Return a split's images in the order of :meth:`eval_batches`."""
         if split not in self._items:
             examples = tfds.as_numpy(self._examples(split, decode=False))
             self._items[split] = [
@@ -194,14 +200,16 @@ class DataSet:
         try:
             yield from examples
         except tf.errors.OpError as error:
-            raise BddError(f"{self.folder} is damaged ({error.message}); remove it and run again.") from error
+            raise BddError(
+                f"{self.folder} is damaged ({error.message}); remove it and run the same command again."
+            ) from error
 
     def in_memory(self, split: str) -> bool:
-        """Whether a split fits :data:`MEMORY_BYTES`."""
+        """Return whether a split fits into :data:`MEMORY_BYTES`."""
         return self.size(split) * self.rule.size**2 * 3 <= MEMORY_BYTES
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """A whole split: uint8 images [n, S, S, 3] and float32 labels [n, 1], in the order of items."""
+        """Load a whole split: uint8 images [N, S, S, 3] and float32 labels [N, 1], in the order of :meth:`items`."""
         if split not in self._arrays:
             count, side = self.size(split), self.rule.size
             images, labels = np.empty((count, side, side, 3), np.uint8), np.empty((count, 1), np.float32)
@@ -216,13 +224,13 @@ class DataSet:
     def train_batches(
         self, batch: int, *, seed: int, epoch: int, skip: int = 0, augment: tuple[str, ...] = ()
     ) -> tf.data.Dataset:
-        """Batches of one epoch of the training split, in an order that seed and epoch determine.
+        """Return the batches of one epoch of the training split, in an order that depends on seed and epoch only.
 
         Args:
-            batch: Images per batch; what is left over at the end is dropped.
+            batch: Images per batch; an incomplete last batch is dropped.
             seed: Seed of order and augmentation.
             epoch: 0-based epoch.
-            skip: Batches to leave out at the beginning; those that follow are the same as without.
+            skip: Number of batches to skip; the remaining ones do not depend on it.
             augment: Names from :data:`bdd_tf.datasets.augment.AUGMENTATIONS`.
 
         Returns:
@@ -244,23 +252,27 @@ class DataSet:
         def change(x: np.ndarray, numbers: np.ndarray) -> np.ndarray:
             return augmenting.augment(x, numbers, augment)
 
+        @tf.autograph.experimental.do_not_convert
         def changed(pair: tuple[tf.Tensor, tf.Tensor], numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             x = tf.numpy_function(change, [pair[0], numbers], tf.uint8, stateful=False)
             return tf.ensure_shape(x, (batch, side, side, 3)), pair[1]
 
         if augment:
             numbers = tf.data.Dataset.from_tensor_slices(numbers).batch(batch, drop_remainder=True)
-            images = tf.data.Dataset.zip((images, numbers)).map(changed)
+            images = tf.data.Dataset.zip((images, numbers)).map(
+                changed, num_parallel_calls=self.loader_threads, deterministic=True
+            )
         return images.prefetch(4)
 
     def _picked(self, batch: int, steps: int, seed: int, epoch: int, skip: int) -> tf.data.Dataset:
-        """Batches from memory, in a perfect shuffle."""
+        """Batches from memory, completely shuffled."""
         images, labels = self.arrays("train")
         order = np.random.default_rng([seed, epoch, 0]).permutation(len(images))[skip * batch : steps * batch]
 
         def pick(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return images[rows], labels[rows]
 
+        @tf.autograph.experimental.do_not_convert
         def fetch(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             x, y = tf.numpy_function(pick, [rows], (tf.uint8, tf.float32), stateful=False)
             return tf.ensure_shape(x, (batch, *images.shape[1:])), tf.ensure_shape(y, (batch, 1))
@@ -268,42 +280,43 @@ class DataSet:
         return tf.data.Dataset.from_tensor_slices(order).batch(batch, drop_remainder=True).map(fetch)
 
     def _streamed(self, batch: int, steps: int, seed: int, epoch: int, skip: int) -> tf.data.Dataset:
-        """Batches from disk: files in random order, then a shuffle over a buffer."""
+        """Batches from disk: files in random order, then a shuffle within a buffer."""
         mixed = int(np.random.default_rng([seed, epoch, 0]).integers(2**31))
         side = self.rule.size
         buffer = min(SHUFFLE_BUFFER, max(MEMORY_BYTES // 4 // (side * side * 3), 1000))
         examples = self._examples("train", decode=False, shuffle_files=True, shuffle_seed=mixed)
 
+        @tf.autograph.experimental.do_not_convert
         def decode(png: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = tf.io.decode_png(png, channels=3)
-            return tf.ensure_shape(image, (side, side, 3)), tf.cast(label, tf.float32)[None]
+            return tf.ensure_shape(image, (side, side, 3)), label
 
         return (
-            examples.map(lambda e: (e["image"], e["label"]))
+            examples.map(_image_and_label)
             .shuffle(buffer, seed=mixed, reshuffle_each_iteration=False)
             .skip(skip * batch)
             .take(max(steps - skip, 0) * batch)
-            .map(decode, num_parallel_calls=2, deterministic=True)
+            .map(decode, num_parallel_calls=self.loader_threads, deterministic=True)
             .batch(batch, drop_remainder=True)
         )
 
     def eval_batches(self, split: str, batch: int) -> tf.data.Dataset:
-        """Batches of a split in fixed order, the last one as small as it comes; types as in training."""
+        """Return the batches of a split in fixed order; the last one may be smaller. Types as in :meth:`train_batches`."""
         if self.in_memory(split) and split in self._arrays:
             examples = tf.data.Dataset.from_tensor_slices(self._arrays[split])
             return examples.batch(batch).prefetch(2)
-        examples = self._examples(split).map(lambda e: (e["image"], tf.cast(e["label"], tf.float32)[None]))
+        examples = self._examples(split).map(_image_and_label)
         return examples.batch(batch).prefetch(2)
 
     def leaked(self, split: str = "test", into: tuple[str, ...] = ("train", "validation")) -> set[str]:
-        """Pixel hashes of a split's images that are pixel-identical to images of other splits.
+        """Find images of a split that are pixel-identical to images of other splits.
 
         Args:
-            split: The split that should be new to the network.
-            into: The splits that training saw.
+            split: The split that training should not have seen.
+            into: The splits that training has seen.
 
         Returns:
-            The hashes, to be looked up in :attr:`Item.pixel_hash`.
+            Their hashes (:attr:`Item.pixel_hash`).
 
         Raises:
             UsageError: For an unknown split.
@@ -315,16 +328,11 @@ class DataSet:
         return {e.pixel_hash for e in self.entries if e.record.split == split} & elsewhere
 
 
-def leaked_into(data: DataSet, split: str = "test", of: str = "train") -> set[str]:
-    """:meth:`DataSet.leaked`, where validation, which chose the weights, goes with train."""
-    return data.leaked(split, ("train", "validation") if of == "train" and split != "validation" else (of,))
-
-
 def load_dataset(
     name: str,
     *,
     rule: ResizeRule,
-    data_dir: str | None = None,
+    data_dir: str | Location | None = None,
     cache_dir: str | Path | None = None,
     validation_fraction: float = 0.05,
     train_fraction: float = 1.0,
@@ -334,19 +342,19 @@ def load_dataset(
 
     Args:
         name: A name from ``bdd data list``.
-        rule: How images become square.
-        data_dir: Folder, archive or CSV; None where the data set has a source of its own.
-        cache_dir: Where derived data are kept; None: :func:`cache_folder`.
-        validation_fraction: Share of train held out where the source has no validation split.
-        train_fraction: Share of the rest of train that is used.
-        need: Splits that must hold images of both classes; the others may be empty.
+        rule: The resize rule.
+        data_dir: Folder, archive or CSV; None: the data set's own source.
+        cache_dir: Folder for derived data; None: :func:`bdd_tf.files.cache_folder`.
+        validation_fraction: Fraction of train held out if the source has no validation split.
+        train_fraction: Fraction of the remaining train split that is used.
+        need: Splits that must contain images of both classes; the others may be empty.
 
     Returns:
         The data set, ready for batches.
 
     Raises:
-        UsageError: For an unknown name, a bad path or layout, an empty class or split.
-        BddError: For a bad archive or a failed download.
+        UsageError: For an unknown name, a wrong path or layout, an empty class or split.
+        BddError: For a damaged archive or a failed download.
     """
     cache = Path(cache_dir) if cache_dir is not None else cache_folder()
     entries = index(records_of(name, data_dir, cache, need), cache)
@@ -354,15 +362,17 @@ def load_dataset(
     if skipped:
         shown = "".join(f"\n  {e.record.path}: {e.error}" for e in skipped[:5])
         more = f"\n  and {len(skipped) - 5} more (bdd data check lists them)" if len(skipped) > 5 else ""
-        print(f"skipping {len(skipped)} unreadable images of {name}:{shown}{more}", file=sys.stderr)
+        say(f"skipping {len(skipped)} unreadable images of {name}:{shown}{more}")
     split = assign_splits(entries, validation_fraction, train_fraction)
     table = counts(split)
-    for part in need:
+    carved = all(e.record.split is None for e in entries)
+    # Of a random split, training needs the validation part as well; a given split is checked by the training.
+    parts = (*need, "validation") if carved and "train" in need else need
+    for part in parts:
         for label, word in enumerate(LABELS):
             if not table[part][label]:
-                carved = all(e.record.split is None for e in entries)
                 hint = (
-                    f" Its {len(split)} images are too few to divide by chance: give train and test folders."
+                    f" Its {len(split)} images are too few for a random split: give train and test folders."
                     if carved
                     else ""
                 )

@@ -1,11 +1,10 @@
-"""The `sample` data set, made on the spot: crops of photographs, and crops that went through a small decoder.
+"""The `sample` data set, generated locally: crops of photographs, and crops reconstructed by a small auto-encoder.
 
-REAL are crops of photographs that lie in scikit-image's wheel. FAKE are further crops of the same photographs
-that went through an auto-encoder, which up-convolves as generators do: the code is the first principal
-component of each colour's 4 x 4 patches at stride 2, a transposed convolution fitted by least squares brings
-back what the code holds, and a second one, with overlapping kernels that nobody smoothed, makes up the detail
-that was lost. A crop's mean and gradient energy survive, its contrast nearly; what gives it away is the lattice
-in its finest detail.
+REAL images are crops of photographs in scikit-image's wheel. FAKE images are other crops of the same photographs, after an
+auto-encoder that upsamples with transposed convolutions as generators do. The code is the first principal component of each
+colour's 4 x 4 patches at stride 2. A transposed convolution, fitted by least squares, reconstructs the coarse image; a second
+one, with overlapping unsmoothed kernels, adds random detail in place of the lost one. The mean and the gradient energy of a
+crop are preserved, its contrast nearly; the detectable trace is a lattice in the finest detail.
 """
 
 from __future__ import annotations
@@ -15,17 +14,18 @@ import shutil
 import tempfile
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from bdd_tf.edge.images import read_image
+from bdd_tf.edge.images.decode import read_image
 from bdd_tf.edge.labels import LABELS
 from bdd_tf.errors import BddError
 
 VERSION = 3
 SIZE = 32
-#: Photographs by split. motorcycle_left and motorcycle_right are one scene and stay together.
+#: Photographs by split. motorcycle_left and motorcycle_right show one scene and belong to the same split.
 PHOTOGRAPHS = {
     "train": ("astronaut.png", "coffee.png", "retina.jpg", "moon.png", "brick.png", "hubble_deep_field.jpg",
               "motorcycle_left.png", "motorcycle_right.png"),
@@ -36,16 +36,16 @@ _DIGEST = "images.sha256"
 IMAGES = {"train": 2400, "validation": 400, "test": 600}
 
 _PATCH, _CODE = 4, 1
-#: The made-up detail: one kernel of the second decoder, per axis.
+#: Kernel of the second decoder, which generates detail; one axis.
 _KERNEL = np.array([-0.5, 1.0, -0.5], np.float32)
-#: Its least strength, for crops whose gradients the first decoder has kept already.
+#: Minimum strength of the generated detail, for crops whose gradients the first decoder preserves.
 _LEAST = 0.3
 
 
 def photographs_of(split: str) -> dict[str, np.ndarray]:
-    """The photographs of a split, uint8 [H, W, 3] by name."""
+    """Load the photographs of a split, uint8 [H, W, 3] by name."""
     found = util.find_spec("skimage")
-    if found is None:
+    if found is None or not found.submodule_search_locations:
         raise BddError(
             "the sample data set is cut from scikit-image's photographs: pip install 'bdd_tf[train]'."
         )
@@ -60,14 +60,14 @@ def crops_of(
     size: int = SIZE,
     scales: tuple[int, int] = (2, 5),
 ) -> np.ndarray:
-    """Crops of varied scale, spread evenly over the photographs.
+    """Crop the photographs at random scales and positions, equally often.
 
     Args:
         photographs: uint8 [H, W, 3] by name.
         count: Number of crops.
-        rng: Source of chance.
-        size: Side of a crop once it is scaled, in pixels, even.
-        scales: Least and largest reduction; the largest gives way where a photograph is too small.
+        rng: Random generator.
+        size: Side of a scaled crop in pixels, even.
+        scales: Smallest and largest reduction; the largest is lowered for small photographs.
 
     Returns:
         uint8 [count, size, size, 3].
@@ -79,8 +79,8 @@ def crops_of(
         side = int(rng.integers(scales[0] * size, min(scales[1] * size, min(image.shape[:2]) + 1)))
         y, x = (int(rng.integers(0, length - side + 1)) for length in image.shape[:2])
         crop = Image.fromarray(image[y : y + side, x : x + side])
-        crop = np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR))
-        crops[i] = crop[:, ::-1] if rng.random() < 0.5 else crop
+        pixels = np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR))
+        crops[i] = pixels[:, ::-1] if rng.random() < 0.5 else pixels
     return crops
 
 
@@ -92,12 +92,13 @@ def _planes(x: np.ndarray) -> np.ndarray:
 def _patches(planes: np.ndarray) -> np.ndarray:
     """Patches at stride 2 of padded planes [n, S, S]: [n, S / 2 + 1, S / 2 + 1, 16]."""
     padded = np.pad(planes, ((0, 0), (2, 2), (2, 2)), mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (_PATCH, _PATCH), axis=(1, 2))[:, ::2, ::2]
+    view: Any = np.lib.stride_tricks.sliding_window_view  # its stub allows one axis only
+    windows = view(padded, (_PATCH, _PATCH), axis=(1, 2))[:, ::2, ::2]
     return windows.reshape(*windows.shape[:3], -1)
 
 
 def _neighbours(code: np.ndarray) -> np.ndarray:
-    """The four codes that a 2 x 2 block of the output lies under: [n, S / 2, S / 2, 4 * codes + 1]."""
+    """The four codes that contribute to a 2 x 2 block of the output, and a 1: [n, S / 2, S / 2, 4 * codes + 1]."""
     end = code.shape[1] - 1
     around = [code[:, dy : dy + end, dx : dx + end] for dy in (0, 1) for dx in (0, 1)]
     return np.concatenate([*around, np.ones_like(code[:, :end, :end, :1])], axis=-1)
@@ -114,8 +115,8 @@ def _unblocked(blocks: np.ndarray) -> np.ndarray:
     return blocks.reshape(n, s, s, 2, 2).transpose(0, 1, 3, 2, 4).reshape(n, 2 * s, 2 * s)
 
 
-def _spread(code: np.ndarray) -> np.ndarray:
-    """Transposed convolution of [n, S / 2, S / 2] with the detail kernel, stride 2: [n, S, S]."""
+def _transposed_convolution(code: np.ndarray) -> np.ndarray:
+    """Upsample [n, S / 2, S / 2] with the detail kernel at stride 2: [n, S, S]."""
     n, s = code.shape[:2]
     out = np.zeros((n, 2 * s + 2, 2 * s + 2), np.float32)
     for dy, a in enumerate(_KERNEL):
@@ -150,27 +151,27 @@ class AutoEncoder:
         return (_patches(planes) - self.mean) @ self.basis
 
     def generate(self, crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Re-create crops [n, S, S, 3] uint8: what the code holds kept, finer detail made up."""
+        """Reconstruct crops [n, S, S, 3] uint8 from their codes, with generated detail."""
         x = crops.astype(np.float32) / 255
         planes = _unblocked(_neighbours(self._encode(_planes(x))) @ self.kernel)
         coarse = np.moveaxis(planes.reshape(-1, 3, *x.shape[1:3]), 1, 3)
-        # Detail is made up where detail was lost, and as much of it as gives the crop its gradient energy back.
+        # Detail is generated where it was lost. Bisection finds the strength that restores the crop's gradient energy.
         lost = np.abs(_blocks((x - coarse).mean(3))).mean(-1)
         code = rng.normal(size=lost.shape).astype(np.float32) * (
             lost + 0.5 * lost.mean((1, 2), keepdims=True)
         )
-        detail = _spread(code)[..., None]
+        detail = _transposed_convolution(code)[..., None]
         goal, low, high = _gradient(x), np.zeros(len(x)), np.full(len(x), 4.0)
         for _ in range(12):
-            middle = (low + high) / 2
-            short = _gradient(coarse + middle[:, None, None, None].astype(np.float32) * detail) < goal
-            low, high = np.where(short, middle, low), np.where(short, high, middle)
+            centre = (low + high) / 2
+            short = _gradient(coarse + centre[:, None, None, None].astype(np.float32) * detail) < goal
+            low, high = np.where(short, centre, low), np.where(short, high, centre)
         out = coarse + np.maximum(low, _LEAST)[:, None, None, None].astype(np.float32) * detail
         return np.clip(np.rint(out * 255), 0, 255).astype(np.uint8)
 
 
 def _digest(folder: Path) -> str:
-    """Hash of the names and contents of all images."""
+    """Hash the names and contents of all images."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*/*/*.png")):
         digest.update(f"{file.relative_to(folder).as_posix()}|".encode() + file.read_bytes())
@@ -185,13 +186,13 @@ def _intact(folder: Path) -> bool:
 
 
 def make(cache: Path) -> Path:
-    """Make the data set, or find it made.
+    """Generate the data set, unless the cache contains it.
 
     Args:
-        cache: Folder below which it is kept.
+        cache: Folder of the cache.
 
     Returns:
-        A folder of ``{train,validation,test}/{REAL,FAKE}/*.png``, always the same on one machine.
+        A folder of ``{train,validation,test}/{REAL,FAKE}/*.png``, reproducible on one machine.
 
     Raises:
         BddError: If scikit-image is not installed, or the cache cannot be written.
@@ -208,7 +209,7 @@ def make(cache: Path) -> Path:
         shutil.rmtree(target, ignore_errors=True)
         partial.replace(target)
     except OSError as error:
-        if not _intact(target):  # nobody else made it meanwhile
+        if not _intact(target):  # no other process has written it in the meantime
             raise BddError(f"the sample data set cannot be written to {cache}: {error}.") from error
     finally:
         if partial:

@@ -1,40 +1,37 @@
-"""The layouts of the data sets: which file is REAL or FAKE, in which split, from which generator."""
+"""The data sets: their origin, licence and layout, and the list of their images."""
 
 from __future__ import annotations
 
-import csv
-import os
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from bdd_tf.datasets import archives, kaggle, sample
+from bdd_tf.console import option
+from bdd_tf.datasets import archives, kaggle, layouts, sample
+from bdd_tf.datasets.class_names import Location
 from bdd_tf.datasets.index import Record
-from bdd_tf.edge.images import find_images
-from bdd_tf.edge.labels import FAKE, LABELS, REAL
+from bdd_tf.datasets.layouts import scan_folder, scan_manifest
+from bdd_tf.datasets.photos import MANIFEST
+from bdd_tf.edge.labels import LABELS
 from bdd_tf.errors import UsageError, one_of
 
-#: Splits that a data set for training must hold; validation is carved from train.
-NEEDED = ("train", "test")
-_FOLDERS = {"real": REAL, "fake": FAKE, "0_real": REAL, "1_fake": FAKE}
-_LABELS = {"real": REAL, "fake": FAKE, "0": REAL, "1": FAKE}
-_SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
-           "val": "validation", "test": "test", "testing": "test"}  # fmt: skip
+#: Splits that training requires; a missing validation split is taken from train, and a test split is for `bdd evaluate`.
+NEEDED = ("train",)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: how it is laid out and where it comes from.
+    """A data set: its layout and origin.
 
     Attributes:
         name: Its name on the command line.
-        title: One line for people.
-        licence: Its licence, as its publishers state it.
-        page: Where to get it.
+        title: A description in one line.
+        licence: Its licence as stated by its publishers.
+        page: Where to obtain it.
         layout: The expected tree.
-        scan: Lists the records of a folder (or of a CSV).
-        citation: How to cite it.
+        scan: Lists the records of a folder, or of a CSV.
+        citation: Publications to cite.
+        splits: Splits that the data set must contain, if its layout defines splits.
     """
 
     name: str
@@ -44,226 +41,7 @@ class Source:
     layout: str
     scan: Callable[[Path], list[Record]]
     citation: str = ""
-
-
-def _images(folder: Path) -> list[Path]:
-    return list(find_images([folder]))
-
-
-def _listing(folder: Path) -> str:
-    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
-
-
-def _no_layout(source: str, folder: Path) -> UsageError:
-    expected = SOURCES[source].layout
-    return UsageError(
-        f"{folder} is not laid out as {source}: it holds {_listing(folder)}. Expected:\n{expected}"
-    )
-
-
-def _below(root: Path, matches: Callable[[Path], bool], depth: int = 2) -> Path | None:
-    """The folder itself, or the first one a few levels down, that matches: archives wrap their trees."""
-    if matches(root):
-        return root
-    if depth == 0:
-        return None
-    for child in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        found = _below(child, matches, depth - 1)
-        if found:
-            return found
-    return None
-
-
-def _named(folder: Path, names: dict) -> dict:
-    """The subfolders whose lower-case name is a key: folder name -> value, sorted."""
-    found = sorted(p.name for p in folder.iterdir() if p.name.lower() in names and p.is_dir())
-    return {name: names[name.lower()] for name in found}
-
-
-def _split_folders(folder: Path) -> dict[str, str]:
-    return {name: split for name, split in _named(folder, _SPLITS).items() if _named(folder / name, _FOLDERS)}
-
-
-def _labelled(root: Path, folder: Path, label: int, split: str | None) -> list[Record]:
-    """All images below a folder; the first folder on the way to one, if any, names its source."""
-    records, start, inside = [], len(str(root)) + 1, len(str(folder)) + 1
-    for file in _images(folder):
-        # Strings: a hundred thousand Path.relative_to take a second.
-        name = str(file)
-        first, below, _ = name[inside:].partition(os.sep)
-        records.append(Record(file, name[start:].replace(os.sep, "/"), label, split, first if below else ""))
-    return records
-
-
-def _scan_folder(root: Path, name: str = "folder") -> list[Record]:
-    base = _below(root, lambda p: bool(_split_folders(p) or _named(p, _FOLDERS)))
-    if base is None:
-        raise _no_layout(name, root)
-    records = []
-    splits = _split_folders(base)
-    for folder, split in splits.items():
-        found = [
-            record
-            for word, label in _named(base / folder, _FOLDERS).items()
-            for record in _labelled(base, base / folder / word, label, split)
-        ]
-        if not found:
-            raise UsageError(f"{base / folder} holds no images; put some there or remove the folder.")
-        records += found
-    if splits:
-        return records
-    for word, label in _named(base, _FOLDERS).items():
-        # REAL/train as well as train/REAL: read as no split, it would mix test images into training.
-        inner = _named(base / word, _SPLITS)
-        for folder, split in inner.items():
-            records += _labelled(base, base / word / folder, label, split)
-        if not inner:
-            records += _labelled(base, base / word, label, None)
-    if len({r.split is None for r in records}) > 1:
-        raise UsageError(
-            f"{base} has train and test folders for one class only; give them to both or to none."
-        )
-    return records
-
-
-def _scan_cifake(root: Path) -> list[Record]:
-    base = _below(root, lambda p: {"train", "test"} <= set(_split_folders(p).values()))
-    if base is None:
-        raise _no_layout("cifake", root)
-    return [replace(r, source=_CIFAKE[r.label]) for r in _scan_folder(base, "cifake")]
-
-
-_CIFAKE = {REAL: "cifar-10", FAKE: "stable-diffusion-1.4"}
-_DFFD = {"img_align_celeba": REAL, "ffhq": REAL, "pggan_v1": FAKE, "pggan_v2": FAKE, "stylegan_ffhq": FAKE,
-         "stylegan_celeba": FAKE, "faceapp": FAKE, "stargan": FAKE}  # fmt: skip
-_CELEBA_SPLITS = {"0": "train", "1": "validation", "2": "test"}
-
-
-def _celeba(root: Path, folder: Path) -> list[Record]:
-    names = ("list_eval_partition.txt", "list_eval_partition.csv")
-    table = next((p for d in (folder, root, folder.parent) for n in names if (p := d / n).is_file()), None)
-    if table is None:
-        raise UsageError(
-            f"{folder} lacks CelebA's partition file; put list_eval_partition.txt beside it or into {root}."
-        )
-    splits = {}
-    # The table as CelebA publishes it, "000001.jpg 0", or as Kaggle's CSV.
-    for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
-        words = line.replace(",", " ").split()
-        if len(words) == 2 and words[1] in _CELEBA_SPLITS:
-            splits[words[0]] = _CELEBA_SPLITS[words[1]]
-    return [
-        Record(f, f.relative_to(root).as_posix(), REAL, splits[f.name], "img_align_celeba")
-        for f in _images(folder)
-        if f.name in splits
-    ]
-
-
-def _scan_dffd(root: Path) -> list[Record]:
-    base = _below(root, lambda p: any((p / name).is_dir() for name in _DFFD))
-    if base is None:
-        raise _no_layout("dffd", root)
-    records = []
-    for name, label in _DFFD.items():
-        folder = base / name
-        if not folder.is_dir():
-            continue
-        splits = _named(folder, _SPLITS)
-        if not splits and name == "img_align_celeba":
-            records += _celeba(base, folder)
-            continue
-        if not splits:
-            raise UsageError(f"{folder} should hold train, validation and test; it holds {_listing(folder)}.")
-        for part, split in splits.items():
-            found = _labelled(base, folder / part, label, split)
-            if not found:
-                raise UsageError(f"{folder / part} holds no images; put some there or remove the folder.")
-            records += [replace(r, source=name) for r in found]
-    return records
-
-
-_COCO = re.compile(r"COCO_(train|val)2014_(\d+)$")
-
-
-def _scan_cocofake(root: Path) -> list[Record]:
-    """Photographs are COCO_{train,val}2014_ID.jpg anywhere; fakes lie in a folder named like theirs.
-
-    Photographs without fakes are left out, as in the published evaluations. The splits are COCO's: val is the
-    test split, and validation is carved out of train by COCO id.
-    """
-    fakes, reals = [], {}
-    for file in _images(root):
-        inside, own = _COCO.match(file.parent.name), _COCO.match(file.stem)
-        if inside:
-            fakes.append((file, int(inside[2])))
-        elif own:
-            reals[int(own[2])] = (file, {"train": "train", "val": "test"}[own[1]])
-    if not fakes or not reals:
-        raise _no_layout("cocofake", root)
-    orphans = [file for file, number in fakes if number not in reals]
-    if orphans:
-        raise UsageError(
-            f"{root}: {len(orphans)} of {len(fakes)} fakes lack their photograph, "
-            f"e.g. {orphans[0].parent.name}.jpg; "
-            "COCO 2014's photographs must lie below it too."
-        )
-
-    def record(file: Path, number: int, label: int, source: str) -> Record:
-        # The photograph's split holds for its fakes too, whatever folder they were put in.
-        name = file.relative_to(root).as_posix()
-        return Record(file, name, label, reals[number][1], source, f"coco{number}")
-
-    faked = sorted({number for _, number in fakes})
-    return [record(reals[n][0], n, REAL, "coco") for n in faked] + [
-        record(file, n, FAKE, "stable-diffusion") for file, n in fakes
-    ]
-
-
-_COLUMNS = "path,label[,split][,source]"
-
-
-def _scan_manifest(table: Path) -> list[Record]:
-    if not table.is_file():
-        raise UsageError(f"{table} is not a file; DATA_DIR= of the manifest data set is a CSV of {_COLUMNS}.")
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file, skipinitialspace=True)]
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"{table} cannot be read as CSV: {error}.") from error
-    columns = [c.lower() for c in rows[0]] if rows else []
-    missing = [c for c in ("path", "label") if c not in columns]
-    if missing:
-        raise UsageError(
-            f"{table} lacks the column {' and '.join(missing)}; its first line holds "
-            f"{', '.join(columns) or 'nothing'}, and should be {_COLUMNS}."
-        )
-    records, faults, seen = [], [], set()
-    for number, cells in enumerate(rows[1:], start=2):
-        if not any(cells):
-            continue
-        row = dict(zip(columns, cells, strict=False))
-        path, label, split = row["path"], row.get("label", ""), row.get("split", "")
-        if label.lower() not in _LABELS:
-            faults.append(f"line {number}: label {label!r} is none of REAL, FAKE, 0, 1")
-        elif split and split.lower() not in _SPLITS:
-            faults.append(f"line {number}: split {split!r} is none of train, validation, test")
-        elif path in seen:
-            faults.append(f"line {number}: {path} is listed twice")
-        elif not path or "\0" in path or not (table.parent / path).is_file():
-            faults.append(f"line {number}: no file {str(table.parent / path)!r}")
-        else:
-            part = _SPLITS[split.lower()] if split else None
-            source = row.get("source", "")
-            records.append(Record(table.parent / path, path, _LABELS[label.lower()], part, source))
-        seen.add(path)
-    if faults:
-        more = f"\n  and {len(faults) - 10} more" if len(faults) > 10 else ""
-        lines = f"{len(faults)} bad line" + "s" * (len(faults) > 1)
-        raise UsageError(f"{table} has {lines}:\n  " + "\n  ".join(faults[:10]) + more)
-    if len({bool(r.split) for r in records}) > 1:
-        raise UsageError(f"{table} gives a split for some images only; give one for all or for none.")
-    return records
+    splits: tuple[str, ...] = NEEDED
 
 
 SOURCES = {
@@ -275,7 +53,7 @@ SOURCES = {
             "MIT",
             kaggle.PAGE,
             "  train/REAL/*.jpg  train/FAKE/*.jpg\n  test/REAL/*.jpg   test/FAKE/*.jpg",
-            _scan_cifake,
+            layouts.scan_cifake,
             "Krizhevsky 2009, Learning multiple layers of features from tiny images; Bird and Lotfi 2024, "
             "CIFAKE: image classification and explainable identification of AI-generated synthetic images.",
         ),
@@ -284,10 +62,10 @@ SOURCES = {
             "DFFD: faces, real and from six generators or editors",
             "research only, on request",
             "http://cvlab.cse.msu.edu/dffd-dataset.html",
-            "  img_align_celeba/*.jpg with list_eval_partition.txt beside it\n"
+            "  img_align_celeba/*.jpg with list_eval_partition.txt next to it\n"
             "  {ffhq,pggan_v1,pggan_v2,stylegan_ffhq,stylegan_celeba,faceapp,stargan}/\n"
             "      {train,validation,test}/*",
-            _scan_dffd,
+            layouts.scan_dffd,
             "Dang et al. 2020, On the detection of digital face manipulation.",
         ),
         Source(
@@ -298,7 +76,7 @@ SOURCES = {
             "  .../train2014/COCO_train2014_000000000009.jpg               a photograph (any folder)\n"
             "  .../train2014/COCO_train2014_000000000009/*.jpg             its fakes\n"
             "  .../val2014/...                                             the same: the test split",
-            _scan_cocofake,
+            layouts.scan_cocofake,
             "Amoroso et al. 2023, Parents and children: distinguishing multimodal deepfakes from natural "
             "images.",
         ),
@@ -309,73 +87,161 @@ SOURCES = {
             "your disk",
             "  REAL/*  FAKE/*\n"
             "  or {train,validation,test}/{REAL,FAKE}/*, with or without validation\n"
-            "  (any case; also 0_real and 1_fake; a folder below REAL or FAKE names the images' source)",
-            _scan_folder,
+            "  or SOURCE/{REAL,FAKE}/* (several side by side, also below a split)\n"
+            "  (any case; also 0_real and 1_fake, nature and ai, human and ai, real_images and fake_images, authentic and\n"
+            "  generated, 0 and 1; the first folder of another name is the images' source)",
+            scan_folder,
         ),
         Source(
             "manifest",
-            "a CSV of path,label[,split][,source]",
+            "a table of path,label[,split][,source] (comma, semicolon or tab; UTF-8 or UTF-16; --columns, --real, --fake)",
             "yours",
             "your disk",
             "  path,label,split,source\n  a.jpg,REAL,train,camera\n  b.png,FAKE,test,some-generator",
-            _scan_manifest,
+            scan_manifest,
+        ),
+        Source(
+            "photos",
+            "crops of photographs and AI-made images with a manifest (`bdd data probe`, `--hold-out`)",
+            "the images' own",
+            "your disk",
+            "  manifest.csv: path,label,split,source,family,content,kind,scale,width,height,format,quality,\n"
+            "                table,group\n"
+            "  whole.csv:    path,label,source,family,content,width,height (optional)",
+            layouts.scan_photos,
+        ),
+        Source(
+            "genimage",
+            "GenImage: ImageNet photographs and images of eight generators",
+            "CC BY-NC-SA 4.0",
+            "https://github.com/GenImage-Dataset/GenImage",
+            "  GENERATOR/.../{train,val}/{nature,ai}/*    (val is the test split)",
+            layouts.benchmark(layouts.SPLIT_FOLDERS | {"val": "test"}, None),
+            "Zhu et al. 2023, GenImage: a million-scale benchmark for detecting AI-generated image.",
+        ),
+        Source(
+            "aigcdetect",
+            "AIGCDetectBenchmark and ForenSynths: test images of many generators",
+            "ask the publishers",
+            "https://github.com/Ekko-zn/AIGCDetectBenchmark, https://github.com/PeterWang512/CNNDetection",
+            "  [test/]GENERATOR/[CLASS/]{0_real,1_fake}/*  (below no train or val folder: the test split)",
+            layouts.benchmark(layouts.SPLIT_FOLDERS, "test"),
+            "Zhong et al. 2023, PatchCraft; Wang et al. 2020, CNN-generated images are surprisingly easy to spot.",
+            ("test",),
+        ),
+        Source(
+            "wildrf",
+            "WildRF: images from Reddit, Facebook and X, real and fake",
+            "ask the publishers",
+            "https://github.com/barcavia/RealTime-DeepfakeDetection-in-the-RealWorld",
+            "  {train,val}/.../{0_real,1_fake}/*  test/{reddit,facebook,twitter}/{0_real,1_fake}/*",
+            layouts.benchmark(layouts.SPLIT_FOLDERS, None),
+            "Cavia et al. 2024, Real-time deepfake detection in the real-world.",
+        ),
+        Source(
+            "chameleon",
+            "Chameleon: AI-made images that people took for photographs",
+            "research only, on request",
+            "https://github.com/shilinyan99/AIDE",
+            "  [test/]{0_real,1_fake}/*",
+            layouts.benchmark(layouts.SPLIT_FOLDERS, "test"),
+            "Yan et al. 2024, A sanity check for AI-generated image detection.",
+            ("test",),
         ),
         Source(
             "sample",
-            "crops of scikit-image's photographs, and the same through a small up-convolving auto-encoder",
+            "crops of scikit-image's photographs, and others reconstructed by a small auto-encoder",
             "the photographs' own (scikit-image, data/README.txt)",
             "made on the spot",
             "  (none: made on the spot)",
-            _scan_folder,
+            layouts.scan_folder,
         ),
     )
 }
 
 
-def records_of(name: str, data_dir: str | None, cache: Path, need: tuple[str, ...] = NEEDED) -> list[Record]:
+def records_of(
+    name: str, data_dir: str | Location | None, cache: Path, need: tuple[str, ...] | None = None
+) -> list[Record]:
     """List a data set's images.
 
     Args:
         name: A key of :data:`SOURCES`.
-        data_dir: Folder, archive, or CSV (manifest); None only for cifake and sample.
-        cache: Where archives are unpacked and ``sample`` is made.
-        need: Splits that must hold images, where the source says which image is in which.
+        data_dir: Folder, archive, or CSV (manifest); None only for cifake and sample. A location also has names of
+            classes and columns, for the data sets folder and manifest.
+        cache: Folder for unpacked archives and the generated ``sample``.
+        need: Splits that must contain images, if the source defines splits; None: :attr:`Source.splits`.
 
     Returns:
-        The records, every class present.
+        The records, with images of both classes.
 
     Raises:
-        UsageError: For an unknown name, a missing or wrongly laid out path, an empty class, or a split
-            without images; :class:`BddError` for a bad archive or a failed download.
+        UsageError: For an unknown name, a missing path or wrong layout, an empty class or an empty split.
+        BddError: For a damaged archive or a failed download.
     """
     if name not in SOURCES:
         raise one_of("data set", name, tuple(SOURCES))
+    names = data_dir if isinstance(data_dir, Location) else Location(data_dir)
+    data_dir = names.path
+    if names.has_names and name not in ("folder", "manifest"):
+        raise UsageError(
+            f"--real, --fake and --columns are for the data sets folder and manifest, not for {name}."
+        )
     if name == "sample":
         if data_dir is not None:
-            raise UsageError("the sample data set is made on the spot; leave out DATA_DIR= (--data-dir).")
+            raise UsageError("the sample data set is made on the spot; omit --data-dir.")
         root = sample.make(cache)
     elif data_dir is None and name == "cifake":
         root = kaggle.download_cifake(SOURCES["cifake"].layout)
     elif data_dir is None:
         raise UsageError(
-            f"{name} needs DATA_DIR= (--data-dir), a folder or an archive; source: {SOURCES[name].page}. "
+            f"{name} needs {option('--data-dir', 'DATA_DIR=')}, a folder or an archive; source: {SOURCES[name].page}. "
             f"Expected inside:\n{SOURCES[name].layout}"
         )
     else:
         root = Path(data_dir).expanduser()
         if not root.exists():
-            raise UsageError(
-                f"DATA_DIR={data_dir} does not exist; give the folder or archive that holds {name}."
-            )
+            raise UsageError(f"--data-dir {data_dir} does not exist; give the folder or archive of {name}.")
         if name != "manifest" and not root.is_dir():
             if not archives.is_archive(root):
                 raise UsageError(
                     f"{root} is neither a folder nor an archive ({', '.join(archives.SUFFIXES)})."
                 )
             root = archives.unpack(root, cache)
-    records = SOURCES[name].scan(root)
-    _refuse_empty(name, root, records, need)
+    try:
+        records = (
+            scan_folder(root, names)
+            if name == "folder"
+            else (scan_manifest(root, names) if name == "manifest" else SOURCES[name].scan(root))
+        )
+    except layouts.UnknownLayout as error:
+        raise UsageError(
+            f"{error.folder} is not laid out as {name}: it holds {layouts.listing(error.folder)}. Expected:\n"
+            f"{SOURCES[name].layout}"
+        ) from error
+    _refuse_empty(name, root, records, SOURCES[name].splits if need is None else need)
     return records
+
+
+def recognise(data_dir: str) -> str:
+    """Name the data set of a path that was given without one: ``folder`` or ``manifest``.
+
+    Args:
+        data_dir: Folder, archive or CSV.
+
+    Raises:
+        UsageError: If the path does not exist, or several data sets are possible.
+    """
+    path = Path(data_dir).expanduser()
+    if not path.exists():
+        raise UsageError(f"--data-dir {data_dir} does not exist; give a folder, an archive or a CSV.")
+    if path.is_file() and not archives.is_archive(path):
+        return "manifest"
+    if path.is_dir() and (path / MANIFEST).is_file():
+        raise UsageError(
+            f"{path} holds {MANIFEST}; give --dataset photos, or --dataset manifest --data-dir {path / MANIFEST}."
+        )
+    return "folder"
 
 
 def _refuse_empty(name: str, root: Path, records: list[Record], need: tuple[str, ...]) -> None:
@@ -383,10 +249,10 @@ def _refuse_empty(name: str, root: Path, records: list[Record], need: tuple[str,
         if not any(r.label == label for r in records):
             layout = SOURCES[name].layout
             raise UsageError(f"{root} holds no {word} images; {name} needs both classes. Expected:\n{layout}")
-    splits = {r.split for r in records}
+    splits = {r.split for r in records if r.split is not None}
     for split in need:
-        if splits != {None} and split not in splits:
+        if splits and split not in splits:
             raise UsageError(
-                f"{root} has no images in its {split} split (only {', '.join(sorted(splits))}); give it "
-                "some, or no splits at all, and 80, 10 and 10 % are taken for train, validation and test."
+                f"{root} has no images in its {split} split (only {', '.join(sorted(splits))}); name another split, "
+                "add some, or define no splits, so that 80, 10 and 10 % are assigned to train, validation and test."
             )

@@ -1,1 +1,1 @@
-"""Phones and boards: how they are reached (adb, ssh), what they are, and what they measure."""
+"""Reach phones and boards by adb and ssh, and run programs there."""

@@ -1,4 +1,4 @@
-"""Android devices, through the system's `adb`."""
+"""Android devices, reached by the system's `adb`."""
 
 from __future__ import annotations
 
@@ -7,54 +7,58 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bdd_tf.devices.base import Device, DeviceError, DeviceGoneError, Done, last_words, refused, run_locally
+from bdd_tf.devices.base import Device, DeviceError, DeviceGoneError, Done, last_line, refused, run_locally
 from bdd_tf.errors import UsageError
 
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:\[\]-]*")
-#: What `adb devices` may say of one besides "device", and what to do about it.
+#: States other than "device" that `adb devices` can list, as part of an error message.
 STATES = {
-    "unauthorized": "does not trust this computer yet: unlock it and confirm 'Allow USB debugging', then run it again",
-    "authorizing": "is still being authorized: unlock it, confirm, and run it again",
-    "offline": "is offline: unplug it and plug it in again, or `adb reconnect offline`",
-    "no permissions": "may not be opened by this user: install udev rules (Debian: apt install "
-    "android-sdk-platform-tools-common) and join the group plugdev, then plug it in again",
-    "recovery": "has started its recovery system: restart it normally",
-    "sideload": "waits for a system update (sideload): restart it normally",
-    "bootloader": "has stopped in its boot loader: restart it normally",
-    "connecting": "is still connecting: run it again in a moment",
+    "unauthorized": "does not trust this computer yet: unlock it, confirm 'Allow USB debugging', and run the command "
+    "again",
+    "authorizing": "is still being authorized: unlock it, confirm, and run the command again",
+    "offline": "is offline: unplug it and plug it in again, or run `adb reconnect offline`",
+    "no permissions": "cannot be opened by this user: install udev rules (Debian: apt install "
+    "android-sdk-platform-tools-common), join the group plugdev, and plug it in again",
+    "recovery": "is in its recovery system: restart it normally",
+    "sideload": "is waiting for a system update (sideload): restart it normally",
+    "bootloader": "is in its boot loader: restart it normally",
+    "connecting": "is still connecting: run the command again in a moment",
 }
 
 
 def check_serial(serial: str) -> str:
-    """The same, if it can be the serial number of a device.
+    """Return a serial number if it is well-formed.
 
     Raises:
-        UsageError: If it cannot.
+        UsageError: If it is not.
     """
     if not _SERIAL.fullmatch(serial):
-        raise UsageError(f"{serial!r} is no serial number of an Android device; `adb devices` lists them.")
+        raise UsageError(
+            f"{serial!r} is not the serial number of an Android device; `adb devices` lists serial numbers."
+        )
     return serial
 
 
 class AdbDevice(Device):
-    """One Android device.
+    """An attached Android device.
 
     Args:
-        serial: Which one, where several are attached; None for the only one.
-        parent: Folder in which ours is made.
+        serial: Its serial number; None: the only attached device.
+        parent: Folder on the device in which temporary folders are made; None: /data/local/tmp.
 
     Raises:
-        DeviceError: If there is none, more than one, or it is not ready.
+        DeviceError: If no device or several are attached, or the device is not ready.
     """
 
     def __init__(self, serial: str | None = None, parent: str | None = None) -> None:
         self.parent = parent or "/data/local/tmp"
-        self._adb = shutil.which("adb")
-        if self._adb is None:
+        adb = shutil.which("adb")
+        if adb is None:
             raise DeviceError(
                 "adb is not installed: apt install adb (or Google's platform-tools, "
                 "https://developer.android.com/tools/releases/platform-tools), and put it on the PATH."
             )
+        self._adb = adb
         self.serial = _choose(self._devices(), serial)
         self.name = f"adb:{self.serial}"
 
@@ -62,7 +66,7 @@ class AdbDevice(Device):
         done = run_locally([self._adb, "devices"], 60, "adb")
         out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         if done.returncode:
-            raise DeviceError(f"adb cannot start its server: {last_words(err or out)}.")
+            raise DeviceError(f"adb cannot start its server: {last_line(err or out)}.")
         found = {}
         for line in out.partition("List of devices attached")[2].splitlines():
             serial, _, state = line.strip().partition("\t")
@@ -71,11 +75,11 @@ class AdbDevice(Device):
         return found
 
     def command(self, script: str) -> list[str]:
-        """`adb shell`, which takes one string for the device's shell."""
+        """Return the `adb shell` command, which passes a single string to the device's shell."""
         return [self._adb, "-s", self.serial, "shell", script]
 
     def failure(self, done: subprocess.CompletedProcess[bytes]) -> DeviceError:
-        """What adb's words mean."""
+        """Interpret adb's error message."""
         text = (done.stderr + done.stdout).decode(errors="replace")
         low = text.lower()
         if "unauthorized" in low:
@@ -88,7 +92,7 @@ class AdbDevice(Device):
                           "connection reset", "premature", "no response")
         ):  # fmt: skip
             return DeviceGoneError(self.gone())
-        return DeviceError(f"adb failed on {self.name}: {last_words(text)}.")
+        return DeviceError(f"adb failed on {self.name}: {last_line(text)}.")
 
     def push(self, local: Path, remote: str) -> None:
         """Copy a file to the device."""
@@ -103,20 +107,28 @@ class AdbDevice(Device):
 
 
 def _choose(found: dict[str, str], serial: str | None) -> str:
-    """The device that is meant, if it is ready."""
+    """Return the serial number of the device to use.
+
+    Args:
+        found: States by serial number.
+        serial: The requested device, or None.
+
+    Raises:
+        DeviceError: If it is not attached, not unique, or not ready.
+    """
     listed = ", ".join(f"{name} ({state})" for name, state in found.items())
     if serial is not None and serial not in found:
         raise DeviceError(f"no Android device {serial} is attached; attached: {listed or 'none'}.")
     if not found:
         raise DeviceError(
-            "no Android device is attached: plug one in, switch on 'USB debugging' in its developer options, and "
-            "see whether `adb devices` lists it."
+            "no Android device is attached: plug one in, enable 'USB debugging' in its developer options, and check "
+            "that `adb devices` lists it."
         )
     if serial is None:
         ready = [name for name, state in found.items() if state == "device"]
         if len(ready) > 1:
             raise DeviceError(
-                f"several Android devices are attached: {listed}; choose one, e.g. adb:{ready[0]}."
+                f"several Android devices are attached: {listed}; choose one, e.g. --device adb:{ready[0]}."
             )
         serial = ready[0] if ready else next(iter(found))
     state = found[serial]

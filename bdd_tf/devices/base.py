@@ -1,7 +1,8 @@
-"""What every device can do: run a command, take a file, give one back, clean up; and how that fails.
+"""The interface of a device: run commands, transfer files, clean up; and its errors.
 
-A command's exit code travels in its output, between two marks: adb of old Androids has no other way to tell it, a
-login shell may print before it, and where the second mark is missing the connection broke.
+The output of a command is enclosed in two marks, and the second one carries the exit code. adb on old Android versions
+does not return it otherwise, a login shell may print something before the first mark, and a missing second mark means
+that the connection broke.
 """
 
 from __future__ import annotations
@@ -15,28 +16,28 @@ from pathlib import Path
 
 from bdd_tf.errors import BddError
 
-#: Folders that we make on devices; nothing else is ever removed.
+#: Temporary folders on devices. Only folders that match are ever deleted.
 FOLDER = re.compile(r"/(?:[A-Za-z0-9._-]+/)*bdd-[A-Za-z0-9]{6,}")
-#: The environment of everything that we start there carries this, so that it can be found and ended.
+#: Environment variable of each process that we start on a device, by which it is found and ended.
 MARK = "BDD_DEVICE_FOLDER"
 _MINUTE = 60.0
 
 
 class DeviceError(BddError):
-    """A device cannot be reached or cannot do what it is asked. Exit code 1."""
+    """A device cannot be reached, or cannot execute a request. Exit code 1."""
 
 
 class DeviceGoneError(DeviceError):
-    """The connection broke half-way."""
+    """The connection to a device broke."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a command on the device left.
+    """The outcome of a command on a device.
 
     Attributes:
-        code: Its exit code.
-        out: Standard output (of old Androids standard error as well).
+        code: Exit code.
+        out: Standard output; on old Android versions standard error as well.
         err: Standard error.
     """
 
@@ -46,34 +47,34 @@ class Done:
 
     @property
     def text(self) -> str:
-        """Both outputs."""
+        """Standard output followed by standard error."""
         return f"{self.out}\n{self.err}"
 
 
 class Device:
-    """A device; subclasses know how to reach it.
+    """Base class of devices. Subclasses implement the connection.
 
     Attributes:
-        name: As the user wrote it, for messages.
-        parent: Folder in which ours is made.
+        name: The device as the user wrote it, for messages.
+        parent: Folder on the device in which temporary folders are made.
     """
 
     name: str
     parent: str
 
     def command(self, script: str) -> list[str]:
-        """The local command that has the device's shell run a script."""
+        """Return the local command that runs a script in the device's shell."""
         raise NotImplementedError
 
     def failure(self, done: subprocess.CompletedProcess[bytes]) -> DeviceError:
-        """What a connection that gave no answer means."""
+        """Return the error for a connection that failed before the script started."""
         raise NotImplementedError
 
     def push(self, local: Path, remote: str) -> None:
         """Copy a file to the device.
 
         Raises:
-            DeviceError: With the reason, e.g. that there is no space left.
+            DeviceError: If that fails, e.g. because no space is left.
         """
         raise NotImplementedError
 
@@ -84,11 +85,11 @@ class Device:
         """Run a script in the device's POSIX shell.
 
         Args:
-            script: The script; what comes from outside must be quoted in it.
-            timeout: Seconds.
+            script: The script. Values from outside must be quoted.
+            timeout: Longest time in seconds.
 
         Returns:
-            What it left, whatever its exit code.
+            Its outcome, for any exit code.
 
         Raises:
             DeviceError: If the device cannot be reached or does not answer in time.
@@ -105,53 +106,51 @@ class Device:
         return Done(int(found[2]), found[1], done.stderr.decode(errors="replace").replace("\r\n", "\n"))
 
     def gone(self) -> str:
-        """The sentence for a connection that broke half-way."""
-        return (
-            f"the connection to {self.name} broke half-way (unplugged, switched off, or the network is gone)"
-        )
+        """Return the message for a broken connection."""
+        return f"the connection to {self.name} broke (unplugged, switched off, or the network is down)"
 
     def new_folder(self) -> str:
-        """A name for a folder that nobody has; known before it is made, so that Ctrl-C leaves nothing behind."""
+        """Return the path of a new temporary folder. It is known before the folder exists, so that it can be deleted."""
         return f"{self.parent}/bdd-{secrets.token_hex(6)}"
 
     def make_folder(self, folder: str) -> None:
-        """Make a folder that nobody else may read.
+        """Make a folder that other users cannot read.
 
         Args:
-            folder: As `new_folder` gave it.
+            folder: A path returned by `new_folder`.
 
         Raises:
-            DeviceError: If it cannot be made, or is there already.
+            DeviceError: If it cannot be made, or exists already.
         """
         done = self.shell(f"umask 077; mkdir {shlex.quote(folder)}")
         if done.code:
-            raise refused(f"no folder can be made in {self.parent} on {self.name}", done)
+            raise refused(f"cannot make a folder in {self.parent} on {self.name}", done)
 
     def reconnect(self) -> None:
-        """Try to reach it again."""
+        """Reconnect after the connection broke."""
 
     def pull(self, remote: str) -> str:
-        """A text file of the device.
+        """Return the content of a text file on the device.
 
         Raises:
             DeviceError: If it cannot be read.
         """
         done = self.shell(f"cat {shlex.quote(remote)}")
         if done.code:
-            raise refused(f"{remote} on {self.name} cannot be read", done)
+            raise refused(f"cannot read {remote} on {self.name}", done)
         return done.out
 
     def remove(self, folder: str) -> None:
-        """End what still runs of ours and remove our folder.
+        """End the processes that were started from a temporary folder and delete the folder.
 
         Args:
-            folder: As `make_folder` gave it.
+            folder: A path returned by `new_folder`.
 
         Raises:
-            DeviceError: If it is not ours, or stays.
+            DeviceError: If it is not a temporary folder of ours, or cannot be deleted.
         """
         if not FOLDER.fullmatch(folder):
-            raise DeviceError(f"{folder!r} is no folder of ours and stays.")
+            raise DeviceError(f"refusing to delete {folder!r}: it was not created by bdd.")
         script = (
             f'end() {{ n=0; for e in $(grep -ls "{MARK}={folder}" /proc/[0-9]*/environ 2>/dev/null); do p=${{e#/proc/}}; '
             'kill -"$1" "${p%/environ}" 2>/dev/null && n=1; done; }\n'
@@ -159,19 +158,19 @@ class Device:
         )
         done = self.shell(script)
         if done.code:
-            raise refused(f"{folder} on {self.name} could not be removed", done)
+            raise refused(f"cannot delete {folder} on {self.name}", done)
 
 
 def run_locally(
     command: list[str], timeout: float, name: str, *, stdin: Path | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run adb or ssh, out of reach of Ctrl-C: that is ours to handle, and cleaning up needs them.
+    """Run adb or ssh in a session of its own, so that Ctrl-C does not end it: the clean-up needs it.
 
     Args:
         command: The command.
-        timeout: Seconds.
-        name: Of the device, for messages.
-        stdin: A file to feed it.
+        timeout: Longest time in seconds.
+        name: Name of the device, for messages.
+        stdin: File for standard input; None: no input.
 
     Raises:
         DeviceError: If it does not end in time.
@@ -191,26 +190,27 @@ def run_locally(
 
 
 def refused(what: str, done: Done) -> DeviceError:
-    """Why the device would not do something that every device can do, told apart by its words.
+    """Return the error for a failed command, with the reason derived from its output.
 
     Args:
-        what: What could not be done.
-        done: What the command left.
+        what: The failure, as the beginning of a sentence.
+        done: Outcome of the command.
     """
     text = done.text.lower()
-    last = last_words(done.text)
+    last = last_line(done.text)
     if "no space left" in text or "disk quota exceeded" in text:
         return DeviceError(
-            f"{what}: no space is left there. Free some (`df -h` shows where) and run it again."
+            f"{what}: no space is left on the device. Free some (`df -h` lists the file systems) and run the command "
+            "again."
         )
     if "permission denied" in text or "operation not permitted" in text:
-        return DeviceError(f"{what}: permission denied ({last}). Give a user who may write there.")
+        return DeviceError(f"{what}: permission denied ({last}). Use an account with write permission.")
     if "read-only file system" in text:
-        return DeviceError(f"{what}: that file system is read-only.")
+        return DeviceError(f"{what}: the file system is read-only.")
     return DeviceError(f"{what}: {last or f'exit code {done.code}'}.")
 
 
-def last_words(text: str) -> str:
-    """The last line that says something, without its full stop, short enough for a sentence."""
+def last_line(text: str) -> str:
+    """Return the last line that is not empty, without its full stop and shortened to 300 characters."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1].rstrip(".")[:300] if lines else ""

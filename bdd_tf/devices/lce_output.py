@@ -1,8 +1,8 @@
-"""Reads what LCE's benchmark tool prints.
+"""Parse the output of LCE's benchmark tool.
 
-The tool is TensorFlow Lite's `benchmark_model` (LCE 0.16.0: TensorFlow 2.16) with LCE's operators. It prints times of
-runs as counts and moments, in microseconds; newer ones add percentiles. Numbers have six significant digits and may
-be written like 1.2e+06.
+The tool is TensorFlow Lite's `benchmark_model` (LCE 0.16.0: TensorFlow 2.16) with LCE's operators. It prints times as
+aggregates in microseconds: count, first, last, minimum, maximum, mean and standard deviation; newer versions add
+percentiles. Numbers have six significant digits, possibly in scientific notation (1.2e+06).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _DELTA = re.compile(
     rf"Memory footprint delta from the start of the tool \(MB\): init=({_NUMBER}) overall=({_NUMBER})"
 )
 _PEAK = re.compile(rf"Overall peak memory footprint \(MB\) via periodic monitoring: ({_NUMBER})")
-#: What stands before the lines of a failure.
+#: A line of an error message.
 _FAILED = re.compile(r"^(?:ERROR|FATAL): (.*\S)")
 
 
 @dataclass(frozen=True)
 class Stats:
-    """Times of a number of runs, in microseconds.
+    """Aggregated times of a number of runs, in microseconds.
 
     Attributes:
-        count: How many.
-        first: The first one.
-        last: The last one.
-        least: Smallest.
-        largest: Largest.
-        mean: To six digits.
+        count: Number of runs.
+        first: Time of the first run.
+        last: Time of the last run.
+        least: Minimum.
+        largest: Maximum.
+        mean: Mean, with six significant digits.
     """
 
     count: int
@@ -48,10 +48,13 @@ class Stats:
     mean: float
 
     def times(self) -> list[float] | None:
-        """Each single time, where the numbers tell them: up to three runs, or all alike; None otherwise.
+        """Recover the individual times, which is possible for up to three runs, or if all times are equal.
 
-        Of three, the sum less the first and the last is the second; six digits of the mean leave it uncertain by
-        2e-5 of it at most, never beyond the smallest and the largest.
+        With three runs, the second time is the sum minus the first and the last. The rounding of the mean makes it
+        uncertain by at most 2e-5 of its value; it is clipped to the minimum and maximum.
+
+        Returns:
+            The times, or None if they cannot be recovered.
         """
         if self.count == 0:
             return []
@@ -70,13 +73,13 @@ class Stats:
 
 @dataclass(frozen=True)
 class Operator:
-    """A kind of operator in the profile.
+    """A kind of operator in a profile.
 
     Attributes:
-        kind: Its name.
-        count: How many there are.
-        milliseconds: All of them together, in a run.
-        percent: Of the time of all operators.
+        kind: Name of the kind.
+        count: Number of operators of that kind.
+        milliseconds: Their total time in a run.
+        percent: Their share of the time of all operators, in %.
     """
 
     kind: str
@@ -87,15 +90,15 @@ class Operator:
 
 @dataclass(frozen=True)
 class Report:
-    """What the tool measured.
+    """The report of a run of the tool.
 
     Attributes:
-        runs: Times of the runs that count.
-        init_ms: Loading and preparing the model.
-        first_ms: The first, cold run.
-        mean_ms: Mean of the runs that count.
-        peak_mib: Largest resident memory; None unless asked for.
-        delta_mib: Growth of resident memory from the tool's start to its end; None where not told.
+        runs: Times of the runs after the warm-up.
+        init_ms: Time to load and prepare the model.
+        first_ms: Time of the first, cold run.
+        mean_ms: Mean time of the runs after the warm-up.
+        peak_mib: Peak resident memory; None unless it was requested.
+        delta_mib: Growth of the resident memory from the tool's start to its end; None if it is not printed.
     """
 
     runs: Stats
@@ -107,23 +110,23 @@ class Report:
 
 
 class UnknownOutputError(ValueError):
-    """Not what the tool prints when it succeeds."""
+    """The output is not that of a successful run of the tool."""
 
 
 def parse_stats(text: str) -> Stats:
-    """Read one line of times, e.g. ``count=3 first=12 curr=10 min=9 max=12 avg=10.3333 std=1``.
+    """Parse a line of times, e.g. ``count=3 first=12 curr=10 min=9 max=12 avg=10.3333 std=1``.
 
     Raises:
-        UnknownOutputError: If it is none.
+        UnknownOutputError: If it is not such a line.
     """
     said = {key: float(value) for key, value in _PAIR.findall(text)}
     if "count" not in said:
-        raise UnknownOutputError(f"no line of times: {text!r}")
+        raise UnknownOutputError(f"not a line of times: {text!r}")
     count = int(said["count"])
     if count == 0:
         return Stats(0, 0.0, 0.0, 0.0, 0.0, 0.0)
     try:
-        if "avg" not in said:  # one run, or "(all same)"
+        if "avg" not in said:  # a single run, or "(all same)"
             value = said["curr"]
             return Stats(count, value, value, value, value, value)
         return Stats(count, said["first"], said["curr"], said["min"], said["max"], said["avg"])
@@ -132,16 +135,16 @@ def parse_stats(text: str) -> Stats:
 
 
 def parse_report(text: str) -> Report:
-    """Read the whole output of a run that succeeded.
+    """Parse the output of a successful run.
 
     Args:
-        text: Standard output, or both outputs.
+        text: Standard output, possibly with standard error.
 
     Raises:
-        UnknownOutputError: If it is not what the tool prints.
+        UnknownOutputError: If it is not the output of a successful run.
     """
     timings = _TIMINGS.search(text)
-    # The first line of times is the warm-up's; those of the profile do not begin with "count".
+    # The first line of times is that of the warm-up. Lines of the profile do not begin with "count".
     stats = [match[1] for line in text.splitlines() if (match := _STATS.match(line.strip()))]
     if not timings or len(stats) < 2:
         raise UnknownOutputError("the lines of times are missing")
@@ -156,13 +159,13 @@ def parse_report(text: str) -> Report:
 
 
 def parse_profile(text: str) -> list[Operator]:
-    """Read the summary by kind of operator, from the CSV file or from the tables on standard output.
+    """Parse the profile's summary by kind of operator, from the CSV file or from the tables on standard output.
 
     Args:
-        text: The file or the output. What concerns preparing the model, which comes first, is left out.
+        text: The file or the output. The profile of the model's preparation, which comes first, is ignored.
 
     Returns:
-        Kinds of operators, the slowest first; empty where there is no profile.
+        Kinds of operators, slowest first; empty if there is no profile.
     """
     _, _, runs = text.partition("Operator-wise Profiling Info for Regular Benchmark Runs:")
     _, _, summary = runs.partition("Summary by node type")
@@ -182,7 +185,7 @@ def parse_profile(text: str) -> list[Operator]:
                 Operator(row[kind], int(row[count]), float(row[time]), float(row[percent].rstrip("%")))
             )
         except (IndexError, ValueError):
-            break  # the table is over
+            break  # end of the table
     return sorted(found, key=lambda o: -o.milliseconds)
 
 
@@ -193,6 +196,6 @@ def _cells(line: str) -> list[str]:
 
 
 def complaints(text: str) -> list[str]:
-    """What the tool and the runtime complained about, the tool's own last words ("Benchmarking failed.") left out."""
+    """Return the error messages of tool and runtime, except the final "Benchmarking failed."."""
     found = [match[1] for line in text.splitlines() if (match := _FAILED.match(line.strip()))]
     return [line for line in found if line != "Benchmarking failed."]

@@ -1,4 +1,4 @@
-"""What a device is, and how warm it is: read from its shell, in one command each."""
+"""Read the properties of a device and its present conditions (temperature, clock), each with one shell command."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ done
 echo "throttled=$(vcgencmd get_throttled 2>/dev/null)"
 exit 0
 """
-#: Bits of the Raspberry Pi's `vcgencmd get_throttled`; 16 higher: has happened since it was switched on.
+#: Bits of the Raspberry Pi's `vcgencmd get_throttled` for the present; the same plus 16 stand for the time since boot.
 _PI = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
-#: Thermal zones that are processors, as boards and phones name them.
+#: Names of thermal zones that belong to processors, on boards and phones.
 _PROCESSOR = re.compile(r"cpu|soc|x86_pkg|bigcore|littlecore|package", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a device is.
+    """Properties of a device.
 
     Attributes:
-        machine: ``uname -m``, of the user's programs (armv7l on a 64-bit kernel below a 32-bit system).
-        name: For people.
+        machine: Architecture of its programs as in ``uname -m`` (armv7l for a 32-bit system on a 64-bit kernel).
+        name: Description for people.
         android: Whether it runs Android.
-        cores: Highest frequency in kHz (0: unknown) of each core that we may use.
-        taskset: Whether programs can be pinned to cores.
+        cores: Maximum frequency in kHz (0: unknown) by number of each core that we are allowed to use.
+        taskset: Whether it has ``taskset``, which pins programs to cores.
     """
 
     machine: str
@@ -62,20 +62,21 @@ class Facts:
     taskset: bool
 
     def fastest(self, count: int) -> list[int]:
-        """The numbers of so many cores, the fastest ones first."""
+        """Return the numbers of the `count` fastest cores, fastest first."""
         return sorted(self.cores, key=lambda core: (-self.cores[core], core))[:count]
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """How a device fares at one moment.
+    """Conditions of a device at one moment.
 
     Attributes:
-        celsius: The hottest processor sensor (of any kind where none is a processor's); None: not readable.
-        frequencies: Present frequency of cores, kHz.
-        limits: Highest frequency that cores may take at present, kHz.
-        throttled: What a Raspberry Pi says holds it back now.
-        has_been: What has held it back since it was switched on.
+        celsius: Temperature of the hottest processor sensor, or of any sensor if none is a processor's; None: not
+            readable.
+        frequencies: Present frequency of each core in kHz.
+        limits: Present limit of each core's frequency in kHz.
+        throttled: Present reasons for throttling, from a Raspberry Pi.
+        has_been: Reasons for throttling since boot, from a Raspberry Pi.
     """
 
     celsius: float | None = None
@@ -94,7 +95,7 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 
 def core_list(text: str) -> set[int]:
-    """The numbers in a list as Linux writes it, e.g. ``0-3,7``."""
+    """Parse a list of numbers in Linux' format, e.g. ``0-3,7``."""
     found: set[int] = set()
     for part in text.split(","):
         if match := re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part):
@@ -103,12 +104,12 @@ def core_list(text: str) -> set[int]:
 
 
 def mask(cores: list[int]) -> str:
-    """Cores as `taskset` takes them: hexadecimal without 0x, which util-linux, toybox and BusyBox all read."""
+    """Return the mask of cores for `taskset`, hexadecimal without 0x: util-linux, toybox and BusyBox accept that."""
     return f"{sum(1 << core for core in cores):x}"
 
 
 def read_facts(device: Device) -> Facts:
-    """Ask a device what it is.
+    """Read a device's properties.
 
     Raises:
         DeviceError: If it cannot be reached.
@@ -117,7 +118,7 @@ def read_facts(device: Device) -> Facts:
 
 
 def parse_facts(text: str) -> Facts:
-    """Read the answer of the script above."""
+    """Parse the output of the script for :func:`read_facts`."""
     pairs = _pairs(text)
     said = dict(pairs)
     machine = said.get("machine", "")
@@ -141,7 +142,7 @@ def parse_facts(text: str) -> Facts:
 
 
 def read_conditions(device: Device) -> Conditions:
-    """Ask a device how warm and how fast it is at the moment.
+    """Read a device's present conditions.
 
     Raises:
         DeviceError: If it cannot be reached.
@@ -150,18 +151,18 @@ def read_conditions(device: Device) -> Conditions:
 
 
 def parse_conditions(text: str) -> Conditions:
-    """Read the answer of the script above."""
+    """Parse the output of the script for :func:`read_conditions`."""
     zones: list[tuple[float, bool]] = []
     frequencies, limits = {}, {}
     flags = 0
     for key, value in _pairs(text):
         if key == "zone" and (match := re.fullmatch(r"(-?\d{1,7})(?: (.*))?", value)):
             number = int(match[1])
-            # Thousandths of a degree; older Androids give tenths or whole ones.
+            # Thousandths of a degree; older Android versions use tenths or whole degrees.
             celsius = (
                 number / 1000 if abs(number) >= 1000 else number / 10 if abs(number) > 150 else float(number)
             )
-            if 0 < celsius < 130:  # sensors that are off read 0 or -274
+            if 0 < celsius < 130:  # disabled sensors read 0 or -274
                 zones.append((celsius, bool(_PROCESSOR.search(match[2] or ""))))
         elif key == "core" and (match := re.fullmatch(r"(\d{1,4}) (\d{1,9})(?: (\d{1,9}))?", value)):
             frequencies[int(match[1])] = int(match[2])

@@ -1,7 +1,7 @@
-"""Our own runtime on a device that ssh reaches: Python there, our wheel's content in our folder, and its processes.
+"""Run our runtime on a device reached by ssh: unpack our wheel in the temporary folder, and start its processes.
 
-The wheel is unpacked rather than installed, so that it is this tree's code that is measured and nothing of it stays.
-Where numpy or a TFLite runtime is missing, pip brings them into an environment in our folder.
+The wheel is unpacked instead of installed, so that this source tree is measured and nothing remains on the device. If
+NumPy or a TFLite runtime is missing, pip installs it into a virtual environment in the temporary folder.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from bdd_tf.devices.base import MARK, DeviceError, DeviceGoneError, last_words
+from bdd_tf.devices.base import MARK, DeviceError, DeviceGoneError, Done, last_line
 from bdd_tf.devices.probe import Facts
 from bdd_tf.devices.ssh import SshDevice
 from bdd_tf.edge.runtime.build import MACHINES, TARGETS
 from bdd_tf.edge.runtime.wheels import ROOT, build_wheel
 from bdd_tf.errors import BddError
 
+#: Oldest supported version of Python.
 _OLDEST = (3, 10)
-# What Python there is and what it lacks; LiteRT's own import is slow on a board, so it is only looked for.
+# Prints the version of Python and the missing packages. LiteRT is searched, not imported: that is slow on a board.
 _LOOK = """
 import importlib.util as u, json, sys
 has = lambda name: u.find_spec(name) is not None
@@ -38,18 +39,18 @@ print(json.dumps(available_kernels()))
 
 
 class RuntimeUnavailableError(DeviceError):
-    """Our runtime cannot run there; LCE's tool still may."""
+    """Our runtime cannot run on the device; LCE's tool may."""
 
 
 def wheel_for(facts: Facts, folder: Path = ROOT / "dist") -> Path:
-    """The wheel for a device, built where it is missing or older than its sources.
+    """Return the wheel for a device; build it if it is missing or older than its sources.
 
     Args:
-        facts: What the device is.
-        folder: Where wheels are.
+        facts: Properties of the device.
+        folder: Folder of the wheels.
 
     Raises:
-        RuntimeUnavailableError: If there is none for that machine, or it cannot be built.
+        RuntimeUnavailableError: If the machine is not supported, or the wheel cannot be built.
     """
     target = MACHINES.get(facts.machine)
     if target is None:
@@ -62,7 +63,9 @@ def wheel_for(facts: Facts, folder: Path = ROOT / "dist") -> Path:
         if wheel.stat().st_mtime >= newest:
             return wheel
     if not (ROOT / "setup.py").is_file():
-        raise RuntimeUnavailableError("our runtime's wheel can only be built in a clone (`make wheels`).")
+        raise RuntimeUnavailableError(
+            "the wheel of our runtime can be built in a source checkout only (make wheels)."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return build_wheel(target, folder)
@@ -71,17 +74,20 @@ def wheel_for(facts: Facts, folder: Path = ROOT / "dist") -> Path:
 
 
 class RemoteRuntime:
-    """Our runtime, set up in a folder of a device.
+    """Our runtime in a temporary folder on a device.
 
     Args:
         device: The device.
-        facts: What it is.
-        folder: Ours.
-        python: A Python of an environment that has numpy and LiteRT; None for ``python3``.
-        wheel: Our wheel for it.
+        facts: Its properties.
+        folder: The temporary folder.
+        python: Path of a Python on the device with NumPy and LiteRT; None: ``python3``.
+        wheel: The wheel for the device.
+
+    Attributes:
+        kernels: Kernel sets that the device supports, fastest first.
 
     Raises:
-        RuntimeUnavailableError: If it cannot run there; the sentence says what is missing.
+        RuntimeUnavailableError: If the runtime cannot run on the device; the message names what is missing.
         DeviceError: If the connection breaks.
     """
 
@@ -95,20 +101,20 @@ class RemoteRuntime:
         done = device.shell(f"{self._python} -m zipfile -e {folder}/{wheel.name} {folder}/lib", 300)
         if done.code:
             raise RuntimeUnavailableError(
-                f"the wheel could not be unpacked on {device.name}: {last_words(done.text)}."
+                f"the wheel could not be unpacked on {device.name}: {last_line(done.text)}."
             )
         if look["missing"]:
             self._environment(look["missing"], wheel, named=python is not None)
         done = self._run(_KERNELS)
         if done.code:
             raise RuntimeUnavailableError(
-                f"our runtime does not start on {device.name}: {last_words(done.text)}."
+                f"our runtime does not start on {device.name}: {last_line(done.text)}."
             )
         self.kernels: list[str] = json.loads(done.out.strip().splitlines()[-1])
         self._hub: subprocess.Popen[str] | None = None
         self._workers = 0
 
-    def _run(self, code: str, argument: str = "", timeout: float = 300):  # noqa: ANN202 (Done)
+    def _run(self, code: str, argument: str = "", timeout: float = 300) -> Done:
         environment = f"PYTHONPATH={self._folder}/lib PYTHONDONTWRITEBYTECODE=1 {MARK}={self._folder}"
         return self._device.shell(f"{environment} {self._python} -c {shlex.quote(code)} {argument}", timeout)
 
@@ -118,29 +124,31 @@ class RemoteRuntime:
         if done.code in (126, 127):
             raise RuntimeUnavailableError(
                 f"{where} has no {chosen}"
-                + ("." if named else ": install Python 3.10 or newer, or --device-python PATH.")
+                + ("." if named else ": install Python 3.10 or newer, or name it with --device-python PATH.")
             )
         try:
             look = json.loads(done.out.strip().splitlines()[-1])
         except (IndexError, ValueError):
             raise RuntimeUnavailableError(
-                f"{chosen} on {where} is no Python: {last_words(done.text)}."
+                f"{chosen} on {where} is not a Python: {last_line(done.text)}."
             ) from None
         if tuple(look["version"][:2]) < _OLDEST:
             raise RuntimeUnavailableError(
                 f"{chosen} on {where} is Python {'.'.join(map(str, look['version']))}; 3.10 or newer is needed "
-                "(--device-python PATH for another one)."
+                "(name another one with --device-python PATH)."
             )
         if look["bits"] != (32 if self._target == "armv7" else 64):
-            raise RuntimeUnavailableError(f"{chosen} on {where} has {look['bits']} bits, its system has not.")
+            raise RuntimeUnavailableError(
+                f"{chosen} on {where} is a {look['bits']}-bit program, which differs from the system."
+            )
         return look
 
     def _environment(self, missing: list[str], wheel: Path, *, named: bool) -> None:
-        """Bring what is missing with pip, into an environment in our folder."""
+        """Install missing packages into a virtual environment in the temporary folder."""
         lacks = " and ".join(missing)
         way = (
-            f"Install it there (python3 -m venv --system-site-packages env && env/bin/pip install {' '.join(missing)}) "
-            "and run it again with --device-python env/bin/python."
+            f"Install it on the device (python3 -m venv --system-site-packages env && env/bin/pip install "
+            f"{' '.join(missing)}) and run the command again with --device-python env/bin/python."
         )
         where = self._device.name
         if named:
@@ -149,8 +157,8 @@ class RemoteRuntime:
         done = self._device.shell(f"{self._python} -m venv --system-site-packages {home}", 300)
         if done.code:
             raise RuntimeUnavailableError(
-                f"Python on {where} lacks {lacks}, and cannot make an environment for it (Debian: apt install "
-                f"python3-venv): {last_words(done.text)}. {way}"
+                f"Python on {where} lacks {lacks}, and cannot make a virtual environment (Debian: apt install "
+                f"python3-venv): {last_line(done.text)}. {way}"
             )
         pip = f"{home}/bin/python -m pip install -q --no-input --no-cache-dir --disable-pip-version-check"
         done = self._device.shell(
@@ -158,23 +166,30 @@ class RemoteRuntime:
         )
         if done.code:
             raise RuntimeUnavailableError(
-                f"Python on {where} lacks {lacks}, and pip there could not bring it (no network?): "
-                f"{last_words(done.text)}. {way}"
+                f"Python on {where} lacks {lacks}, and pip on the device could not install it (no network?): "
+                f"{last_line(done.text)}. {way}"
             )
         self._python = f"{home}/bin/python"
 
     def worker(self) -> RemoteWorker:
-        """A process there that waits for its contender."""
+        """Return the channel to a new process on the device, which waits for its contender."""
         if self._hub is None:
             environment = f"env PYTHONPATH={self._folder}/lib PYTHONDONTWRITEBYTECODE=1"
             self._hub = self._device.start(
-                f"{environment} {self._python} -m bdd_tf.edge.bench_hub", self._folder
+                f"{environment} {self._python} -m bdd_tf.edge.benchmark.hub", self._folder
             )
         self._workers += 1
         return RemoteWorker(self, self._workers)
 
     def ask(self, message: dict) -> dict:
-        """Pass a message to the processes there."""
+        """Send a message to the processes on the device and wait for the answer.
+
+        Raises:
+            DeviceGoneError: If the connection broke.
+        """
+        assert self._hub is not None
+        assert self._hub.stdin is not None
+        assert self._hub.stdout is not None
         try:
             self._hub.stdin.write(json.dumps(message) + "\n")
             self._hub.stdin.flush()
@@ -186,10 +201,11 @@ class RemoteRuntime:
         return json.loads(line)
 
     def close(self) -> None:
-        """End the processes there."""
+        """End the processes on the device."""
         if self._hub is not None:
             for pipe in (self._hub.stdin, self._hub.stdout):
-                with contextlib.suppress(OSError):  # what was to be said to a device that is gone
+                assert pipe is not None
+                with contextlib.suppress(OSError):  # unsent messages to a device that is gone
                     pipe.close()
             try:
                 self._hub.wait(10)
@@ -199,7 +215,7 @@ class RemoteRuntime:
 
 
 class RemoteWorker:
-    """The channel to one contender's process there (`bdd_tf.benchmarking.Worker` talks through it)."""
+    """The channel of `bdd_tf.benchmark.worker.Worker` to a contender's process on the device."""
 
     def __init__(self, runtime: RemoteRuntime, number: int) -> None:
         self._runtime, self._number = runtime, number
@@ -209,4 +225,4 @@ class RemoteWorker:
         return self._runtime.ask({"worker": self._number, **message})
 
     def close(self) -> None:
-        """Nothing: the runtime ends all of them."""
+        """Do nothing: the runtime ends all processes."""

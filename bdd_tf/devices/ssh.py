@@ -1,7 +1,7 @@
-"""Boards and computers, through the system's `ssh`.
+"""Boards and computers, reached by the system's `ssh`.
 
-One connection for everything (ControlMaster). Files go through `cat` on the other side rather than scp, whose two
-protocols quote remote paths differently and of which small boards may have neither.
+One connection (ControlMaster) serves all commands. Files are written by `cat` on the device instead of scp: the two
+protocols of scp quote remote paths differently, and small boards may have neither.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from bdd_tf.devices.base import (
     DeviceError,
     DeviceGoneError,
     Done,
-    last_words,
+    last_line,
     refused,
     run_locally,
 )
 from bdd_tf.errors import UsageError
 
-# Nothing that ssh could take for an option, nothing that a shell would touch.
+# Excludes everything that ssh could parse as an option, and all characters that are special to a shell.
 _DESTINATION = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@)?"
     r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 _OPTIONS = {
-    "BatchMode": "yes",  # asks nothing: no password, no unknown host key
+    "BatchMode": "yes",  # never prompts for a password or an unknown host key
     "ConnectTimeout": "15",
-    "ServerAliveInterval": "5",  # a board that lost its power is noticed after 15 s
+    "ServerAliveInterval": "5",  # with the next option: notices a board without power after 15 s
     "ServerAliveCountMax": "3",
     "ForwardAgent": "no",
     "ForwardX11": "no",
@@ -46,12 +46,12 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Destination:
-    """Where ssh goes to.
+    """A destination of ssh.
 
     Attributes:
-        text: As the user wrote it.
+        text: The destination as the user wrote it.
         login: ``user@host`` or ``host``, for ssh's command line.
-        port: None for the usual one.
+        port: Port; None: ssh's default.
     """
 
     text: str
@@ -60,28 +60,28 @@ class Destination:
 
 
 def parse_destination(text: str) -> Destination:
-    """Read ``user@host``, ``user@host:port`` or a name from ~/.ssh/config; IPv6 in brackets.
+    """Parse ``user@host``, ``user@host:port`` or a name from ~/.ssh/config; IPv6 addresses are in brackets.
 
     Raises:
-        UsageError: If it is none, e.g. one that ssh could take for an option.
+        UsageError: If it is malformed, e.g. if ssh could parse it as an option.
     """
     found = _DESTINATION.fullmatch(text)
     port = int(found["port"]) if found and found["port"] else None
     if not found or (port is not None and not 1 <= port <= 65535):
-        raise UsageError(f"{text!r} is no ssh destination; write ssh:user@host or ssh:user@host:port.")
+        raise UsageError(f"{text!r} is not an ssh destination; write ssh:user@host or ssh:user@host:port.")
     host = found["host"].strip("[]")
     return Destination(text, f"{found['user']}@{host}" if found["user"] else host, port)
 
 
 class SshDevice(Device):
-    """A machine that ssh reaches; opens the connection.
+    """A machine reached by ssh. The constructor opens the connection.
 
     Args:
-        destination: Where to.
-        parent: Folder in which ours is made.
+        destination: The machine.
+        parent: Folder on it in which temporary folders are made; None: /tmp.
 
     Raises:
-        DeviceError: If it cannot be reached; the sentence says what to do.
+        DeviceError: If it cannot be reached; the message says what to do.
     """
 
     def __init__(self, destination: Destination, parent: str | None = None) -> None:
@@ -89,7 +89,7 @@ class SshDevice(Device):
         ssh = shutil.which("ssh")
         if ssh is None:
             raise DeviceError("ssh is not installed: apt install openssh-client.")
-        # A socket's path is short (104 bytes), a TMPDIR need not be.
+        # The path of a socket may have 104 bytes only, and TMPDIR may be longer.
         base = tempfile.gettempdir()
         self._folder = tempfile.mkdtemp(prefix="bdd-", dir=base if len(base) < 60 else "/tmp")
         options = {**_OPTIONS, "ControlPath": f"{self._folder}/s"}
@@ -104,8 +104,8 @@ class SshDevice(Device):
             raise
 
     def _open(self) -> None:
-        # -f: into the background once it is authenticated; only then does this return. Its standard error must
-        # be a file: a pipe would stay open as long as the connection.
+        # -f sends ssh to the background after authentication, when this call returns. Its standard error must be a
+        # file: a pipe would stay open as long as the connection.
         said = Path(self._folder) / "said"
         with said.open("wb") as stream:
             command = [*self._ssh, "-oControlMaster=yes", "-oControlPersist=yes", "-f", "-N", *self._to]
@@ -122,45 +122,46 @@ class SshDevice(Device):
     def _refusal(self, text: str) -> DeviceError:
         low, host = text.lower(), self._to[-1]
         if "could not resolve hostname" in low:
-            why = "no such host is known: is the name right, and is it on this network"
-            return DeviceError(f"{self.name}: {why}?")
+            return DeviceError(
+                f"{self.name}: no such host is known. Check the name, and that the device is on this network."
+            )
         if "identification has changed" in low:
             return DeviceError(
-                f"{self.name}: its host key is not the one known so far. If it was installed anew: "
-                f"ssh-keygen -R HOST, then log in once with `ssh {host}`; if not, somebody may be in between."
+                f"{self.name}: its host key is not the one known so far. If the device was reinstalled, run "
+                f"`ssh-keygen -R HOST` and log in once with `ssh {host}`; otherwise the connection may be intercepted."
             )
         if "host key verification failed" in low or "host key is known" in low:
             return DeviceError(
-                f"{self.name}: its host key is not known yet: log in once with `ssh {host}` and confirm it."
+                f"{self.name}: its host key is not known yet. Log in once with `ssh {host}` and confirm the key."
             )
         if "permission denied" in low or "too many authentication failures" in low:
             return DeviceError(
-                f"{self.name}: it refused to let us in. A key is needed, since no password can be asked for here: "
-                f"`ssh-copy-id {host}`, or start ssh-agent and `ssh-add`."
+                f"{self.name}: login refused. A key is needed, because bdd does not prompt for passwords: run "
+                f"`ssh-copy-id {host}`, or start ssh-agent and run `ssh-add`."
             )
         if "connection refused" in low:
             return DeviceError(
-                f"{self.name}: nothing listens there: start its ssh server, or give the port (user@host:port)."
+                f"{self.name}: connection refused. Start its ssh server, or give the port (ssh:user@host:port)."
             )
         if any(words in low for words in ("timed out", "no route to host", "unreachable")):
             return DeviceError(
-                f"{self.name}: it cannot be reached ({last_words(text)}): is it switched on and on this network?"
+                f"{self.name}: cannot be reached ({last_line(text)}). Check that it is switched on and on this network."
             )
-        return DeviceError(f"{self.name}: ssh failed: {last_words(text) or 'without a word'}.")
+        return DeviceError(f"{self.name}: ssh failed: {last_line(text) or 'no message'}.")
 
     def command(self, script: str) -> list[str]:
-        """`ssh`, with the script quoted for whatever login shell is there."""
+        """Return the `ssh` command, with the script quoted for any login shell."""
         return [*self._ssh, "-oControlMaster=no", *self._to, f"exec sh -c {shlex.quote(script)}"]
 
     def failure(self, done: subprocess.CompletedProcess[bytes]) -> DeviceError:
-        """What ssh's words mean, once the connection stood."""
+        """Interpret ssh's error message on an open connection."""
         text = done.stderr.decode(errors="replace")
         if done.returncode == 127 or "not found" in text:
-            return DeviceError(f"{self.name} has no POSIX shell: {last_words(text)}.")
+            return DeviceError(f"{self.name} has no POSIX shell: {last_line(text)}.")
         if done.returncode == 255:
             return DeviceGoneError(self.gone())
         return DeviceError(
-            f"{self.name} runs no commands: {last_words(text) or f'exit code {done.returncode}'}."
+            f"{self.name} does not run commands: {last_line(text) or f'exit code {done.returncode}'}."
         )
 
     def push(self, local: Path, remote: str) -> None:
@@ -178,11 +179,11 @@ class SshDevice(Device):
             )
 
     def start(self, script: str, folder: str) -> subprocess.Popen[str]:
-        """Start something that is talked to through its standard input and output.
+        """Start a command whose standard input and output are pipes.
 
         Args:
-            script: One command.
-            folder: Ours; removing it ends the command.
+            script: The command.
+            folder: The temporary folder; deleting it ends the command.
         """
         return subprocess.Popen(
             self.command(f"export {MARK}={folder}; exec {script}"),
@@ -191,7 +192,7 @@ class SshDevice(Device):
         )  # fmt: skip
 
     def reconnect(self) -> None:
-        """Try to reach it again, after the connection broke."""
+        """Reconnect after the connection broke."""
         self._exit()
         self._open()
 

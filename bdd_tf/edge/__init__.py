@@ -1,6 +1,6 @@
-"""The detector as it runs on a device: numpy, Pillow and a TFLite runtime, no TensorFlow.
+"""The detector for devices: needs NumPy, Pillow and a TFLite runtime, but no TensorFlow.
 
-Names are loaded when first used, so that importing this package costs nothing.
+Each name is imported on first use, so that importing the package itself is fast.
 """
 
 from __future__ import annotations
@@ -10,24 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bdd_tf.edge.detector import Detector
-    from bdd_tf.edge.familiarity import UnfamiliarImageWarning
-    from bdd_tf.edge.images import ImageError, ResizeRule, find_images, load_image, read_image
+    from bdd_tf.edge.images.decode import load_image, read_image
+    from bdd_tf.edge.images.errors import ImageError
+    from bdd_tf.edge.images.find import find_images
+    from bdd_tf.edge.images.out_of_distribution import OutOfDistributionWarning, UnfamiliarImageWarning
+    from bdd_tf.edge.images.resize import ResizeRule
     from bdd_tf.edge.labels import FAKE, LABELS, REAL, verdict
     from bdd_tf.edge.runtime import available_kernels, lce_delegate
 
-_HOMES = {
+_MODULES = {
     "Detector": "detector",
     "FAKE": "labels",
-    "ImageError": "images",
+    "ImageError": "images.errors",
     "LABELS": "labels",
     "REAL": "labels",
-    "ResizeRule": "images",
-    "UnfamiliarImageWarning": "familiarity",
+    "ResizeRule": "images.resize",
+    "OutOfDistributionWarning": "images.out_of_distribution",
+    "UnfamiliarImageWarning": "images.out_of_distribution",  # former name of OutOfDistributionWarning
     "available_kernels": "runtime",
-    "find_images": "images",
+    "find_images": "images.find",
     "lce_delegate": "runtime",
-    "load_image": "images",
-    "read_image": "images",
+    "load_image": "images.decode",
+    "read_image": "images.decode",
     "verdict": "labels",
 }
 
@@ -37,6 +41,7 @@ __all__ = [
     "REAL",
     "Detector",
     "ImageError",
+    "OutOfDistributionWarning",
     "ResizeRule",
     "UnfamiliarImageWarning",
     "available_kernels",
@@ -49,9 +54,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""The detector: one .tflite file, the images it is shown, the scores it gives."""
+"""The detector: load a .tflite file of this package and score images with it."""
 
 from __future__ import annotations
 
@@ -16,43 +16,52 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bdd_tf.edge.checks import choice, number_within, whole_number
 from bdd_tf.edge.engines import DEFAULT_ENGINE, Engine, create_engine
-from bdd_tf.edge.familiarity import Strangeness, TrainedOn, UnfamiliarImageWarning
-from bdd_tf.edge.images import ImageError, ImageSource, ResizeRule, load_sized
+from bdd_tf.edge.images.crops import Cropper, Views
+from bdd_tf.edge.images.decode import ImageSource, open_image
+from bdd_tf.edge.images.errors import ImageError
+from bdd_tf.edge.images.out_of_distribution import Deviation, OutOfDistributionWarning, TrainingStatistics
+from bdd_tf.edge.images.resize import ResizeRule
+from bdd_tf.edge.images.rules import Rule, rule_of
+from bdd_tf.edge.images.views import ViewRule, size_of
 from bdd_tf.edge.labels import LABELS, verdict
-from bdd_tf.edge.shipped import shipped_model
-from bdd_tf.edge.tflite_file import METADATA_FORMAT, TfliteModel, parse_tflite, read_metadata
+from bdd_tf.edge.runtime import MAX_THREADS
+from bdd_tf.edge.shipped_model import model_path
+from bdd_tf.edge.tflite.file import TfliteModel, parse_tflite
+from bdd_tf.edge.tflite.metadata import read_metadata
+from bdd_tf.edge.view_scores import BATCH, score_views
 from bdd_tf.errors import BddError, UsageError
-
-BATCH = 8
-"""Images that go through the network together."""
 
 
 class Detector:
-    """Scores images with a .tflite file that `bdd convert` wrote.
+    """Scores images with a .tflite file written by `bdd convert`.
 
-    May be shared between threads, and used in a ``with`` statement, which frees the runtime at its end.
+    Instances are thread-safe and work as context managers, which free the runtime on exit.
 
     Args:
-        model: Path of the file; None for the model shipped in the package.
-        engine: One of `bdd_tf.edge.engines.engine_names`; None for LiteRT with our delegate.
-        num_threads: Threads that one inference may use, at least 1.
+        model: Path of the file; None for the model bundled with the package.
+        engine: One of `bdd_tf.edge.engines.engine_names`; None for LiteRT with this package's delegate.
+        num_threads: Number of threads per inference, 1 to 64.
 
     Attributes:
-        threshold: Score in [0, 1] from which on an image is called fake, as validated for this model.
-        thresholds: Others by rate of false alarms: from there on at most that share of real images was called fake
-            in validation. Empty where the file has none; `threshold_for` looks them up.
+        threshold: Decision threshold in [0, 1], chosen on the validation split: scores from it upwards are FAKE.
+        thresholds: Further thresholds by false positive rate: at each, at most that fraction of the real validation
+            images is labelled FAKE. Empty if the file has none; see `threshold_for`.
         labels: ``("REAL", "FAKE")``.
-        metadata: The file's metadata: a dict with ``backbone``, ``channels``, ``resolution`` and so on.
-        resize: The file's resize rule.
+        metadata: Metadata of the file: a dict with ``backbone``, ``channels``, ``resolution`` and so on.
+        rule: The rule stored in the file, which turns an image into network inputs: a `ResizeRule`, or a
+            `bdd_tf.edge.images.views.ViewRule` for native crops.
+        views: The rule if it is one for native crops, else None.
+        resize: The resize transform stored in the file; with native crops, that of images of a crop's size.
         model: The parsed file.
-        trained_on: What the training images were like; None if the file does not tell.
+        trained_on: Statistics of the training images; None if the file has none.
         engine_name: Name of the engine in use.
         num_threads: As given.
 
     Raises:
-        UsageError: If there is no such file or engine, or ``num_threads`` is less than 1.
-        BddError: If the file is no .tflite file, damaged, without metadata, or cannot be run.
+        UsageError: If the file or engine does not exist, or an argument is of another type or out of range.
+        BddError: If the file is not a .tflite file, is damaged, has no metadata, or cannot be run.
 
     Example:
         >>> with Detector("model.tflite") as detector:  # doctest: +SKIP
@@ -63,75 +72,109 @@ class Detector:
     def __init__(
         self, model: str | Path | None = None, *, engine: str | None = None, num_threads: int = 1
     ) -> None:
-        if num_threads < 1:
-            raise UsageError(f"num_threads is {num_threads}; it must be at least 1.")
-        self._lock = threading.Lock()
+        num_threads = whole_number("num_threads", num_threads, 1, MAX_THREADS)
+        if model is not None and not isinstance(model, (str, os.PathLike)):
+            raise UsageError(f"model is {model!r}; it must be the path of a .tflite file.")
+        self._lock, self._process = threading.Lock(), os.getpid()
         self._engine: Engine | None = None
-        path = shipped_model() if model is None else Path(model)
+        path = model_path(model)
         content = _read_model(path)
         try:
             self.model: TfliteModel = parse_tflite(content)
             self.metadata: dict[str, Any] = read_metadata(self.model)
-            self.resize = _resize_rule(self.metadata)
+            self.rule: Rule = rule_of(self.metadata)
+            self.views: ViewRule | None = None
+            if isinstance(self.rule, ViewRule):
+                self.views, self.resize = self.rule, ResizeRule.native(self.rule.size)
+            else:
+                self.resize = self.rule
             self.threshold = _threshold(self.metadata.get("threshold"))
             self.thresholds = _thresholds(self.metadata)
             self.labels = _labels(self.metadata)
-            self.trained_on = TrainedOn.from_metadata(self.metadata)
+            self.trained_on = TrainingStatistics.from_metadata(self.metadata)
             _check_signature(self.model, self.resize)
             self._engine = create_engine(self.model, engine or DEFAULT_ENGINE, num_threads)
         except UsageError:
             raise
         except BddError as error:
             raise BddError(f"{path}: {error}") from error
+        self._cropper = self.cropper()
         self.engine_name = self._engine.name
         self.num_threads = num_threads
 
-    def predict(self, images: ImageSource | Iterable[ImageSource]) -> NDArray[np.float32]:
-        """Score images, brought to the network's size by the file's own rule.
+    def predict(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        channel_order: str = "rgb",
+        errors: str = "raise",
+    ) -> NDArray[np.float32]:
+        """Score images by the rule stored in the file: each resized to the network's input, or cut into native crops.
+
+        Of native crops, the scores of an image are combined (`bdd_tf.edge.images.views.ViewRule.combine`), and only the
+        crops become arrays.
 
         Args:
-            images: A path, a PIL image, the bytes of an image file, a uint8 array [H, W, 3], or several of
-                these: a list, an iterator (read batch by batch), an array [N, H, W, 3].
+            images: One image or several. An image is a path, a Pillow image, the content of an image file, or an RGB
+                array uint8 [H, W, 3]. Several images are an iterable of these (read batch by batch) or an array
+                [N, H, W, 3].
+            channel_order: Order of the channels of arrays: ``"rgb"``, or ``"bgr"`` for arrays from OpenCV. Nothing in an
+                array tells them apart, and the scores differ. Other kinds of images know their order.
+            errors: ``"raise"``, or ``"return"`` to score the other images if some cannot be read.
 
         Returns:
-            float32 array [N] of fake probabilities in [0, 1], in the order given; N is 1 for a single image.
+            float32 array [N] of fake probabilities in [0, 1], in input order; N is 1 for a single image. With
+            ``errors="return"``, NaN for each image that could not be read; the reasons are in a `UserWarning`.
 
         Warns:
-            UnfamiliarImageWarning: If an image is unlike those that the model was trained on; `note` tells which is.
-                ``warnings.simplefilter("ignore", UnfamiliarImageWarning)`` silences it.
+            OutOfDistributionWarning: If an image lies outside the training statistics; `note` gives the reason for
+                each image. ``warnings.simplefilter("ignore", OutOfDistributionWarning)`` silences the warning.
 
         Raises:
-            ImageError: If an image cannot be read; the text names it. No scores are returned then.
-            UsageError: If something is no image at all.
+            ImageError: If an image cannot be read, with ``errors="raise"``; the message names it.
+            UsageError: If an argument is of a type that is not listed above.
             BddError: If the runtime fails, or the detector is closed.
         """
+        bgr = choice("channel_order", channel_order, ("rgb", "bgr")) == "bgr"
+        problems: list[str] | None = [] if choice("errors", errors, ("raise", "return")) == "return" else None
         several = _one_by_one(images)
-        scores, strange = [], False
-        while part := [self._load(image) for image in itertools.islice(several, BATCH)]:
-            scores.append(self.predict_batch(np.stack([image for image, _ in part])))
-            strange = strange or any(strangeness for _, strangeness in part)
-        if strange and self.trained_on:
-            # The same words every time, so that Python's own filter shows them once.
+        scores: list[float] = []
+        deviates = False
+        while part := [
+            self._try(image[..., ::-1] if bgr and isinstance(image, np.ndarray) else image, problems)
+            for image in itertools.islice(several, BATCH)
+        ]:
+            good = [loaded for loaded in part if loaded is not None]
+            found = iter(score_views(self, [views for views, _ in good], self._cropper))
+            scores += [math.nan if loaded is None else next(found).probability for loaded in part]
+            deviates = deviates or any(deviation for _, deviation in good)
+        if problems:
+            more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
             warnings.warn(
-                f"scored an image unlike those that the model was trained on ({self.trained_on.describe()}): its "
-                "score says little. Detector.note(image) tells which image is, and why.",
-                UnfamiliarImageWarning,
+                f"{len(problems)} images could not be read: {'; '.join(problems[:10])}{more}", stacklevel=2
+            )
+        if deviates and self.trained_on:
+            # The text is always the same, so that Python's default filter shows it once.
+            warnings.warn(
+                f"scored an image that is out of distribution (trained on {self.trained_on.describe()}): its score "
+                "is unreliable. Detector.note(image) returns the reason for an image, or None.",
+                OutOfDistributionWarning,
                 stacklevel=2,
             )
-        return np.concatenate(scores) if scores else np.empty(0, np.float32)
+        return np.array(scores, np.float32)
 
     def predict_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Score images that already have the network's size; the part of `predict` after reading.
+        """Score images or crops that already have the network's input size; `predict` without loading and cutting.
 
         Args:
-            images: uint8 [N, S, S, 3] with S = ``resize.size``, N at least 1.
+            images: uint8 [N, S, S, 3], RGB, with S = ``resize.size`` and N at least 1.
 
         Returns:
             float32 array [N] of fake probabilities in [0, 1].
 
         Raises:
             UsageError: If the array has another shape or type.
-            BddError: If the runtime fails, its output is no probability, or the detector is closed.
+            BddError: If the runtime fails, an output is outside [0, 1], or the detector is closed.
         """
         shape = (self.resize.size, self.resize.size, 3)
         array = isinstance(images, np.ndarray)
@@ -141,56 +184,77 @@ class Detector:
                 f"a batch for this model must be uint8 [N, {', '.join(map(str, shape))}] with N at least 1; "
                 f"this one is {given}."
             )
+        if self._process != os.getpid():  # after os.fork: a thread of the parent may hold its lock
+            self._lock, self._process = threading.Lock(), os.getpid()
         with self._lock:
             if self._engine is None:
-                raise BddError("this detector is closed; make a new one.")
+                raise BddError("this detector is closed; create a new one.")
             scores = self._engine.run(images)
         if scores.shape != (len(images),) or not ((scores >= 0) & (scores <= 1)).all():
             raise BddError("the model's output is not one probability in [0, 1] per image; convert it again.")
         return scores
 
-    def note(self, image: ImageSource) -> str | None:
-        """What sets one image apart from those that the model was trained on (`bdd_tf.edge.familiarity`).
+    def cropper(self, how: str | None = None, max_tiles: int | None = None) -> Cropper:
+        """Return a cropper for this model's rule and threshold.
 
         Args:
-            image: As for `predict`, a single one.
-
-        Returns:
-            A few words; None if nothing does, or the file does not tell what it was trained on.
+            how: One of `bdd_tf.edge.images.crops.CROPS`; None for the rule itself.
+            max_tiles: Maximum number of tiles; None for the default.
 
         Raises:
-            ImageError: If it cannot be read.
-            UsageError: If it is no image at all.
+            UsageError: If a value is unknown or out of range.
+            BddError: If ``how`` is ``faces`` and OpenCV is not installed.
         """
-        strangeness = self._load(image)[1]
-        return None if strangeness is None else strangeness.note
+        return Cropper(self.rule, how, max_tiles, self.threshold)
+
+    def note(self, image: ImageSource) -> str | None:
+        """Check whether an image is out of distribution (see `bdd_tf.edge.images.out_of_distribution`).
+
+        Args:
+            image: A single image, as for `predict`.
+
+        Returns:
+            The deviation from the training images, in a few words; None if there is none. Of a file without training
+            statistics, only native crops are checked, for padding and for places without texture.
+
+        Raises:
+            ImageError: If the image cannot be read.
+            UsageError: If the argument is of an unsupported type.
+        """
+        deviation = self._load(image)[1]
+        return None if deviation is None else deviation.note
 
     def verdicts(self, scores: NDArray[np.floating[Any]]) -> list[str]:
-        """``"REAL"`` or ``"FAKE"`` for each score, by the model's threshold."""
-        return [verdict(float(score), self.threshold) for score in scores]
-
-    def threshold_for(self, false_alarms: float) -> float:
-        """The threshold at which at most a given share of the real validation images was called fake.
-
-        Args:
-            false_alarms: One of the rates in ``thresholds``, e.g. 0.01.
-
-        Returns:
-            In [0, 1].
+        """Apply the model's threshold to scores in [0, 1]; return ``"REAL"`` or ``"FAKE"`` for each.
 
         Raises:
-            UsageError: If the file has none for this rate; lists those it has.
+            UsageError: If a score is not in [0, 1], such as the NaN of an image that could not be read.
         """
+        return [verdict(number_within("a score", score, 0, 1), self.threshold) for score in scores]
+
+    def threshold_for(self, false_alarms: float) -> float:
+        """Return the threshold for a given false positive rate on the validation split.
+
+        Args:
+            false_alarms: False positive rate, one of the keys of ``thresholds``, e.g. 0.01.
+
+        Returns:
+            The threshold, in [0, 1].
+
+        Raises:
+            UsageError: If the file has no threshold for this rate; the message lists the available rates.
+        """
+        false_alarms = number_within("false_alarms", false_alarms, 0, 1)
         if false_alarms in self.thresholds:
             return self.thresholds[false_alarms]
         known = ", ".join(f"{rate:g}" for rate in self.thresholds)
         raise UsageError(
-            f"this model has no threshold for a false alarm rate of {false_alarms:g}; "
-            + (f"possible: {known}." if known else "it has none for any, so give --threshold instead.")
+            f"this model has no threshold for a false positive rate of {false_alarms:g}; "
+            + (f"possible: {known}." if known else "it has none at all, so give --threshold instead.")
         )
 
     def close(self) -> None:
-        """Free the runtime; scoring raises from here on. Closing twice is fine."""
+        """Free the runtime; scoring raises `BddError` afterwards. Closing twice is allowed."""
         with self._lock:
             self._engine = None
 
@@ -202,12 +266,23 @@ class Detector:
     ) -> None:
         self.close()
 
-    def _load(self, image: ImageSource) -> tuple[NDArray[np.uint8], Strangeness | None]:
+    def _try(self, image: ImageSource, problems: list[str] | None) -> tuple[Views, Deviation | None] | None:
+        """`_load`; adds the reason to ``problems``, if that is a list, and returns None if the image cannot be read."""
         try:
-            seen, size = load_sized(image, self.resize)
-            return seen, None if self.trained_on is None else self.trained_on.strangeness(*size, seen)
+            return self._load(image)
         except ImageError as error:
-            name = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
+            if problems is None:
+                raise
+            problems.append(str(error))
+            return None
+
+    def _load(self, source: ImageSource) -> tuple[Views, Deviation | None]:
+        try:
+            image = open_image(source)
+            views = self._cropper(image)
+            return views, self._cropper.check(views, size_of(image), self.trained_on)
+        except ImageError as error:
+            name = f"{source}: " if isinstance(source, (str, os.PathLike)) else ""
             raise ImageError(f"{name}{error}") from None
 
 
@@ -216,7 +291,7 @@ def _one_by_one(images: ImageSource | Iterable[ImageSource]) -> Iterator[ImageSo
         return iter((images,))
     if isinstance(images, np.ndarray):
         return iter(images if images.ndim == 4 else (images,))
-    # What is nothing of the kind is left for load_image, which says what it may be.
+    # Other types are passed on: load_image raises the error that lists the supported types.
     return iter(images if isinstance(images, Iterable) else (images,))
 
 
@@ -225,26 +300,12 @@ def _read_model(path: Path) -> bytes:
         if not path.exists():
             raise UsageError(f"no such model: {path}")
         if not path.is_file():
-            raise UsageError(f"the model must be a .tflite file, and this is none: {path}")
+            raise UsageError(f"not a .tflite file: {path}")
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise BddError(
             f"the model {path} cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from None
-
-
-def _resize_rule(metadata: dict[str, Any]) -> ResizeRule:
-    # First of all, because a file of a later layout may differ in everything else.
-    layout = metadata.get("format")
-    if isinstance(layout, bool) or not isinstance(layout, int) or not 1 <= layout <= METADATA_FORMAT:
-        raise BddError(
-            f"its metadata has format {layout!r}, and this version of bdd_tf reads {METADATA_FORMAT}; "
-            "upgrade bdd_tf, or convert the network again."
-        )
-    try:
-        return ResizeRule.from_dict(metadata.get("resize"))
-    except UsageError as error:
-        raise BddError(f"its metadata is damaged: {error}") from None
 
 
 def _threshold(value: object) -> float:
@@ -256,7 +317,7 @@ def _threshold(value: object) -> float:
 def _thresholds(metadata: dict[str, Any]) -> dict[float, float]:
     given = metadata.get("thresholds", {})
     if not isinstance(given, dict):
-        raise BddError("its metadata is damaged: thresholds is no mapping.")
+        raise BddError("its metadata is damaged: thresholds is not a mapping.")
     found = {}
     for text, value in given.items():
         try:
@@ -264,7 +325,7 @@ def _thresholds(metadata: dict[str, Any]) -> dict[float, float]:
         except ValueError:
             rate = math.nan
         if not 0 < rate < 1:
-            raise BddError(f"its metadata is damaged: {text[:40]!r} is no rate of false alarms in (0, 1).")
+            raise BddError(f"its metadata is damaged: {text[:40]!r} is not a false positive rate in (0, 1).")
         found[rate] = _threshold(value)
     return dict(sorted(found.items()))
 
@@ -277,7 +338,7 @@ def _labels(metadata: dict[str, Any]) -> tuple[str, str]:
 
 
 def _check_signature(model: TfliteModel, rule: ResizeRule) -> None:
-    """Refuse files whose input or output is not what DESIGN promises, before a runtime sees them."""
+    """Refuse a model whose input or output has another type or shape than a detector's, before loading it."""
     inputs, outputs = model.inputs, model.outputs
     expected = (1, rule.size, rule.size, 3)
     if len(inputs) != 1 or inputs[0].dtype != "uint8" or inputs[0].shape != expected:

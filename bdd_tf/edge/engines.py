@@ -1,8 +1,12 @@
-"""What runs a .tflite file: engines by name, each loaded only when it is asked for."""
+"""Inference engines for .tflite files, registered by name; each is imported only when it is requested."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import os
+import re
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -10,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdd_tf.edge.runtime import interpreter_module, lce_delegate
-from bdd_tf.edge.tflite_file import TfliteModel
+from bdd_tf.edge.standard_error import without_lines
+from bdd_tf.edge.tflite.file import TfliteModel
 from bdd_tf.errors import BddError, one_of
 
 
 class Engine(Protocol):
-    """A model made ready to run. Not thread-safe; its user takes turns.
+    """A model that is loaded and ready to run. Not thread-safe: callers must not run it concurrently.
 
     Attributes:
-        name: The name under which the engine is registered.
+        name: Name under which the engine is registered.
     """
 
     name: str
@@ -27,11 +32,11 @@ class Engine(Protocol):
         """Score a batch.
 
         Args:
-            images: uint8 [N, H, W, 3], N at least 1, of the model's input size; of a model that takes something
-                else (`bdd_tf.edge.tflite_cut`), that.
+            images: uint8 [N, H, W, 3] of the model's input size, N at least 1. A model cut out of another one
+                (`bdd_tf.edge.tflite.cut`) may take another shape and type.
 
         Returns:
-            float32 [N], the model's output; where N is 1, all values of the output, flat.
+            float32 [N], the output for each image. If N is 1, all elements of the output, flattened.
 
         Raises:
             BddError: If the runtime fails.
@@ -42,40 +47,40 @@ DEFAULT_ENGINE = "litert"
 
 _ENGINES = {
     "litert": "bdd_tf.edge.engines:LiteRtEngine",
-    # Not part of the edge: LCE's interpreter imports TensorFlow.
-    "lce": "bdd_tf.lce_engine:LceEngine",
+    # A plugin outside the edge package, because LCE's interpreter imports TensorFlow.
+    "lce": "bdd_tf.plugins.lce_engine:LceEngine",
 }
 
 
 def register_engine(name: str, target: str) -> None:
-    """Add an engine, or replace one.
+    """Register an engine; a second one of the same name replaces the first.
 
     Args:
-        name: What users type after ``--engine``.
-        target: ``"module:attribute"``, imported when the engine is first asked for: a callable that takes a
-            `TfliteModel` and the keyword ``num_threads`` and returns an `Engine`.
+        name: Value of ``--engine``.
+        target: ``"module:attribute"``, imported when the engine is first requested. The attribute is a callable that
+            takes a `TfliteModel` and the keyword ``num_threads``, and returns an `Engine`.
     """
     _ENGINES[name] = target
 
 
 def engine_names() -> tuple[str, ...]:
-    """The registered names, in order of registration."""
+    """Return the registered names, in order of registration."""
     return tuple(_ENGINES)
 
 
 def create_engine(model: TfliteModel, name: str = DEFAULT_ENGINE, num_threads: int = 1) -> Engine:
-    """Load an engine and give it a model.
+    """Import an engine and load a model into it.
 
     Args:
         model: The model to run.
         name: One of `engine_names`.
-        num_threads: Threads that one inference may use, at least 1.
+        num_threads: Number of threads per inference, at least 1.
 
     Returns:
         The engine, ready to run.
 
     Raises:
-        UsageError: If there is no engine of that name.
+        UsageError: If no engine of that name is registered.
         BddError: If the engine is not installed, or cannot run the model.
     """
     if name not in _ENGINES:
@@ -87,39 +92,65 @@ def create_engine(model: TfliteModel, name: str = DEFAULT_ENGINE, num_threads: i
         if error.name != module:
             raise
         raise BddError(
-            f"the engine {name!r} is not part of this installation; pip install 'bdd_tf[train]' has it all."
+            f"the engine {name!r} is not part of this installation: pip install 'bdd_tf[train]'."
         ) from None
     return factory(model, num_threads=num_threads)
 
 
+#: Notes of the runtime that say nothing to a user.
+_NOTES = re.compile(rb"^INFO: ")
+#: Held while standard error is redirected, which belongs to the whole process.
+_redirecting = threading.Lock()
+
+
 class LiteRtEngine:
-    """Google's LiteRT (or its predecessor tflite-runtime, on 32-bit ARM), with our delegate for LCE's operators."""
+    """LiteRT (tflite-runtime on 32-bit ARM), with this package's delegate for LCE's operators."""
 
     name = "litert"
 
     def __init__(self, model: TfliteModel, num_threads: int = 1) -> None:
+        # The runtime keeps a pointer to the model's bytes; this reference keeps them alive.
+        self._model = model
+        self._num_threads = num_threads
+        self._batches = True
+        self._load()
+
+    def _load(self) -> None:
         delegates = []
-        if any(name.startswith("Lce") for name in model.custom_operators):
-            delegates.append(lce_delegate(num_threads))
+        if any(name.startswith("Lce") for name in self._model.custom_operators):
+            delegates.append(lce_delegate(self._num_threads))
+        runtime = interpreter_module()
         try:
-            # The runtime keeps a pointer into the model's bytes, hence the reference.
-            self._model = model
-            self._interpreter = interpreter_module().Interpreter(
-                model_content=model.content, num_threads=num_threads, experimental_delegates=delegates
-            )
-            self._allocate(1)
+            with _redirecting, without_lines(_NOTES):
+                self._interpreter = runtime.Interpreter(
+                    model_content=self._model.content,
+                    num_threads=self._num_threads,
+                    experimental_delegates=delegates,
+                )
+                self._process = os.getpid()
+                self._allocated: int | None = None
+                self._allocate(1)
         except (ValueError, RuntimeError) as error:
             raise BddError(f"LiteRT cannot run this model: {_first_line(error)}") from None
-        self._batches = True
+
+    def _reload_after_fork(self) -> None:
+        """Replace an interpreter whose threads belong to the parent process.
+
+        XNNPACK waits for its threads for ever, also when it is freed; so the copy of the parent's interpreter is kept.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._interpreter))
+        self._load()
 
     def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """See `Engine.run`."""
+        """Score a batch; see `Engine.run`."""
+        if self._num_threads > 1 and self._process != os.getpid():
+            self._reload_after_fork()
         try:
             if self._batches:
                 scores = self._run_batch(images)
                 if scores is not None:
                     return scores
-                # Some graphs have a batch of one written into a reshape; from now on they get what they want.
+                # Some graphs contain a reshape to a fixed batch of one; run those image by image from now on.
                 self._batches = False
             return np.concatenate([self._run_single(image[None]) for image in images])
         except (ValueError, RuntimeError) as error:
@@ -141,7 +172,7 @@ class LiteRtEngine:
 
     def _allocate(self, batch: int) -> None:
         detail = self._interpreter.get_input_details()[0]
-        if getattr(self, "_allocated", None) != batch:
+        if self._allocated != batch:
             self._allocated = None
             self._interpreter.resize_tensor_input(detail["index"], [batch, *detail["shape"][1:]])
             self._interpreter.allocate_tensors()

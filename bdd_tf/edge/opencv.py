@@ -1,4 +1,4 @@
-"""OpenCV, loaded only when a video, a camera or a face needs it."""
+"""OpenCV, imported only when a video, a camera or face detection needs it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bdd_tf.errors import BddError
 
 @cache
 def load_cv2(need: str) -> ModuleType:
-    """Import OpenCV, and keep it from writing to standard error what we say ourselves.
+    """Import OpenCV and silence its log; this package reports the errors itself.
 
     Args:
-        need: What needs it, for the error: ``"a video"``.
+        need: Feature that needs OpenCV, for the error message: ``"a video"``.
 
     Returns:
         The module ``cv2``.
 
     Raises:
-        BddError: If it is not installed, or cannot be loaded.
+        BddError: If OpenCV is not installed, or cannot be loaded.
     """
-    # Read by OpenCV's FFmpeg when it opens its first file.
+    # OpenCV's FFmpeg reads this variable when it opens its first file.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
         import cv2
@@ -43,7 +43,7 @@ def load_cv2(need: str) -> ModuleType:
 
 
 def why_no_window() -> str | None:
-    """None if a window can be shown; else the reason, as a part of a sentence."""
+    """Return None if a window can be shown; otherwise the reason, as part of a sentence."""
     cv2 = load_cv2("a window")
     lines = (line.partition(":") for line in cv2.getBuildInformation().splitlines())
     if next((value.strip() for name, _, value in lines if name.strip() == "GUI"), "NONE") == "NONE":
@@ -55,12 +55,12 @@ def why_no_window() -> str | None:
 
 @contextmanager
 def openable(path: Path) -> Iterator[str]:
-    """A name for a file that OpenCV takes: absolute, so that none reads like an address, and UTF-8.
+    """Yield a name under which OpenCV can open a file: absolute, so that it is never taken for a URL, and UTF-8.
 
-    Other names crash OpenCV; such a file is reached through a link.
+    OpenCV crashes on names that are not valid UTF-8; for those, the yielded name is that of a temporary symbolic link.
 
     Args:
-        path: Of a file to be read, or to be written.
+        path: Path of a file to read or to write.
     """
     name = str(path.absolute())
     try:

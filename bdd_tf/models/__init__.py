@@ -1,1 +1,1 @@
-"""Binary backbones, and the detector that puts forensic channels in front of one."""
+"""Backbones, and the detector: channels, adapter, backbone and classifier."""

@@ -1,8 +1,8 @@
 """BNext, a binary network with information-recoupling gates (arXiv 2211.12933), from Larq layers.
 
-A 3x3 stem, then one block per further entry of the width list, PReLU and a global mean. A block is a
-binary 3x3 unit on the incoming width and a binary 1x1 unit; where the width doubles, two 1x1 units run side
-by side and their outputs are concatenated.
+A 3x3 stem, one block per further entry of the width list, PReLU and a global mean. A block is a binary 3x3 unit on the
+incoming width and a binary 1x1 unit. If the width doubles, two 1x1 units run in parallel and their outputs are
+concatenated.
 
     size      widths                                  parameters (M)   binary MACs at 224 (G)
     bnext-n   16, 32, 64x2, 128x2, 256x6, 512x2                  7.5                    1.204
@@ -11,14 +11,15 @@ by side and their outputs are concatenated.
     bnext-m   48, 96, 192x4, 384x4, 768x8, 1536x4              133                     20.09
     bnext-l   64, 128, 256x4, 512x4, 1024x16, 2048x4           325                     52.15
 
-The function is that of the published PyTorch code at temperature 0, in two details arranged differently:
+The network computes the same function as the published PyTorch code at temperature 0, with two differences in the order
+of operations:
 
-* The gate reads a mean over the map of ``a x + (1 - a) y``. Taking both means first is exact and saves
-  three full-size operations a unit.
-* torch pads a stride-2 3x3 convolution on the left and top, TensorFlow's SAME on the right and bottom, and an
-  explicit padding in front of a VALID convolution is rewritten wrongly by LCE's converter. Rotating the image
-  and every 3x3 kernel by 180 degrees turns one into the other exactly at even sizes; the rotation of the
-  image is a layer here, the kernels are rotated when torch weights are imported.
+* The gate takes the mean over the map of ``a x + (1 - a) y``. Here the means of x and y are taken first. This is exact
+  and saves three full-size operations per unit.
+* torch pads a stride-2 3x3 convolution on the left and top, TensorFlow's SAME on the right and bottom. An explicit
+  padding in front of a VALID convolution is no alternative: LCE's converter rewrites it wrongly. If the image and every
+  3x3 kernel are rotated by 180 degrees, both paddings agree exactly at even sizes. A layer rotates the image; the import
+  of torch weights rotates the kernels.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from __future__ import annotations
 from bdd_tf.errors import one_of
 from bdd_tf.legacy_keras import larq as lq
 from bdd_tf.legacy_keras import tf
-from bdd_tf.models.sizes import BNEXT, CLIP
+from bdd_tf.models.bnext_sizes import BNEXT, CLIP
 
 layers = tf.keras.layers
 
@@ -36,8 +37,8 @@ MOMENTUM = 0.9  # torch's 0.1
 
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")
-class Rotate180(layers.Layer):
-    """Turns [N, H, W, C] by 180 degrees (see the module's second remark)."""
+class Rotate180(tf.keras.layers.Layer):
+    """Rotates [N, H, W, C] by 180 degrees; the module's docstring explains why."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Reverse both spatial axes, one at a time: tflite-runtime 2.14 silently reverses only the first of two."""
@@ -45,15 +46,15 @@ class Rotate180(layers.Layer):
 
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")
-class Move(layers.Layer):
-    """Learnable bias per channel in front of the sign, the threshold of the binary activation."""
+class Move(tf.keras.layers.Layer):
+    """Learnable bias per channel before the sign: the threshold of the binary activation."""
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        """One bias per channel, starting at 0."""
+        """Create one bias per channel, initially 0."""
         self.bias = self.add_weight("bias", shape=(input_shape[-1],), initializer="zeros")
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """x + bias."""
+        """Add the bias."""
         return x + self.bias
 
 
@@ -64,11 +65,11 @@ class _UnitInterval(tf.keras.constraints.Constraint):
 
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")
-class Mix(layers.Layer):
-    """``a x + (1 - a) y`` of two [N, 1, 1, C] means with a per channel in [0, 1], starting at 0.5."""
+class Mix(tf.keras.layers.Layer):
+    """``a x + (1 - a) y`` of two means [N, 1, 1, C], with one a in [0, 1] per channel, initially 0.5."""
 
     def build(self, input_shape: list[tf.TensorShape]) -> None:
-        """One mixing weight per channel."""
+        """Create one mixing weight per channel."""
         self.scale = self.add_weight(
             "scale",
             shape=(input_shape[0][-1],),
@@ -77,13 +78,13 @@ class Mix(layers.Layer):
         )
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
-        """Mix input and output statistics."""
+        """Mix the means of input and output."""
         x, y = inputs
         return self.scale * x + (1.0 - self.scale) * y
 
 
-def batch_norm(name: str) -> layers.Layer:
-    """Batch normalisation with the published epsilon and momentum."""
+def batch_norm(name: str) -> tf.keras.layers.Layer:
+    """Return a batch normalisation layer with the published epsilon and momentum."""
     return layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=name)
 
 
@@ -99,24 +100,24 @@ def _prelu(x: tf.Tensor, alpha: tf.Tensor) -> tuple[tf.Tensor, object]:
 
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")
-class PReLU(layers.PReLU):
-    """Keras' PReLU, the same values, with half its passes over memory while training.
+class PReLU(tf.keras.layers.PReLU):
+    """Keras' PReLU with half of its memory passes in training, and equal values.
 
-    Outside training it keeps Keras' own graph, which the converter recognises as one PRELU operator.
+    At inference it keeps Keras' own graph, which the converter recognises as one PRELU operator.
     """
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """x where positive, else alpha x."""
+        """Return x where it is positive, else alpha x."""
         return _prelu(x, self.alpha) if training else super().call(x)
 
 
-def prelu(name: str) -> layers.Layer:
-    """PReLU with a slope per channel, starting at torch's 0.25."""
+def prelu(name: str) -> tf.keras.layers.Layer:
+    """Return a PReLU layer with one slope per channel, initially 0.25 as in torch."""
     return PReLU(alpha_initializer=tf.keras.initializers.Constant(0.25), shared_axes=[1, 2], name=name)
 
 
-def binary_conv(filters: int, kernel: int, strides: int, name: str) -> layers.Layer:
-    """Sign of the input times sign of the weights, zero padding, no bias."""
+def binary_conv(filters: int, kernel: int, strides: int, name: str) -> tf.keras.layers.Layer:
+    """Return a convolution of signs: sign(input) * sign(weights), zero padding, no bias."""
     return lq.layers.QuantConv2D(
         filters,
         kernel,
@@ -124,7 +125,7 @@ def binary_conv(filters: int, kernel: int, strides: int, name: str) -> layers.La
         padding="same",
         use_bias=False,
         input_quantizer=lq.quantizers.SteSign(clip_value=CLIP),
-        # The constraint keeps the weights where the straight-through gradient passes: no mask needed.
+        # The constraint keeps the weights inside the range of the straight-through gradient, which needs no mask then.
         kernel_quantizer=lq.quantizers.SteSign(clip_value=None),
         kernel_constraint=lq.constraints.WeightClip(clip_value=CLIP),
         kernel_initializer="glorot_normal",
@@ -133,7 +134,7 @@ def binary_conv(filters: int, kernel: int, strides: int, name: str) -> layers.La
 
 
 def unit(x: tf.Tensor, kernel: int, *, strides: int = 1, attention: bool = False, name: str) -> tf.Tensor:
-    """A binary convolution with its gate and residual.
+    """Build a unit: a binary convolution with its gate and residual.
 
     ``y = PReLU(BN(conv(sign(x + move))))``, ``gate = sigmoid(W2 relu(W1 mix(mean x, mean y)))`` and
     ``BN2(gate y) + r``; in the attention form ``r = PReLU(x)`` multiplies as well: ``BN2(gate y r) + r``.
@@ -142,7 +143,7 @@ def unit(x: tf.Tensor, kernel: int, *, strides: int = 1, attention: bool = False
         x: [N, H, W, C] float32.
         kernel: 3 or 1.
         strides: 1, or 2 with a 2x2 mean pool on the residual.
-        attention: Whether the residual multiplies (element-wise attention).
+        attention: Whether the residual also multiplies (element-wise attention).
         name: Prefix of the layers' names.
 
     Returns:
@@ -158,8 +159,8 @@ def unit(x: tf.Tensor, kernel: int, *, strides: int = 1, attention: bool = False
     y = batch_norm(f"{name}.norm1")(y)
     y = prelu(f"{name}.prelu")(y)
 
-    # Four dimensions throughout: with [N, C] the converter would drop the reshape in front of the product,
-    # and a file whose batch was resized would multiply along the wrong axis.
+    # The means keep four dimensions. With [N, C] the converter would drop the reshape before the product, and a file
+    # with a resized batch would multiply along the wrong axis.
     mean_x = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.mean_in")(x)
     mean_y = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.mean_out")(y)
     gate = Mix(name=f"{name}.mix")([mean_x, mean_y])
@@ -174,13 +175,13 @@ def unit(x: tf.Tensor, kernel: int, *, strides: int = 1, attention: bool = False
 
 
 def block(x: tf.Tensor, filters: int, *, strides: int, attention: bool, name: str) -> tf.Tensor:
-    """A 3x3 unit, then one 1x1 unit, or two side by side where the width doubles.
+    """Build a block: a 3x3 unit, then one 1x1 unit, or two in parallel if the width doubles.
 
     Args:
         x: [N, H, W, C] float32.
         filters: Output channels, C or 2 C.
         strides: Stride of the 3x3 unit.
-        attention: Form of the 3x3 unit.
+        attention: Whether the 3x3 unit has the attention form.
         name: Prefix of the layers' names.
 
     Returns:
@@ -195,7 +196,7 @@ def block(x: tf.Tensor, filters: int, *, strides: int, attention: bool, name: st
 
 
 def bnext(x: tf.Tensor, size: str, *, stem_stride: int = 2) -> tf.Tensor:
-    """BNext without its classifier.
+    """Build BNext without its classifier.
 
     Args:
         x: [N, H, W, 3] float32, normalised RGB; H and W multiples of 16 times the stem's stride.
@@ -210,15 +211,13 @@ def bnext(x: tf.Tensor, size: str, *, stem_stride: int = 2) -> tf.Tensor:
     """
     if size not in BNEXT:
         raise one_of("backbone", size, tuple(BNEXT))
-    widths = BNEXT[size].widths
+    widths, blocks = BNEXT[size].widths, BNEXT[size].blocks
     x = Rotate180(name="feature.rotate")(x)
     x = layers.Conv2D(
         widths[0], 3, strides=stem_stride, padding="same", use_bias=False, name="feature.0.conv"
     )(x)
     x = batch_norm("feature.0.norm")(x)
-    for i in range(1, len(widths)):
-        # The published rule: the first block keeps the size though its width doubles.
-        strides = 2 if i > 1 and widths[i] != widths[i - 1] else 1
-        x = block(x, widths[i], strides=strides, attention=i % 2 == 0, name=f"feature.{i}")
+    for spec in blocks:
+        x = block(x, spec.out, strides=spec.stride, attention=spec.attention, name=f"feature.{spec.number}")
     x = prelu("feature.prelu")(x)
     return layers.GlobalAveragePooling2D(name="feature.mean")(x)

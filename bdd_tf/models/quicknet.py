@@ -9,14 +9,14 @@ QUICKNET = {"quicknet-small": "QuickNetSmall", "quicknet": "QuickNet", "quicknet
 
 
 def quicknet(x: tf.Tensor, size: str) -> tf.Tensor:
-    """QuickNet's features.
+    """Build QuickNet without its classifier.
 
     Args:
         x: [N, H, W, 3] float32, normalised RGB; H and W multiples of 32.
         size: A key of :data:`QUICKNET`.
 
     Returns:
-        [N, 512] float32 features: ReLU and mean over the map, as in front of larq-zoo's classifier.
+        [N, 512] float32 features: ReLU, then the mean over the map, as before larq-zoo's classifier.
 
     Raises:
         UsageError: For an unknown size.
@@ -27,7 +27,7 @@ def quicknet(x: tf.Tensor, size: str) -> tf.Tensor:
 
     factory = getattr(sota, QUICKNET[size])
     network = factory(input_shape=tuple(x.shape[1:]), weights=None, include_top=False)
-    # Layers under names of ours, flat: larq-zoo numbers them by what was built before in the process.
+    # These two layers get names of our own: larq-zoo numbers its layers by the models built before in the process.
     x = network(x)
     x = tf.keras.layers.Activation("relu", name="feature.relu")(x)
     return tf.keras.layers.GlobalAveragePooling2D(name="feature.mean")(x)

@@ -1,28 +1,40 @@
-"""Backbones by name: what each costs in stride, and how to build it."""
+"""Backbones by name: their strides and their functions. No TensorFlow until one is built."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from bdd_tf.errors import UsageError, one_of
+from bdd_tf import entry_points
+from bdd_tf.errors import UsageError
+from bdd_tf.models.bnext_sizes import BNEXT
 
-#: Resolutions below this get a stem of stride 1 where the backbone allows it.
+#: Resolutions below this get the backbone's smallest stem stride.
 SMALL_IMAGE = 96
+#: Suffix of the int8 version of a float network, in benchmarks.
+INT8 = "-int8"
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A backbone's name, the strides of its stem to choose from, and the stride of all that follows."""
+    """A backbone.
+
+    Attributes:
+        name: Its name on the command line.
+        stem_strides: Possible strides of its stem: the published one first, the one for small images last.
+        stage_stride: Product of all other strides.
+        build: ``build(x, stem_stride)``: features [N, C] of a Keras tensor [N, H, W, 3].
+    """
 
     name: str
     stem_strides: tuple[int, ...]
     stage_stride: int
-    build: Callable
+    build: Callable[[Any, int], Any]
 
 
-def _bnext(name: str) -> Callable:
-    def build(x, stem_stride: int):  # noqa: ANN001, ANN202 (Keras tensors)
+def _bnext(name: str) -> Callable[[Any, int], Any]:
+    def build(x: Any, stem_stride: int) -> Any:
         from bdd_tf.models.bnext import bnext
 
         return bnext(x, name, stem_stride=stem_stride)
@@ -30,8 +42,8 @@ def _bnext(name: str) -> Callable:
     return build
 
 
-def _quicknet(name: str) -> Callable:
-    def build(x, stem_stride: int):  # noqa: ANN001, ANN202 (Keras tensors)
+def _quicknet(name: str) -> Callable[[Any, int], Any]:
+    def build(x: Any, stem_stride: int) -> Any:
         from bdd_tf.models.quicknet import quicknet
 
         return quicknet(x, name)
@@ -39,17 +51,28 @@ def _quicknet(name: str) -> Callable:
     return build
 
 
-def _rival(name: str) -> Callable:
-    def build(x, stem_stride: int):  # noqa: ANN001, ANN202 (Keras tensors)
-        from bdd_tf.models.rivals import rival
+def _baseline(name: str) -> Callable[[Any, int], Any]:
+    def build(x: Any, stem_stride: int) -> Any:
+        from bdd_tf.models.float_baselines import baseline
 
-        return rival(x, name, stem_stride=stem_stride)
+        return baseline(x, name, stem_stride=stem_stride)
 
     return build
 
 
-#: Float networks: their stem with its max pool, and the rest.
-_RIVAL_STRIDES = {
+def _residual(name: str) -> Callable[[Any, int], Any]:
+    def build(x: Any, stem_stride: int) -> Any:
+        from bdd_tf.models.residual_baselines import residual_baseline
+
+        return residual_baseline(x, name, stem_stride)
+
+    return build
+
+
+#: Small float networks on residuals, baselines for photographs: strides as below.
+_RESIDUAL_STRIDES = {"tiny-ladeda": ((2, 1), 1), "ferretnet": ((2, 1), 8)}
+#: Float baselines: strides of the stem with its max pool, and the product of the others.
+_BASELINE_STRIDES = {
     "resnet50": ((4, 1), 8),
     "vgg16": ((2, 1), 16),
     "densenet121": ((4, 1), 8),
@@ -58,49 +81,47 @@ _RIVAL_STRIDES = {
     "mobilenetv3-large": ((2, 1), 16),
     "efficientnet-b0": ((2, 1), 16),
 }
-RIVALS = tuple(_RIVAL_STRIDES)
+BASELINES = tuple(_BASELINE_STRIDES)
 
 BACKBONES = {
-    **{
-        n: Backbone(n, (2, 1), 16, _bnext(n)) for n in ("bnext-n", "bnext-t", "bnext-s", "bnext-m", "bnext-l")
-    },
+    **{name: Backbone(name, (2, 1), size.stride, _bnext(name)) for name, size in BNEXT.items()},
     **{n: Backbone(n, (4,), 8, _quicknet(n)) for n in ("quicknet-small", "quicknet", "quicknet-large")},
-    **{n: Backbone(n, stems, stage, _rival(n)) for n, (stems, stage) in _RIVAL_STRIDES.items()},
+    **{n: Backbone(n, stems, stage, _baseline(n)) for n, (stems, stage) in _BASELINE_STRIDES.items()},
+    **{n: Backbone(n, stems, stage, _residual(n)) for n, (stems, stage) in _RESIDUAL_STRIDES.items()},
 }
 
 
 def backbone(name: str) -> Backbone:
-    """The backbone of that name.
+    """Look up a backbone.
 
     Raises:
-        UsageError: If there is none; lists the possible ones.
+        UsageError: For an unknown name; lists the possible ones.
     """
-    if name not in BACKBONES:
-        raise one_of("backbone", name, tuple(BACKBONES))
+    entry_points.check_known("backbone", name, entry_points.BACKBONES, lambda: tuple(BACKBONES))
     return BACKBONES[name]
 
 
 def stem_stride(name: str, resolution: int, requested: int | None = None) -> int:
-    """The stem's stride for a backbone at a resolution, checked.
+    """Choose or check the stem's stride for a backbone at a resolution.
 
     Args:
         name: Backbone name.
         resolution: Side of the square input in pixels.
-        requested: A stride, or None to choose: 1 below :data:`SMALL_IMAGE` px where the backbone has it.
+        requested: A stride; None: the smallest one below :data:`SMALL_IMAGE` px, else the published one.
 
     Returns:
         The stride.
 
     Raises:
-        UsageError: If the backbone has no such stem, or its strides do not divide the resolution; names
-            the nearest sizes.
+        UsageError: If the backbone has no such stem, or its strides do not divide the resolution; lists the nearest
+            possible resolutions.
     """
     entry = backbone(name)
     if requested is not None and requested not in entry.stem_strides:
         raise UsageError(
             f"{name} has no stem of stride {requested}; possible: {', '.join(map(str, entry.stem_strides))}."
         )
-    stride = requested or _usual_stem(entry, resolution)
+    stride = requested or _default_stem(entry, resolution)
     total = stride * entry.stage_stride
     if resolution < total or resolution % total:
         raise UsageError(
@@ -111,23 +132,23 @@ def stem_stride(name: str, resolution: int, requested: int | None = None) -> int
 
 
 def fitting_resolution(name: str, resolution: int) -> int:
-    """The side nearest to `resolution` that a backbone takes with its usual stem.
+    """Return the resolution nearest to the given one that a backbone accepts with its default stem.
 
     Raises:
-        UsageError: If there is no such backbone.
+        UsageError: For an unknown backbone.
     """
     entry = backbone(name)
-    total = _usual_stem(entry, resolution) * entry.stage_stride
+    total = _default_stem(entry, resolution) * entry.stage_stride
     if resolution >= total and resolution % total == 0:
         return resolution
     return min(_nearest(resolution, total), key=lambda side: abs(side - resolution))
 
 
-def _usual_stem(entry: Backbone, resolution: int) -> int:
+def _default_stem(entry: Backbone, resolution: int) -> int:
     return entry.stem_strides[-1] if resolution < SMALL_IMAGE else entry.stem_strides[0]
 
 
 def _nearest(resolution: int, total: int) -> list[int]:
-    """The multiples of `total` around a side that is none."""
+    """Multiples of `total` on both sides of a resolution that is not one; none is below `total`."""
     below = max(resolution // total * total, total)
     return sorted({below, below + total}) if resolution > total else [total]

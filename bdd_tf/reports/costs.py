@@ -1,25 +1,29 @@
-"""What networks cost at 224 px, by this project's own counting and converters.
+"""Cost of networks at 224 px (parameters, MACs, file size), as counted and converted by this project.
 
-Building and converting them takes minutes, so the counts are kept in a small file, ``results/costs.json``, that
-`bdd report --count` writes anew.
+Counting takes minutes, so the counts are stored in ``results/costs.json``; `bdd report --count` regenerates it.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from bdd_tf import metrics
 from bdd_tf.errors import BddError
-from bdd_tf.reports.reading import number, read_json, text
+from bdd_tf.metrics import score_files
+from bdd_tf.reports.parsing import number, read_json, text
+
+if TYPE_CHECKING:
+    from bdd_tf.legacy_keras import tf
 
 FILE = "costs.json"
 COMMAND = "bdd report --count"
 RESOLUTION = 224
-#: Binary detectors of ours.
+#: Our binary detectors.
 BINARY = ("bnext-n", "bnext-t", "bnext-s", "bnext-m")
-#: Float networks as published, classifier included, with one output in place of 1000: class in keras.applications.
+#: Float networks with their classifiers, but one output instead of 1000: their classes in keras.applications.
 FLOAT = {
     "resnet50": "ResNet50",
     "vgg16": "VGG16",
@@ -27,23 +31,23 @@ FLOAT = {
     "mobilenetv3-small": "MobileNetV3Small",
     "efficientnet-b0": "EfficientNetB0",
 }
-#: Channels of the binary detectors that are counted: the image alone, as in the paper, and our default.
+#: Channels for which binary detectors are counted: RGB, as in the paper, and our default.
 CHANNELS = (("rgb",), ("rgb", "fft", "lbp"))
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A network's cost for one image.
+    """The cost of a network for one image.
 
     Attributes:
-        name: Backbone.
-        channels: Joined by commas; ``rgb`` for the float networks.
+        name: Name of the backbone.
+        channels: Names of the channels, joined by commas; ``rgb`` for float networks.
         binary: Whether its convolutions are binary.
-        parameters: All weights, latent binary ones included.
-        binary_macs: Multiply-accumulates between signs.
-        float_macs: Those of float convolutions and dense layers.
-        channel_macs: Those of the channel layers (grey, DFT, Sobel).
-        bytes: Size of its .tflite file (float32 weights for float networks); None where none was made.
+        parameters: Number of weights, including latent binary weights.
+        binary_macs: Binary multiply-accumulates.
+        float_macs: Multiply-accumulates of float convolutions and dense layers.
+        channel_macs: Multiply-accumulates of the channel layers (grey, DFT, Sobel).
+        bytes: Size of the .tflite file (float32 for float networks); None if none was made.
     """
 
     name: str
@@ -57,16 +61,20 @@ class Cost:
 
     @property
     def operations(self) -> float:
-        """In the paper's sense: binary MACs / 64 + float MACs. Channels are left out there; not here."""
+        """Operations as the paper defines them (binary MACs / 64 + float MACs), plus those of the channels."""
         return self.binary_macs / 64 + self.float_macs + self.channel_macs
 
 
-def count() -> list[Cost]:
-    """Build, count and convert every network; takes minutes, and some GiB of memory for VGG16."""
+def count(untrained: Callable[[str, int, tuple[str, ...]], Path]) -> list[Cost]:
+    """Build, count and convert every network. This takes minutes, and several GiB of memory for VGG16.
+
+    Args:
+        untrained: Makes the .tflite file of a binary network with random weights from backbone, resolution and channels
+            (`converters.benchmark_models.untrained`).
+    """
     from bdd_tf.legacy_keras import tf
     from bdd_tf.models.detector import build_detector
-    from bdd_tf.models.operations import count_operations
-    from bdd_tf.rival_files import untrained
+    from bdd_tf.models.operation_counts import count_operations
 
     def cost(model: tf.keras.Model, name: str, channels: tuple[str, ...], size: int | None) -> Cost:
         c = count_operations(model)
@@ -86,11 +94,11 @@ def count() -> list[Cost]:
     found = []
     for name in BINARY:
         for channels in CHANNELS:
-            # One file per backbone: that of the detector as it is shipped.
+            # One file per backbone, with the default channels.
             size = untrained(name, RESOLUTION, channels).stat().st_size if len(channels) > 1 else None
-            found.append(cost(build_detector(name, RESOLUTION, channels), name, channels, size))
+            found.append(cost(build_detector(name, RESOLUTION, channels, "paper"), name, channels, size))
     for name, application in FLOAT.items():
-        # MobileNetV3 alone would scale its input in the graph, as a detector does not.
+        # Only MobileNetV3 would scale its input inside the graph, which a detector does not do.
         options = {"include_preprocessing": False} if name.startswith("mobilenetv3") else {}
         model = getattr(tf.keras.applications, application)(
             weights=None,
@@ -103,38 +111,40 @@ def count() -> list[Cost]:
     return found
 
 
-def _float_bytes(model) -> int:  # noqa: ANN001 (a Keras model; TensorFlow is loaded for counting only)
+def _float_bytes(model: tf.keras.Model) -> int:
     from bdd_tf.legacy_keras import tf
 
     image = [tf.TensorSpec([1, *model.input_shape[1:]], tf.float32, name="image")]
-    traced = tf.function(lambda x: model(x, training=False), image).get_concrete_function()
-    return len(tf.lite.TFLiteConverter.from_concrete_functions([traced], model).convert())
+    traced = tf.function(lambda x: model(x, training=False), image, autograph=False)
+    return len(
+        tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()], model).convert()
+    )
 
 
 def write(folder: Path, costs: list[Cost]) -> Path:
-    """Write ``costs.json`` into a folder, atomically; returns its path."""
+    """Write ``costs.json`` into a folder, atomically; return its path."""
     document = {"command": COMMAND, "resolution": RESOLUTION, "networks": [asdict(c) for c in costs]}
-    return metrics.write_json(Path(folder) / FILE, document)
+    return score_files.write_json(Path(folder) / FILE, document)
 
 
 def read(folder: Path) -> list[Cost]:
-    """The counts that were kept; networks that cannot be understood are left out.
+    """Read the stored counts. Entries that cannot be parsed are ignored.
 
     Args:
-        folder: Where ``costs.json`` lies.
+        folder: Folder with ``costs.json``.
 
     Raises:
-        BddError: If there is no such file, or it is damaged.
+        BddError: If the file is missing or damaged.
     """
     path = Path(folder) / FILE
     if not path.is_file():
-        raise BddError(f"{path} is missing; `{COMMAND}` writes it.")
+        raise BddError(f"{path} is missing; `{COMMAND}` generates it.")
     listed = read_json(path).get("networks")
     found = []
     for entry in listed if isinstance(listed, list) else []:
         if not isinstance(entry, dict):
             continue
-        values = {f.name: number(entry, f.name) for f in fields(Cost)}
+        values: dict[str, Any] = {f.name: number(entry, f.name) for f in fields(Cost)}
         values |= {key: text(entry.get(key)) for key in ("name", "channels")}
         values["binary"] = entry.get("binary") is True
         if all(value is not None for key, value in values.items() if key != "bytes"):

@@ -1,4 +1,4 @@
-"""Measured latency, out of what `bdd benchmark --output DIR` and `bdd benchmark --json` have written."""
+"""Read latencies from the files of `bdd benchmark --output DIR` and from the output of `bdd benchmark --json`."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bdd_tf.errors import BddError
-from bdd_tf.reports.reading import LIMIT, number, one_line, text
+from bdd_tf.reports.parsing import LIMIT, number, one_line, text
 from bdd_tf.runs import Run
 
-#: The contender by which times of different runs can be compared, whatever else the machine did.
+#: The contender that benchmarks are normalised by, so that different benchmarks can be compared.
 YARDSTICK = "mobilenetv2 224"
 UNKNOWN_MACHINE = "an unnamed machine"
 
 
 @dataclass(frozen=True)
 class Latency:
-    """One contender of one benchmark.
+    """A contender's latency in a benchmark.
 
     Attributes:
-        name: Of the contender.
+        name: Name of the contender.
         engine: ``litert``, ``lce`` or ``torch``.
-        kernels: Set of kernels; None for XNNPACK.
-        threads: CPU threads.
-        median_ms: Of one image, in ms.
-        machine: Where.
-        owner: The run whose file it is; None for any other contender.
-        nbytes: Of its file; None where that was not noted.
-        ratio: Its median over that of :data:`YARDSTICK` in the same run; None where that did not run.
+        kernels: Kernel set; None for XNNPACK.
+        threads: Number of CPU threads.
+        median_ms: Median time of one image in ms.
+        machine: Description of the machine.
+        owner: Name of the run that the file belongs to; None for other contenders.
+        nbytes: Size of the file; None if it was not recorded.
+        ratio: Median divided by that of :data:`YARDSTICK` in the same benchmark; None if that did not run.
     """
 
     name: str
@@ -42,17 +42,19 @@ class Latency:
     ratio: float | None = None
 
     def to_dict(self) -> dict:
-        """Plain values for the report's JSON."""
+        """Return the fields of the report's JSON."""
         return {key: getattr(self, key) for key in ("engine", "kernels", "threads", "median_ms", "machine")}
 
 
 def _records(path: Path) -> tuple[str, list]:
     if path.stat().st_size > LIMIT:
-        raise BddError(f"{path.name} cannot be read: {path.stat().st_size:,} bytes are too many for it")
+        raise BddError(
+            f"cannot read {path.name}: {path.stat().st_size:,} bytes are more than the limit of {LIMIT:,}"
+        )
     content = path.read_text(encoding="utf-8")
     try:
         document = json.loads(content)
-    except ValueError:  # `--json` prints a line per contender
+    except ValueError:  # `bdd benchmark --json` prints a line per contender
         document = [json.loads(line) for line in content.splitlines() if line.strip()]
     if isinstance(document, dict) and isinstance(document.get("results"), list):
         return one_line(document.get("machine") or UNKNOWN_MACHINE), document["results"]
@@ -60,11 +62,11 @@ def _records(path: Path) -> tuple[str, list]:
 
 
 def read_benchmark(path: Path, owner: str | None = None) -> list[Latency]:
-    """Contenders that ran.
+    """Read the contenders that ran.
 
     Args:
-        path: ``benchmark.json``, or the lines of ``--json``.
-        owner: The run whose .tflite file was measured: the first contender, and those named like it.
+        path: ``benchmark.json``, or the output of ``--json``.
+        owner: Name of the run whose file was measured, which is the first contender.
 
     Raises:
         BddError: If the file is damaged.
@@ -72,7 +74,7 @@ def read_benchmark(path: Path, owner: str | None = None) -> list[Latency]:
     try:
         machine, records = _records(path)
     except (OSError, ValueError, RecursionError) as error:
-        raise BddError(f"{path.name} cannot be read: {one_line(error)}") from error
+        raise BddError(f"cannot read {path.name}: {one_line(error)}") from error
     found, own = [], None
     for i, record in enumerate(r for r in records if isinstance(r, dict)):
         name, engine = text(record.get("name")), text(record.get("engine"))
@@ -97,7 +99,11 @@ def read_benchmark(path: Path, owner: str | None = None) -> list[Latency]:
 
 
 def measured(run: Run) -> tuple[list[Latency], list[str]]:
-    """Everything benchmarked in a run's folder, and sentences on files that cannot be read."""
+    """Read the latencies in a run's folder.
+
+    Returns:
+        The latencies, and a message for each file that cannot be read.
+    """
     found, notes = [], []
     for path in run.benchmarks():
         try:
@@ -108,5 +114,5 @@ def measured(run: Run) -> tuple[list[Latency], list[str]]:
 
 
 def fastest(latencies: list[Latency]) -> Latency | None:
-    """The best of one image on one thread; where nothing ran on one, on the fewest."""
+    """Return the fastest contender among those with the fewest threads; None if there is none."""
     return min(latencies, key=lambda found: (found.threads, found.median_ms), default=None)

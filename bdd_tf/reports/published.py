@@ -1,7 +1,7 @@
-"""What others have printed, so that ours stands beside it. Every value is copied from its source, none is measured here.
+"""Published results, copied from their sources for comparison with ours.
 
-Source, unless said otherwise: Lanzino et al., "Faster Than Lies: Real-time Deepfake Detection using Binary Neural
-Networks", CVPR Workshops 2024, arXiv 2406.04932.
+The source, unless another one is named, is Lanzino et al., "Faster Than Lies: Real-time Deepfake Detection using Binary
+Neural Networks", CVPR Workshops 2024, arXiv 2406.04932.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class Printed:
     """A cell of the paper's table of results.
 
     Attributes:
-        dataset: As ``--dataset`` names it.
-        backbone: As ``--backbone`` names it.
-        frozen: Whether only adapter and classifier were trained, on a backbone from ImageNet.
-        accuracy: In [0, 1].
-        auc: In [0, 1].
+        dataset: Name of the data set, as for ``--dataset``.
+        backbone: Name of the backbone, as for ``--backbone``.
+        frozen: Whether only adapter and classifier were trained, with an ImageNet backbone.
+        accuracy: Accuracy in [0, 1].
+        auc: AUC in [0, 1].
     """
 
     dataset: str
@@ -34,11 +34,11 @@ class Printed:
 
     @property
     def preset(self) -> str:
-        """The preset that trains it (:data:`bdd_tf.config.PRESETS`)."""
+        """Name of the preset that trains it (a file of ``bdd_tf/experiments``)."""
         return f"paper-{self.dataset}-{self.backbone[-1]}{'-frozen' if self.frozen else ''}"
 
 
-#: Accuracy and AUC in %, BNext-T, S and M, by data set; frozen first, then with all layers trained.
+#: Accuracy and AUC in % of BNext-T, S and M, by data set and whether the backbone was frozen.
 _RESULTS = {
     ("cocofake", True): ((83.65, 81.98), (93.15, 95.19), (84.59, 82.11)),
     ("dffd", True): ((89.56, 87.65), (89.69, 88.58), (89.61, 86.64)),
@@ -56,7 +56,7 @@ RESULTS = tuple(
     for frozen, (accuracy, auc) in zip((True, False), row, strict=True)
 )
 
-#: Accuracy on COCOFake with a frozen BNext-T, by the channels beside RGB; eight rows in the paper's order.
+#: Accuracy on COCOFake with a frozen BNext-T, by channels in addition to RGB, in the paper's order of rows.
 ABLATION = {
     (): 0.9035,
     ("sobel",): 0.8236,
@@ -69,21 +69,21 @@ ABLATION = {
 }
 ABLATION_ABOUT = "COCOFake, BNext-T frozen at 224 px, one run each"
 
-#: Giga-operations by backbone. The paper's own definition, binary MACs / 64 + float MACs at 224 px, gives a tenth.
+#: Operations in G by backbone. The paper's definition (binary MACs / 64 + float MACs at 224 px) gives a tenth of these.
 OPERATIONS = {"bnext-t": 0.89, "bnext-s": 1.91, "bnext-m": 3.39}
-#: Millions of parameters, same table: as PyTorch counts them, without statistics.
+#: Parameters in millions from the same table, as PyTorch counts them (without batch norm statistics).
 PARAMETERS = {"bnext-t": 29.8, "bnext-s": 67.1, "bnext-m": 133.0}
 
 
 @dataclass(frozen=True)
-class Rival:
-    """A line of the paper's comparison on COCOFake.
+class Baseline:
+    """A row of the paper's comparison on COCOFake.
 
     Attributes:
-        name: As printed.
-        accuracy: On COCOFake, in [0, 1].
-        parameters: Count; None where it is not printed.
-        operations: Floating point operations as printed; None where they are not.
+        name: Name as printed.
+        accuracy: Accuracy on COCOFake in [0, 1].
+        parameters: Number of parameters; None if it is not printed.
+        operations: Floating point operations; None if they are not printed.
     """
 
     name: str
@@ -92,16 +92,16 @@ class Rival:
     operations: float | None = None
 
 
-RIVALS = (
-    Rival("ResNet50", 0.9031, 25.6e6, 4.8e9),
-    Rival("ViT-B/32", 0.8764, 88.3e6, 8.56e9),
-    Rival("CLIP-ResNet50", 0.9907),
-    Rival("CLIP-ViT-B/32", 0.9911),
-    Rival("OpenCLIP-ViT-B/32, LAION-400M", 0.9788),
-    Rival("OpenCLIP-ViT-B/32, LAION-2B", 0.9968),
+BASELINES = (
+    Baseline("ResNet50", 0.9031, 25.6e6, 4.8e9),
+    Baseline("ViT-B/32", 0.8764, 88.3e6, 8.56e9),
+    Baseline("CLIP-ResNet50", 0.9907),
+    Baseline("CLIP-ViT-B/32", 0.9911),
+    Baseline("OpenCLIP-ViT-B/32, LAION-400M", 0.9788),
+    Baseline("OpenCLIP-ViT-B/32, LAION-2B", 0.9968),
 )
 
-#: What others print for CIFAKE's official test split: who, accuracy in [0, 1].
+#: Accuracies in [0, 1] that others have published for CIFAKE's official test split.
 ELSEWHERE_ON_CIFAKE = (
     ("the data set's first CNN (Bird and Lotfi 2024)", 0.9298),
     ("DenseNet-121 with squeeze and excitation, 32 px, from scratch", 0.9856),

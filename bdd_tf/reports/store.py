@@ -1,6 +1,6 @@
-"""Stored results: a run folder's small files, without weights, kept in ``results/NAME`` and committed.
+"""Stored results: the small files of a run, without weights, in ``results/NAME``, which is under version control.
 
-Reports are made from them on any machine, without the data or a training.
+They suffice to make reports on any machine, without the data and the weights.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bdd_tf import metrics
 from bdd_tf.config import Experiment
 from bdd_tf.errors import BddError, UsageError
-from bdd_tf.reports.reading import LIMIT, number, read_json, read_yaml
+from bdd_tf.metrics import score_files
+from bdd_tf.reports.parsing import LIMIT, number, read_json, read_yaml
 from bdd_tf.runs import RUNS_DIR, Run, run_named
 
 RESULTS_DIR = "results"
-#: Decimals of a stored score; more where a rounded score would change the verdict.
+#: Decimals of a stored score. A score has more if rounding would change its verdict.
 DECIMALS = 5
-#: Settings that say where something lay on one machine, not what was done.
+#: Settings that describe a machine, not an experiment.
 PLACES = ("data_dir",)
-#: What is copied as it is.
+#: Files that are copied unchanged.
 _SMALL = ("history.csv", "trainer.json", "metrics-*.json", "robustness-*.json", "benchmark*.json")
-#: Kept on request. Models are not: the one that is shipped lies in the package (converters/shipping.py).
+#: Copied on request.
 _GALLERY = "figures/gallery-test.png"
+#: Largest accepted size of a gallery in bytes.
 GALLERY_LIMIT = 16 << 20
-#: A .tflite file whose size is noted; VGG16 has 537 MB.
+#: Largest accepted size of a .tflite file in bytes; VGG16 has 537 MB. Only its size and hash are stored.
 LARGEST_FILE = 2 << 30
 
 
 def settings(values: dict) -> dict:
-    """A configuration in its full and plain form, so that equal experiments have equal ones.
+    """Normalise a configuration, so that equal experiments have equal settings.
 
     Args:
-        values: What a ``config.yaml`` holds: of this version, an older one (fields are missing) or a newer one
-            (fields are unknown).
+        values: Content of a ``config.yaml``. An older version may lack fields; a newer one may have unknown fields.
 
     Returns:
-        Every field, in order of names, without those in :data:`PLACES`.
+        All fields sorted by name, without those in :data:`PLACES`.
     """
     try:
         known = Experiment.from_dict(values).to_dict()
@@ -53,22 +53,22 @@ def settings(values: dict) -> dict:
 
 
 def compact(path: str | Path, threshold: float) -> bytes:
-    """A table of scores, rounded and compressed: about 70 kB for 20,000 images.
+    """Round and compress a table of scores, to about 70 kB for 20,000 images.
 
     Args:
-        path: What :func:`bdd_tf.metrics.write_scores_csv` wrote.
-        threshold: Of the run: no score changes sides.
+        path: A file written by :func:`bdd_tf.metrics.score_files.write_scores_csv`.
+        threshold: Threshold of the run. No rounded score lies on the other side of it.
 
     Returns:
-        xz of the same columns, by path; scores have five decimals, and as many more as its verdict needs.
+        An xz file with the same columns, sorted by path. Scores have five decimals, or more if their verdict needs them.
 
     Raises:
         BddError: If the table is missing or damaged.
     """
-    rows = sorted(zip(*metrics.read_scores_csv(path), strict=True))
+    rows = sorted(zip(*score_files.read_scores_csv(path), strict=True))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(metrics.SCORE_COLUMNS)
+    table.writerow(score_files.SCORE_COLUMNS)
     for name, label, score in rows:
         table.writerow((name, int(label), _rounded(float(score), threshold)))
     content = text.getvalue().encode("utf-8", "surrogateescape")
@@ -84,7 +84,7 @@ def _rounded(score: float, threshold: float) -> str:
 
 
 def scores_file(run: Run, split: str = "test") -> Path | None:
-    """Where a run's scores are, in full or compact; None where there are none."""
+    """Return the file of a run's scores, in full or compact form; None if there is none."""
     return next((p for p in (run.scores(split), run.compact_scores(split)) if p.is_file()), None)
 
 
@@ -92,31 +92,31 @@ def store(
     run: Run, results: str | Path = RESULTS_DIR, *, name: str | None = None, gallery: bool = False,
     unevaluated: bool = False,
 ) -> Path:  # fmt: skip
-    """Keep a run's small files in ``results/NAME``; weights and checkpoints stay where they are.
+    """Copy a run's small files to ``results/NAME``, without weights and checkpoints.
 
     Args:
         run: A run folder.
         results: Folder of stored results.
-        name: Other name than the run's.
-        gallery: Keep its gallery as well. It is brought up to date where it was kept before.
-        unevaluated: Store it even without metrics of the test split.
+        name: Name of the stored result; None: the run's name.
+        gallery: Whether to store the gallery. A gallery that was stored before is updated in any case.
+        unevaluated: Whether to accept a run without metrics of the test split.
 
     Returns:
-        The folder. What it held beside the run's files (a model card, a benchmark) stays.
+        The folder. Further files in it (e.g. a benchmark) are kept.
 
     Raises:
-        UsageError: If the name is taken by another experiment, or is none.
-        BddError: If there is no test evaluation, or a file is damaged or too large to be kept.
+        UsageError: If the name belongs to another experiment, or is invalid.
+        BddError: If the test split was not evaluated, or a file is damaged or too large.
     """
     if not run.metrics("test").is_file() and not unevaluated:
         raise BddError(
-            f"run {run.name} has no {run.metrics('test').name}: `make evaluate RUN={run.name}` writes it; "
-            f"--unevaluated stores it all the same."
+            f"run {run.name} has no {run.metrics('test').name}: `bdd evaluate --run {run.name}` writes it, or add "
+            "--unevaluated to store the run without it."
         )
     config = read_yaml(run.config)
     target = run_named(name or run.name, results).path
     if target.parent != Path(results):
-        raise UsageError(f"{name!r} is no name of a stored result; give letters, digits and '-'.")
+        raise UsageError(f"{name!r} is not a valid name of a stored result; use letters, digits and '-'.")
     if target.is_dir() and (target / "config.yaml").is_file():
         _same(settings(config), target)
     content = {"config.yaml": _yaml({**config, **{key: None for key in PLACES if key in config}})}
@@ -136,7 +136,7 @@ def store(
 
 
 def tflite_note(file: bytes) -> bytes:
-    """What is kept of a .tflite file: its size and hash, JSON."""
+    """Return the size and the SHA-256 of a .tflite file as JSON, which are stored instead of it."""
     note = {"bytes": len(file), "sha256": hashlib.sha256(file).hexdigest()}
     return (json.dumps(note) + "\n").encode()
 
@@ -146,15 +146,13 @@ def _same(wanted: dict, target: Path) -> None:
     changes = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
     if changes:
         listed = "; ".join(f"{k}: {there.get(k)} there, {wanted.get(k)} now" for k in changes)
-        raise UsageError(
-            f"{target} holds another experiment ({listed}); give this one another name with --as."
-        )
+        raise UsageError(f"{target} holds another experiment ({listed}); choose another name with --as.")
 
 
 def _bytes(path: Path, limit: int) -> bytes:
     size = path.stat().st_size
     if size > limit:
-        raise BddError(f"{path} has {size:,} bytes; a stored result keeps at most {limit:,} of it.")
+        raise BddError(f"{path} has {size:,} bytes; at most {limit:,} are stored.")
     return path.read_bytes()
 
 
@@ -165,7 +163,7 @@ def _yaml(values: dict) -> bytes:
 
 
 def _replace(target: Path, content: dict[str, bytes]) -> None:
-    """Put files into a folder all at once: a reader sees none of them or all."""
+    """Write files into a folder atomically: a reader sees all of them or none."""
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
     old = staging.with_suffix(".old.tmp")
@@ -198,7 +196,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def runs_in(folder: str | Path) -> list[Run]:
-    """Run folders in a folder, finished or not, by name; none where it does not exist."""
+    """Return the run folders in a folder, finished or not, sorted by name; empty if it does not exist."""
     folder = Path(folder)
     if not folder.is_dir():
         return []
@@ -208,18 +206,18 @@ def runs_in(folder: str | Path) -> list[Run]:
 
 
 def collect(results: str | Path = RESULTS_DIR, runs: str | Path | None = RUNS_DIR) -> list[Run]:
-    """Stored results and run folders, by name.
+    """Return stored results and run folders, sorted by name.
 
     Args:
         results: Folder of stored results.
-        runs: Folder of runs; None: stored results alone.
+        runs: Folder of runs; None: stored results only.
 
     Returns:
-        A run that is stored as well comes once: from its run folder where that holds a test evaluation of the same
-        experiment. Two experiments of one name come both.
+        A run that is also stored is returned once: the run folder if its test split was evaluated or the stored one's
+        was not, else the stored result. Different experiments with the same name are both returned.
 
     Raises:
-        UsageError: If there is nothing in either folder.
+        UsageError: If both folders are empty.
     """
     stored, own = runs_in(results), runs_in(runs) if runs is not None else []
     named = {run.name: run for run in own}
@@ -237,7 +235,8 @@ def collect(results: str | Path = RESULTS_DIR, runs: str | Path | None = RUNS_DI
     if not found:
         where = f"{results}" if runs is None else f"{runs} or {results}"
         raise UsageError(
-            f"there are no runs in {where} yet; `make train` makes one, --runs-dir and --results-dir name other folders."
+            f"there are no runs in {where}: train one with `bdd train`, or name other folders with --runs-dir and "
+            "--results-dir."
         )
     return found
 
@@ -251,10 +250,10 @@ def _equal(first: Run, second: Run) -> bool:
 
 
 def run_or_result(name: str, runs: str | Path = RUNS_DIR, results: str | Path = RESULTS_DIR) -> Run:
-    """A run folder by name or path, or else the stored result of that name.
+    """Return a run folder by name or path, or else the stored result of that name.
 
     Raises:
-        UsageError: If there is neither; lists what there is.
+        UsageError: If there is neither. The message lists the existing ones.
     """
     found = [run_named(name, runs)] if "/" in name else [run_named(name, runs), run_named(name, results)]
     for run in found:
@@ -264,5 +263,5 @@ def run_or_result(name: str, runs: str | Path = RUNS_DIR, results: str | Path = 
         if run.path.is_dir() and _is_run(run.path):
             return run
     names = sorted({run.name for folder in (runs, results) for run in runs_in(folder)})
-    known = f"runs and results: {', '.join(names)}" if names else "there are no runs yet"
-    raise UsageError(f"no run {name!r} in {runs} or {results}; {known}. `make train` makes one.")
+    known = f"existing: {', '.join(names)}" if names else "there are none; `bdd train` makes one"
+    raise UsageError(f"no run {name!r} in {runs} or {results}; {known}.")

@@ -1,1 +1,1 @@
-"""The detector as a small HTTP service: one page to drop an image on, and an API. Extra: ``serve``."""
+"""HTTP service for the detector: a web page for dropping images, and a JSON API. Needs the extra ``serve``."""

@@ -1,10 +1,9 @@
-"""The application: routes and what they answer."""
+"""The ASGI application: routes and their handlers."""
 
 from __future__ import annotations
 
-import base64
+import asyncio
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
@@ -15,32 +14,29 @@ from starlette.routing import Route
 
 from bdd_tf import __version__
 from bdd_tf.edge.detector import Detector
-from bdd_tf.edge.images import ImageError, load_sized
-from bdd_tf.edge.labels import verdict
-from bdd_tf.edge.pictures import pictures
-from bdd_tf.errors import BddError
-from bdd_tf.service.limits import Buffer, Limits, Refusal
+from bdd_tf.service.form import Upload
+from bdd_tf.service.limits import Buffer, Limits, Refusal, Share
 from bdd_tf.service.openapi import describe
+from bdd_tf.service.options import Options, most_tiles, read_options
 from bdd_tf.service.page import Page, listing, start_page
-from bdd_tf.service.upload import read_upload
-from bdd_tf.service.work import ClientGone, Workers
-
-_YES_NO = {"1": True, "true": True, "0": False, "false": False}
+from bdd_tf.service.scoring import Scorer
+from bdd_tf.service.upload import problem_of, read_uploads
+from bdd_tf.service.workers import ClientGone, Workers
 
 
 def create_app(detector: Detector, name: str, limits: Limits | None = None) -> Starlette:
-    """Make the ASGI application around a detector.
+    """Create the ASGI application for a detector.
 
     Args:
-        detector: What scores; shared by all workers, and not closed by the application.
-        name: The model's name, as shown.
-        limits: How much is taken on; None for the defaults.
+        detector: Scores the images; shared by all workers, and not closed by the application.
+        name: Displayed name of the model.
+        limits: Resource limits; None for the defaults.
 
     Returns:
-        The application; `bdd_tf.service.guard.Guard` belongs around it.
+        The application. It must be wrapped in `bdd_tf.service.middleware.Guard`.
     """
     service = _Service(detector, name, limits or Limits())
-    description = describe(service.model(), service.limits)
+    description = describe(service.model(), service.limits, most_tiles(detector))
     routes = [
         Route("/", _fixed(start_page())),
         Route("/api/detect", service.detect, methods=["POST"]),
@@ -55,23 +51,19 @@ def create_app(detector: Detector, name: str, limits: Limits | None = None) -> S
     return app
 
 
-@dataclass(frozen=True)
-class _Options:
-    threshold: float
-    pictures: bool
-
-
 class _Service:
     def __init__(self, detector: Detector, name: str, limits: Limits) -> None:
         self.limits = limits
         self.workers = Workers(limits.workers, limits.queue)
         self._detector = detector
-        self._trained_on = detector.trained_on
         self._name = name
+        self._score = Scorer(detector, name, limits.pixels)
+        # An explanation takes about two hundred inferences: one at a time, so that a worker remains for scores.
+        self._explaining = asyncio.Lock()
         self._buffer = Buffer(limits.buffered_bytes)
 
     def model(self) -> dict[str, Any]:
-        """What is said about the model."""
+        """Return the answer of ``/api/model``."""
         metadata = self._detector.metadata
         return {
             "name": self._name,
@@ -79,11 +71,13 @@ class _Service:
             "channels": metadata.get("channels"),
             "resolution": self._detector.resize.size,
             "dataset": metadata.get("dataset"),
-            "trained_on": None if self._trained_on is None else self._trained_on.describe(),
+            "trained_on": None if self._detector.trained_on is None else self._detector.trained_on.describe(),
             "threshold": self._detector.threshold,
             "labels": list(self._detector.labels),
             "engine": self._detector.engine_name,
             "max_upload_bytes": self.limits.upload_bytes,
+            "max_request_bytes": self.limits.request_bytes,
+            "max_images": self.limits.images,
             "max_pixels": self.limits.pixels,
             "version": __version__,
         }
@@ -103,78 +97,59 @@ class _Service:
         )
 
     async def detect(self, request: Request) -> Response:
-        options = self._options(request)
+        options = read_options(request.query_params, self._detector)
         try:
             with self._buffer.share() as share:
-                content = await read_upload(request.headers, request.receive, self.limits, share)
+                files = await read_uploads(request.headers, request.receive, self.limits, share)
                 arrived = time.perf_counter()
-                answer = await self.workers.run(
-                    lambda: self._score(content, options, arrived), request.is_disconnected
-                )
+                answer: dict[str, Any]
+                if len(files) == 1 and not options.as_list:
+                    answer = await self._one(request, files[0], options, arrived, admitted=False)
+                elif len(files) > 1 and options.explain:
+                    raise Refusal(
+                        400, f"The option explain is for one image per request; this form has {len(files)}."
+                    )
+                else:
+                    answer = {"images": await self._several(request, files, options, arrived, share)}
         except ClientGone:
-            # Nobody reads this; 499 is what proxies write down for it.
+            # The client does not read the answer; proxies log 499 in this case.
             return Response(status_code=499)
         return JSONResponse(answer)
 
-    def _options(self, request: Request) -> _Options:
-        given = request.query_params
-        unknown = [key for key in given if key not in ("threshold", "pictures")]
-        if unknown:
-            raise Refusal(400, f"Unknown option {unknown[0][:80]!r}; possible: threshold, pictures.")
-        threshold = self._detector.threshold
-        if "threshold" in given:
+    async def _several(
+        self, request: Request, files: list[Upload], options: Options, arrived: float, share: Share
+    ) -> list[dict[str, Any]]:
+        """Score files one after the other, each in its turn among other requests; an error concerns only its file."""
+        answers = []
+        admitted = False
+        for file in files:
+            problem = problem_of(file, self.limits)
+            answer: dict[str, Any] = {"name": file.name}
             try:
-                threshold = float(given["threshold"])
-            except ValueError:
-                threshold = float("nan")
-            if not 0 <= threshold <= 1:
-                raise Refusal(
-                    400, f"The threshold is {given['threshold'][:80]!r}; it must be a number in [0, 1]."
-                )
-        wanted = given.get("pictures", "0").lower()
-        if wanted not in _YES_NO:
-            raise Refusal(400, f"The option pictures is {wanted[:80]!r}; possible: 1, 0.")
-        return _Options(threshold, _YES_NO[wanted])
+                if problem is not None:
+                    raise problem
+                answer |= await self._one(request, file, options, arrived, admitted=admitted)
+                admitted = True
+            except Refusal as refusal:
+                if refusal.status == 503:
+                    raise
+                # It had its turn in the queue, unless it never entered.
+                admitted = admitted or problem is None
+                answer |= {"error": refusal.sentence, "status": refusal.status}
+            answers.append(answer)
+            share.give(len(file.content))
+            file.content = bytearray()
+        return answers
 
-    def _score(self, content: bytearray, options: _Options, arrived: float) -> dict[str, Any]:
-        started = time.perf_counter()
-        try:
-            image, (width, height) = load_sized(content, self._detector.resize, self.limits.pixels)
-        except ImageError as error:
-            raise Refusal(422, _sentence(error)) from None
-        try:
-            score = float(self._detector.predict_batch(image[None])[0])
-        except BddError as error:
-            raise Refusal(500, _sentence(error)) from None
-        strange = None
-        if self._trained_on is not None:
-            strange = self._trained_on.strangeness(width, height, image)
-        answer: dict[str, Any] = {
-            "fake_probability": score,
-            "verdict": verdict(score, options.threshold),
-            "threshold": options.threshold,
-            "note": None if strange is None else strange.note,
-            "latency_ms": _milliseconds(started),
-            "queue_ms": 1000 * (started - arrived),
-            "width": width,
-            "height": height,
-            "model": self._name,
-        }
-        if options.pictures:
-            answer["pictures"] = {
-                name: "data:image/png;base64," + base64.b64encode(file).decode()
-                for name, file in pictures(image).items()
-            }
-        return answer
-
-
-def _milliseconds(since: float) -> float:
-    return 1000 * (time.perf_counter() - since)
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return text[:1].upper() + text[1:].rstrip(".") + "."
+    async def _one(
+        self, request: Request, file: Upload, options: Options, arrived: float, *, admitted: bool
+    ) -> dict[str, Any]:
+        return await self.workers.run(
+            lambda: self._score(file.content, options, arrived, file.name),
+            request.is_disconnected,
+            admitted=admitted,
+            one_by_one=self._explaining if options.explain else None,
+        )
 
 
 def _fixed(page: Page) -> Any:
@@ -191,8 +166,8 @@ async def _refuse(request: Request, refusal: Refusal) -> Response:
 async def _http_error(request: Request, error: HTTPException) -> Response:
     path = request.url.path[:80]
     sentences = {
-        404: f"There is nothing at {path!r}; /docs lists what there is.",
-        405: f"{request.method[:20]} is not possible at {path!r}; /docs lists what is.",
+        404: f"There is nothing at {path!r}; /docs lists the endpoints.",
+        405: f"The method {request.method[:20]} is not allowed at {path!r}; /docs lists the endpoints and methods.",
     }
     headers = dict(error.headers or {})
     return JSONResponse(
@@ -201,4 +176,4 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "The service failed; its log says where."}, 500)
+    return JSONResponse({"error": "Internal error; the log of the service has the details."}, 500)

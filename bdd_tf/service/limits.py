@@ -1,4 +1,4 @@
-"""How much the service takes on, and the answers for what is more than that."""
+"""Resource limits of the service, and the errors for requests beyond them."""
 
 from __future__ import annotations
 
@@ -6,31 +6,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bdd_tf.edge.images import MAX_PIXELS
+from bdd_tf.edge.images.errors import MAX_PIXELS
 
 MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request, and all of them together, may cost.
+    """Limits for a single request and for all requests together.
 
     Attributes:
-        upload_bytes: Largest image file.
-        pixels: Most pixels of an image.
-        workers: Images that are decoded and scored at the same time.
-        queue: Images that may wait for a worker.
-        buffered_bytes: Uploads held in memory, waiting or still arriving, all together.
-        connections: Open connections.
-        header_seconds: Within which a request's head must arrive.
-        pause_seconds: Longest pause within an upload, and longest wait for a client that does not read.
-        upload_seconds: Within which an upload must be complete.
-        linger_seconds: How long what is left of a refused upload is read and thrown away, so that its sender reads
-            the answer instead of a connection reset.
-        shutdown_seconds: How long requests that are under way may take after Ctrl-C.
+        upload_bytes: Maximum size of an image file, in bytes.
+        request_bytes: Maximum size of all image files of one request together, in bytes.
+        images: Maximum number of image files of one request.
+        pixels: Maximum number of pixels of an image.
+        workers: Maximum number of images decoded and scored at the same time.
+        queue: Maximum number of images that wait for a worker.
+        buffered_bytes: Maximum memory for all uploads, in bytes, both waiting and still arriving.
+        connections: Maximum number of open connections.
+        header_seconds: Time limit for the head of a request.
+        pause_seconds: Time limit for a pause within an upload, and for a client that does not read its answer.
+        upload_seconds: Time limit for a complete upload.
+        linger_seconds: Time during which the rest of a refused upload is read and discarded, so that the client
+            receives the answer instead of a connection reset.
+        shutdown_seconds: Time limit for requests in progress after Ctrl-C.
     """
 
     upload_bytes: int = 20 * MIB
+    request_bytes: int = 64 * MIB
+    images: int = 100
     pixels: int = MAX_PIXELS
     workers: int = 2
     queue: int = 64
@@ -44,12 +48,12 @@ class Limits:
 
 
 class Refusal(Exception):
-    """An answer that is no result.
+    """An HTTP error.
 
     Attributes:
         status: HTTP status.
-        sentence: For people: what was given, what is possible.
-        headers: Further headers of the answer.
+        sentence: Message for the user: the input, and the possible values or a remedy.
+        headers: Additional response headers.
     """
 
     def __init__(self, status: int, sentence: str, headers: dict[str, str] | None = None) -> None:
@@ -60,45 +64,71 @@ class Refusal(Exception):
 
 
 def busy() -> Refusal:
-    """The polite 503: nothing is wrong, ask again in a second."""
+    """Return the error for a full queue: 503 with a Retry-After header of one second."""
     return Refusal(
         503, "All workers are busy and the queue is full; try again in a second.", {"Retry-After": "1"}
     )
 
 
 class Buffer:
-    """Counts the bytes of all uploads in memory."""
+    """Accounts for the memory of all uploads.
+
+    Args:
+        size: Total, in bytes.
+    """
 
     def __init__(self, size: int) -> None:
         self._free = size
 
     @contextmanager
     def share(self) -> Iterator[Share]:
-        """One upload's share; given back at the end of the block."""
+        """Yield the share of one upload; its bytes are released at the end of the block."""
         share = Share(self)
         try:
             yield share
         finally:
-            self._free += share.held
+            self.give(share.held)
 
-    def _take(self, count: int) -> None:
+    def take(self, count: int) -> None:
+        """Reserve ``count`` bytes.
+
+        Raises:
+            Refusal: 503, if the buffer is full.
+        """
         if count > self._free:
             raise busy()
         self._free -= count
 
+    def give(self, count: int) -> None:
+        """Release ``count`` bytes."""
+        self._free += count
+
 
 class Share:
-    """What one upload holds of a `Buffer`."""
+    """Bytes of a `Buffer` that one upload has reserved.
+
+    Attributes:
+        held: Number of bytes.
+    """
 
     def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
         self.held = 0
 
     def take(self, count: int) -> None:
-        """Hold ``count`` more bytes.
+        """Reserve ``count`` more bytes.
 
         Raises:
-            Refusal: 503, if uploads fill the buffer.
+            Refusal: 503, if the buffer is full.
         """
-        self._buffer._take(count)
+        self._buffer.take(count)
         self.held += count
+
+    def give(self, count: int) -> None:
+        """Release ``count`` bytes of the share before its end, since they are no longer held.
+
+        Args:
+            count: At most ``held``.
+        """
+        self._buffer.give(count)
+        self.held -= count

@@ -6,6 +6,9 @@ const VIEWS = { input: "network input", fft: "FFT", lbp: "LBP" };
 const $ = (id) => document.getElementById(id);
 const results = $("results");
 const queue = [];
+// Of each finished card, its entry as in an answer of /api/detect about several images.
+const entries = new WeakMap();
+const COLUMNS = ["path", "fake_probability", "verdict", "error", "note"];
 let model = null;
 let working = false;
 let done = 0;
@@ -23,7 +26,7 @@ async function showModel() {
   try {
     model = await (await fetch("/api/model")).json();
   } catch {
-    $("model").textContent = "The service does not answer.";
+    $("model").textContent = "The service does not respond.";
     return;
   }
   const { name, backbone, channels, resolution, dataset, trained_on } = model;
@@ -31,10 +34,36 @@ async function showModel() {
   bold.textContent = name;
   const parts = [backbone, channels && channels.join(" + "), `${resolution}×${resolution} px`].filter(Boolean);
   const known = trained_on || dataset;
-  const training = known ? ` Trained on ${known}: about other kinds of pictures its verdict says little.` : "";
+  const training = known ? ` Trained on ${known}; verdicts on other kinds of images are unreliable.` : "";
   $("model").replaceChildren("Model ", bold, ` (${parts.join(", ")}).${training}`);
   $("accepted").textContent =
     `JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; up to ${size(model.max_upload_bytes)} and ${Math.round(model.max_pixels / 1e6)} megapixels`;
+}
+
+function finished() {
+  return [...results.children].map((card) => entries.get(card)).filter(Boolean);
+}
+
+// The columns and the quoting of `bdd detect --csv`.
+function asCsv(list) {
+  const field = (value) => {
+    const text = value === null || value === undefined ? "" : String(value);
+    return /[,"\r\n]/.test(text) || text !== text.trim() ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const rows = list.map((entry) => COLUMNS.map((column) => field(entry[column === "path" ? "name" : column])).join(","));
+  return [COLUMNS.join(","), ...rows].map((row) => `${row}\n`).join("");
+}
+
+function asJson(list) {
+  return `${JSON.stringify({ images: list }, null, 2)}\n`;
+}
+
+function download(name, type, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 function newCard(file) {
@@ -43,7 +72,7 @@ function newCard(file) {
   card.querySelector("h3").textContent = name;
   const preview = card.querySelector(".preview img");
   preview.addEventListener("load", () => preview.classList.toggle("small", preview.naturalWidth < 150));
-  // What the browser cannot show (TIFF) is shown as the network sees it, later.
+  // If the browser cannot show the file (TIFF), show() replaces the preview by the network input.
   preview.addEventListener("error", () => preview.remove());
   preview.src = URL.createObjectURL(file);
   return { file, name, card };
@@ -69,6 +98,7 @@ function count() {
   const total = results.children.length;
   $("bar-row").hidden = total === 0;
   const left = queue.length + (working ? 1 : 0);
+  $("csv").disabled = $("json").disabled = finished().length === 0;
   $("count").textContent = `${total} image${total === 1 ? "" : "s"}${left ? `, ${left} to go` : ""}`;
 }
 
@@ -109,44 +139,46 @@ async function detect(file) {
         body: content,
       });
     } catch {
-      throw new Error("The service does not answer; is bdd serve still running?");
+      throw new Error("The service does not respond; is bdd serve still running?");
     }
     if (answer.status === 503 && tries < TRIES_WHEN_BUSY) {
       const seconds = Number(answer.headers.get("Retry-After")) || 1;
       await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
       continue;
     }
-    const said = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Error(said.error || `The service answered ${answer.status}.`);
-    return said;
+    const result = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new Error(result.error || `The service returned status ${answer.status}.`);
+    return result;
   }
 }
 
-function show({ file, name, card }, said) {
+function show({ file, name, card }, result) {
+  const { pictures, ...entry } = result;
+  entries.set(card, { name, ...entry });
   const percent = (value) => `${(100 * value).toFixed(2)}%`;
   const find = (selector) => card.querySelector(selector);
-  card.classList.add(said.verdict);
-  find(".badge").textContent = said.verdict;
+  card.classList.add(result.verdict);
+  find(".badge").textContent = result.verdict;
   const number = document.createElement("b");
-  number.textContent = said.fake_probability.toFixed(4);
+  number.textContent = result.fake_probability.toFixed(4);
   find(".score").replaceChildren("fake probability ", number);
-  find(".fill").style.width = percent(said.fake_probability);
-  find(".tick").style.left = percent(said.threshold);
+  find(".fill").style.width = percent(result.fake_probability);
+  find(".tick").style.left = percent(result.threshold);
   find(".tick").style.visibility = "visible";
-  find(".threshold").textContent = `threshold ${said.threshold.toFixed(3)}`;
-  find(".threshold").style.left = percent(Math.min(0.75, Math.max(0.25, said.threshold)));
+  find(".threshold").textContent = `threshold ${result.threshold.toFixed(3)}`;
+  find(".threshold").style.left = percent(Math.min(0.75, Math.max(0.25, result.threshold)));
   const meter = find(".meter");
-  meter.ariaValueNow = said.fake_probability;
-  meter.ariaValueText = `${said.fake_probability.toFixed(4)}, ${said.verdict}`;
-  find(".facts").textContent = `${said.width}×${said.height} px · ${size(file.size)} · ${milliseconds(said.latency_ms)}`;
-  find(".note").textContent = said.note ? `${said.note[0].toUpperCase()}${said.note.slice(1)}. This verdict says little.` : "";
-  find(".note").hidden = !said.note;
-  find(".facts").title = "Latency: decoding, resizing and the network.";
+  meter.ariaValueNow = result.fake_probability;
+  meter.ariaValueText = `${result.fake_probability.toFixed(4)}, ${result.verdict}`;
+  find(".facts").textContent = `${result.width}×${result.height} px · ${size(file.size)} · ${milliseconds(result.latency_ms)}`;
+  find(".note").textContent = result.note ? `${result.note[0].toUpperCase()}${result.note.slice(1)}. This verdict is unreliable.` : "";
+  find(".note").hidden = !result.note;
+  find(".facts").title = "Latency: decoding, resizing and inference.";
   for (const [key, caption] of Object.entries(VIEWS)) {
     const figure = document.createElement("figure");
     const image = new Image();
-    image.src = said.pictures[key];
-    image.alt = key === "input" ? "The image as the network sees it" : `${caption} of the image`;
+    image.src = result.pictures[key];
+    image.alt = key === "input" ? "Network input" : `${caption} of the image`;
     const text = document.createElement("figcaption");
     text.textContent = caption;
     figure.append(image, text);
@@ -154,15 +186,16 @@ function show({ file, name, card }, said) {
   }
   if (!find(".preview img")) {
     const image = new Image();
-    image.src = said.pictures.input;
+    image.src = result.pictures.input;
     image.alt = "";
     image.className = "small";
     find(".preview").append(image);
   }
-  $("status").textContent = `${name}: ${said.verdict}, fake probability ${said.fake_probability.toFixed(4)}.`;
+  $("status").textContent = `${name}: ${result.verdict}, fake probability ${result.fake_probability.toFixed(4)}.`;
 }
 
 function fail({ name, card }, sentence) {
+  entries.set(card, { name, error: sentence });
   card.classList.add("failed");
   card.querySelector(".preview").textContent = "✕";
   card.querySelector(".error").textContent = sentence;
@@ -175,6 +208,9 @@ $("files").addEventListener("change", (event) => {
   add(event.target.files);
   event.target.value = "";
 });
+// With a byte order mark, without which spreadsheets take UTF-8 for another encoding.
+$("csv").addEventListener("click", () => download("bdd.csv", "text/csv", `\ufeff${asCsv(finished())}`));
+$("json").addEventListener("click", () => download("bdd.json", "application/json", asJson(finished())));
 $("clear").addEventListener("click", () => {
   for (const card of [...results.children]) if (card.ariaBusy === "false") discard(card);
   count();

@@ -1,4 +1,4 @@
-"""The pages: each is one file with its style and script inside, allowed by their hashes and nothing else."""
+"""The HTML pages: style and script are embedded, and the content security policy allows only these, by hash."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Page:
-    """A page and the Content-Security-Policy that it is sent with."""
+    """A page, and the Content-Security-Policy header to send with it."""
 
     html: str
     policy: str
 
 
 def start_page() -> Page:
-    """The page to drop images on."""
+    """Return the start page, on which images can be dropped."""
     return _assemble(_read("page.html"), _read("page.css"), _read("page.js"))
 
 
 def listing(description: dict[str, Any]) -> Page:
-    """The API as a page to read.
+    """Return the documentation of the API.
 
     Args:
         description: The OpenAPI document.
@@ -45,7 +45,7 @@ def listing(description: dict[str, Any]) -> Page:
                 + "</dl>"
             )
     parts.append(
-        '<p>For programs: <a href="/openapi.json">/openapi.json</a>. For people: <a href="/">the page</a>.</p>'
+        '<p>Machine-readable description: <a href="/openapi.json">/openapi.json</a>. Web page: <a href="/">/</a>.</p>'
     )
     body = (
         _read("page.html").partition("<body")[0]

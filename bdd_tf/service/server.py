@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, with time limits where it has none, bound to a socket of our own."""
+"""The HTTP server: uvicorn with additional time limits, on a socket bound in advance."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from bdd_tf.errors import BddError, UsageError
 from bdd_tf.service.limits import Limits
 
 _HEAD_BYTES = 16 * 1024
-# glibc's mallopt: larger blocks go back to the system when they are freed.
+# Parameter of glibc's mallopt: larger blocks are returned to the system when they are freed.
 _M_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 4 << 20
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Return a listening socket.
 
     Args:
-        host: A name or address of this machine.
-        port: 0 for any free one.
+        host: Name or address of this machine.
+        port: Port number; 0 for any free port.
 
     Raises:
-        UsageError: If there is no such address here.
-        BddError: If the port is taken, or not ours to take.
+        UsageError: If this machine has no such address.
+        BddError: If the port is in use, or needs privileges.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -41,8 +41,8 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
     except (OSError, UnicodeError):
         raise UsageError(
-            f"--host is {host!r}, which is no address or name of this machine; 127.0.0.1 is this machine alone, "
-            "0.0.0.0 is every network it is in."
+            f"--host is {host!r}, which is not an address or name of this machine; use 127.0.0.1 for this machine alone, "
+            "or 0.0.0.0 for all its networks."
         ) from None
     listening = socket.socket(family, kind, protocol)
     try:
@@ -53,30 +53,32 @@ def bind(host: str, port: int) -> socket.socket:
         listening.close()
         if error.errno == errno.EADDRINUSE:
             raise BddError(
-                f"port {port} of {host} is in use; --port N takes another one, --port 0 any that is free."
+                f"port {port} of {host} is in use; select another one with --port N, or any free one with --port 0."
             ) from None
         if error.errno == errno.EACCES:
-            raise BddError(f"port {port} needs root; give a port from 1024 on with --port.") from None
+            raise BddError(
+                f"port {port} needs root privileges; give a port of at least 1024 with --port."
+            ) from None
         if error.errno == errno.EADDRNOTAVAIL:
-            raise UsageError(f"--host is {host!r}, which is no address of this machine.") from None
-        raise BddError(f"{host}:{port} cannot be listened on: {error.strerror or error}") from None
+            raise UsageError(f"--host is {host!r}, which is not an address of this machine.") from None
+        raise BddError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
     return listening
 
 
 def run(app: object, listening: socket.socket, limits: Limits) -> None:
-    """Serve until Ctrl-C or SIGTERM, then finish what is under way.
+    """Serve until Ctrl-C or SIGTERM, then finish the requests in progress.
 
     Args:
         app: An ASGI application.
-        listening: From `bind`; closed at the end.
-        limits: Numbers and times of connections.
+        listening: Socket from `bind`; closed at the end.
+        limits: Number of connections, and time limits.
     """
-    # Strangers' files and requests make these write warnings; what matters becomes an answer.
+    # Untrusted files and requests would flood the log with warnings; errors are reported in the response.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for noisy in ("python_multipart", "PIL"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
-    # Without this glibc learns from the first huge image to keep such memory: 500 MB after one of 100 megapixels.
+    # Otherwise glibc raises its threshold after the first huge image and keeps that memory: 500 MB for 100 megapixels.
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
@@ -104,7 +106,7 @@ def run(app: object, listening: socket.socket, limits: Limits) -> None:
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but without raising the signal once more at the end: stopping when told to is no failure."""
+        """Like uvicorn's method, but does not raise the signal again at the end: a requested stop is not a failure."""
         signals = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self.handle_exit) for number in signals}
         try:
@@ -115,21 +117,21 @@ class _Server(uvicorn.Server):
 
 
 class TimedProtocol(H11Protocol):
-    """uvicorn's protocol on one connection, with limits for what it would wait for without end."""
+    """uvicorn's HTTP protocol for one connection, with time limits where uvicorn would wait forever."""
 
     allowed = Limits()
     _head: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock for the first request's head."""
+        """Start the timer for the head of the first request."""
         super().connection_made(transport)
         if len(self.connections) > self.allowed.connections:
             transport.abort()
         self._head = self.loop.call_later(self.allowed.header_seconds, transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        """Stop the clock when a head is complete; from the first byte of the next one it runs again."""
+        """Stop the timer when a head is complete; restart it at the first byte of the next one."""
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._head = _cancelled(self._head)
@@ -137,23 +139,23 @@ class TimedProtocol(H11Protocol):
             self._head = self.loop.call_later(self.allowed.header_seconds, self.transport.abort)
 
     def pause_writing(self) -> None:
-        """A client that does not read its answer is given up."""
+        """Start the timer that aborts the connection of a client that does not read its answer."""
         super().pause_writing()
         self._stall = self.loop.call_later(self.allowed.pause_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It reads."""
+        """Stop that timer."""
         super().resume_writing()
         self._stall = _cancelled(self._stall)
 
     def on_response_complete(self) -> None:
-        """A closed connection whose last bytes nobody takes would stay for ever."""
+        """Abort a closing connection if the client does not receive the last bytes; it would stay open forever."""
         if self.transport.is_closing():
             self.loop.call_later(self.allowed.pause_seconds, self.transport.abort)
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks."""
+        """Stop all timers."""
         self._head, self._stall = _cancelled(self._head), _cancelled(self._stall)
         super().connection_lost(exc)
 

@@ -1,52 +1,54 @@
-"""Uploads: read into memory, never onto a disk, with every limit checked while they arrive."""
+"""Read uploads into memory, never to disk, and enforce all limits while they arrive."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import anyio
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.types import Receive
 
-from bdd_tf.service.limits import Limits, Refusal, Share
-from bdd_tf.service.work import ClientGone
+from bdd_tf.service.form import HINT, PREAMBLE_BYTES, Form, Upload
+from bdd_tf.service.limits import MIB, Limits, Refusal, Share
+from bdd_tf.service.workers import ClientGone
 
-# Boundaries and heads of parts around the file.
-_FORM_OVERHEAD = 64 * 1024
-_MAX_PARTS = 16
-_HINT = "send one image as the body, or as a file in a form: curl -F image=@photo.jpg"
+# Maximum size of the boundaries and part headers around the files.
+_FORM_OVERHEAD = PREAMBLE_BYTES + 64 * 1024
 
 
 class _Body(Protocol):
+    """A request body that is being received."""
+
     def write(self, data: bytes) -> None: ...
 
-    def file(self) -> bytearray: ...
+    def files(self) -> list[Upload]: ...
 
 
-async def read_upload(headers: Headers, receive: Receive, limits: Limits, share: Share) -> bytearray:
-    """The image file that a request carries, as its body or inside a form.
+async def read_uploads(headers: Headers, receive: Receive, limits: Limits, share: Share) -> list[Upload]:
+    """Receive the image files of a request: one sent as the body, or one or more inside a form.
 
     Args:
-        headers: Of the request.
-        receive: ASGI's.
-        limits: Sizes and times.
-        share: Where the bytes are accounted for.
+        headers: Request headers.
+        receive: ASGI's receive function.
+        limits: Limits on size and time.
+        share: Accounts for the memory.
 
     Returns:
-        The file's bytes, at least one.
+        The files, in the order of the form; at least one. Of several, `problem_of` tells which cannot be scored; a
+        single one can.
 
     Raises:
-        Refusal: 400, 408, 413, 415 or 503.
+        Refusal: 400 (no file, too many, damaged form), 408 (too slow), 413 (too large), 415 (unsupported type) or 503
+            (out of buffer memory).
         ClientGone: If the client closed the connection.
     """
-    body = _body(headers)
-    most = limits.upload_bytes + (_FORM_OVERHEAD if isinstance(body, _Form) else 0)
+    body = _body(headers, limits, share)
+    is_form = isinstance(body, Form)
+    most = limits.request_bytes + _FORM_OVERHEAD if is_form else limits.upload_bytes
     declared = headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > most:
-        raise _too_large(limits)
+        raise _too_large(limits, is_form)
     received, more = 0, True
     try:
         with anyio.fail_after(limits.upload_seconds):
@@ -57,40 +59,53 @@ async def read_upload(headers: Headers, receive: Receive, limits: Limits, share:
                     raise ClientGone
                 data: bytes = message.get("body", b"")
                 more = message.get("more_body", False)
-                # Lengths that are declared may be a lie, and chunked bodies declare none.
+                # The declared length may be wrong, and chunked bodies have none.
                 received += len(data)
                 if received > most:
-                    raise _too_large(limits)
+                    raise _too_large(limits, is_form)
                 share.take(len(data))
                 body.write(data)
     except TimeoutError:
         raise Refusal(
             408,
-            f"The upload came too slowly: it may take {limits.upload_seconds:g} seconds, "
-            f"and pause for {limits.pause_seconds:g}.",
+            f"The upload was too slow: the limit is {limits.upload_seconds:g} seconds, with pauses of at most "
+            f"{limits.pause_seconds:g} seconds.",
         ) from None
-    file = body.file()
-    if len(file) > limits.upload_bytes:
-        raise _too_large(limits)
-    if not file:
-        raise Refusal(400, f"The upload is empty (0 bytes); {_HINT}.")
-    return file
+    files = body.files()
+    if sum(file.size for file in files) > limits.request_bytes:
+        raise _too_large(limits, is_form)
+    if len(files) == 1 and (problem := problem_of(files[0], limits)):
+        raise problem
+    return files
 
 
-def _too_large(limits: Limits) -> Refusal:
-    return Refusal(413, f"The file is larger than {limits.upload_bytes / 2**20:g} MiB, which is the limit.")
+def problem_of(file: Upload, limits: Limits) -> Refusal | None:
+    """Return why a received file cannot be scored: 413 (too large) or 400 (empty); None if it can."""
+    if file.too_large:
+        return _too_large(limits)
+    return None if file.content else Refusal(400, f"The upload is empty (0 bytes); {HINT}.")
 
 
-def _body(headers: Headers) -> _Body:
+def _too_large(limits: Limits, together: bool = False) -> Refusal:
+    if together:
+        return Refusal(
+            413,
+            f"The request is larger than {limits.request_bytes / MIB:g} MiB, which is the limit for all its files "
+            f"together (for each: {limits.upload_bytes / MIB:g} MiB).",
+        )
+    return Refusal(413, f"The file is larger than {limits.upload_bytes / MIB:g} MiB, which is the limit.")
+
+
+def _body(headers: Headers, limits: Limits, share: Share) -> _Body:
     if headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refusal(415, "The body is compressed (Content-Encoding); send the image file as it is.")
+        raise Refusal(415, "The body is compressed (Content-Encoding); send the image file without it.")
     given = headers.get("content-type", "")
     try:
         kind, options = parse_options_header(given)
     except (ValueError, UnicodeError):
         kind, options = b"?", {}
     if kind == b"multipart/form-data":
-        return _Form(options.get(b"boundary", b""))
+        return Form(options.get(b"boundary", b""), limits, share)
     if kind in (b"", b"application/octet-stream") or kind.startswith(b"image/"):
         return _Raw()
     raise Refusal(
@@ -107,77 +122,5 @@ class _Raw:
     def write(self, data: bytes) -> None:
         self._bytes += data
 
-    def file(self) -> bytearray:
-        return self._bytes
-
-
-class _Form:
-    """A form with one file in it, by whatever name; other fields are skipped."""
-
-    def __init__(self, boundary: bytes) -> None:
-        if not boundary:
-            raise Refusal(400, "The form's Content-Type names no boundary.")
-        self._file = bytearray()
-        self._files = self._parts = 0
-        self._in_file = self._ended = False
-        self._name, self._value = bytearray(), bytearray()
-        callbacks: dict[str, Callable[..., None]] = {
-            "on_part_begin": self._begin_part,
-            "on_header_begin": self._begin_header,
-            "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
-            "on_header_end": self._end_header,
-            "on_part_data": self._data,
-            "on_end": self._end,
-        }
-        try:
-            self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
-        except (FormParserError, UnicodeError) as error:
-            raise _damaged(error) from None
-
-    def write(self, data: bytes) -> None:
-        try:
-            self._parser.write(data)
-        except FormParserError as error:
-            raise _damaged(error) from None
-
-    def file(self) -> bytearray:
-        if not self._ended:
-            raise Refusal(400, "The form breaks off before its last boundary.")
-        if self._files != 1:
-            raise Refusal(400, f"The form holds no file; {_HINT}.")
-        return self._file
-
-    def _begin_part(self) -> None:
-        self._parts += 1
-        self._in_file = False
-        if self._parts > _MAX_PARTS:
-            raise Refusal(400, f"The form has more than {_MAX_PARTS} parts; {_HINT}.")
-
-    def _begin_header(self) -> None:
-        self._name.clear()
-        self._value.clear()
-
-    def _end_header(self) -> None:
-        if self._name.lower() != b"content-disposition":
-            return
-        try:
-            _, options = parse_options_header(bytes(self._value))
-        except (ValueError, UnicodeError):
-            options = {}
-        if b"filename" in options:
-            self._in_file = True
-            self._files += 1
-            if self._files > 1:
-                raise Refusal(400, "The form holds several files; send one image per request.")
-
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._in_file:
-            self._file += data[start:end]
-
-    def _end(self) -> None:
-        self._ended = True
-
-
-def _damaged(error: Exception) -> Refusal:
-    return Refusal(400, f"The form is damaged ({str(error)[:120].rstrip('.')}).")
+    def files(self) -> list[Upload]:
+        return [Upload(None, self._bytes, len(self._bytes))]

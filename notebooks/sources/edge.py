@@ -1,9 +1,9 @@
 # %% [markdown]
 # # On the device
 #
-# Everything here runs from one `.tflite` file with numpy, Pillow and LiteRT: no TensorFlow is loaded. The model is the one
-# that `training_to_device` trained on the made-up `sample`, if that was run; else the one in `results/`, which knows
-# CIFAKE's pictures and nothing else. Put your own into `MODEL`.
+# This notebook runs a single `.tflite` file with NumPy, Pillow and LiteRT, without TensorFlow. The model is the one that
+# `training_to_device` trained on the synthetic data set `sample`, if you ran that notebook, or else the model in the package,
+# which was trained on CIFAKE and is valid for such images only. To use your own model, change `MODEL`.
 
 # %%
 import json
@@ -14,7 +14,7 @@ from importlib import util
 from pathlib import Path
 
 if Path.cwd().name == "notebooks":
-    os.chdir("..")  # the project's folder, as for all commands
+    os.chdir("..")  # all commands run in the project's folder
 
 import numpy as np
 from IPython.display import Image, display
@@ -22,10 +22,10 @@ from PIL import Image as Pictures
 
 from bdd_tf.cli import main
 from bdd_tf.edge import Detector, find_images, read_image
-from bdd_tf.edge.shipped import shipped_model
+from bdd_tf.edge.shipped_model import shipped_model
 
 trained = Path("runs/notebook/model.tflite")
-MODEL = trained if trained.is_file() else shipped_model()
+MODEL = trained if trained.is_file() else shipped_model("cifake")
 PHOTOGRAPHS = Path(util.find_spec("skimage").submodule_search_locations[0]) / "data"
 OUTPUT = Path("build/notebooks/edge")
 shutil.rmtree(OUTPUT, ignore_errors=True)
@@ -33,7 +33,7 @@ OUTPUT.mkdir(parents=True)
 
 
 def bdd(*words):
-    """The command `bdd`; an error ends the notebook."""
+    """Run a `bdd` command; stop the notebook if it fails."""
     code = main([str(word) for word in words])
     assert code == 0, f"bdd {words[0]} failed with exit code {code}"
 
@@ -43,7 +43,8 @@ print(MODEL)
 # %% [markdown]
 # ## The detector
 #
-# It says what it is, and scores paths, PIL images, arrays, or lists of these. The file's own resize rule is applied.
+# A detector describes its model and scores paths, PIL images, arrays, and lists of these. It applies the resize transform
+# from the file's metadata.
 
 # %%
 detector = Detector(MODEL)
@@ -55,13 +56,13 @@ print(scores, detector.verdicts(scores))
 # %% [markdown]
 # ## A large image in tiles
 #
-# The file's rule would shrink a photograph to 32 px, and with it what gives a fake away. `--crop tiles` looks at squares
-# at the network's own resolution instead, and says which is the worst. Here a square of a photograph is replaced by noise
-# as an up-convolving decoder leaves it.
+# The resize transform would reduce a photograph to 32 px and remove the traces of a fake. `--crop tiles` scores squares at
+# the network's resolution instead, and reports the one with the highest score. Here a square of a photograph is replaced by
+# images with the noise of an up-convolving decoder.
 
 # %%
 from bdd_tf.datasets import sample
-from bdd_tf.datasets.index import cache_folder
+from bdd_tf.files import cache_folder
 
 fakes = list(find_images([sample.make(cache_folder()) / "test" / "FAKE"]))
 photograph = read_image(PHOTOGRAPHS / "astronaut.png").copy()
@@ -72,15 +73,15 @@ Pictures.fromarray(photograph).save(OUTPUT / "patched.png")
 bdd("detect", OUTPUT / "patched.png", "--model", MODEL, "--crop", "tiles", "--json")
 
 # %% [markdown]
-# ## Why?
+# ## Explanations
 #
-# `--explain` draws a picture beside each image. A patch slides over what the network saw; where the logit falls because
-# a place is covered, that place speaks for FAKE (orange), where it rises, for REAL (blue). The bars below take one channel
-# away at a time. All of this comes out of the `.tflite` file alone: it is cut in front of the sigmoid and in front of the
-# adapter (`bdd_tf/edge/tflite_cut.py`).
+# `--explain` writes a figure next to each image. A patch is moved over the network's input. Regions where covering lowers the
+# logit are evidence for FAKE (orange), those where it raises the logit are evidence for REAL (blue). The bars below show the
+# effect of replacing one channel at a time. The `.tflite` file suffices for all of this: it is cut before the sigmoid and
+# before the adapter (`bdd_tf/edge/tflite/cut.py`).
 #
-# The two images here are the made-up ones of `bdd data --dataset sample`; a model that knows CIFAKE's may well be wrong on
-# them, and the maps show what misled it.
+# The two images are from the synthetic data set `sample`. A model trained on CIFAKE may misclassify them, and the maps show
+# why.
 
 # %%
 folder = OUTPUT / "two"
@@ -93,13 +94,13 @@ for name in ("fake.png", "real.png"):
     display(Image(folder / f"{name}.explain.png", width=600))
 
 # %% [markdown]
-# What stands in for a channel matters. Its own mean over the image is a flat map, which no network has seen of a
-# spectrum, and which pushes the score by itself. The mean over other images asks the better question: what does this
-# image's channel have that others' have not? Give such images, real and fake ones, with `--explain-reference`:
+# The replacement of a channel matters. By default it is the channel's own mean, but a constant spectrum never occurs in
+# training and shifts the score by itself. The mean over other images is better: it isolates what is specific to this image.
+# Pass such images, both real and fake ones, with `--explain-reference`:
 
 # %%
 from bdd_tf.edge import load_image
-from bdd_tf.edge.explanation import Occlusion
+from bdd_tf.edge.explain.occlusion import Occlusion
 
 others = np.stack([load_image(file, detector.resize) for file in (*fakes[50:82], *reals[50:82])])
 seen = load_image(fakes[0], detector.resize)
@@ -110,7 +111,7 @@ for reference in (None, others):
 # %% [markdown]
 # ## For programs
 #
-# JSON lines hold the same, with the most telling region in pixels of the image.
+# JSON output contains the same data, and the region with the strongest evidence in pixels of the image.
 
 # %%
 import contextlib

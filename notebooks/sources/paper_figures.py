@@ -1,11 +1,12 @@
 # %% [markdown]
 # # The paper's figures, from your own image
 #
-# The detector reads RGB and, beside it, what a camera and a generator do differently: the Fourier spectrum (FFT),
-# local binary patterns (LBP) and, on request, the length of the Sobel gradient (Lanzino et al., arXiv 2406.04932,
-# section 3.2). Here are these channels for one image, and what tells real and fake apart in the mean spectrum.
+# The input of the detector is RGB and further channels in which cameras and generators differ: the Fourier spectrum (FFT),
+# local binary patterns (LBP) and, optionally, the magnitude of the Sobel gradient (Lanzino et al., arXiv 2406.04932,
+# section 3.2). This notebook shows these channels for one image, and the difference between the mean spectra of real and fake
+# images.
 #
-# Put the path of your own image into `IMAGE`, and a folder with `REAL/` and `FAKE/` into `PAIRS`.
+# To use your own data, set `IMAGE` to an image, and `PAIRS` to a folder with `REAL/` and `FAKE/`.
 
 # %%
 import os
@@ -13,74 +14,78 @@ from importlib import util
 from pathlib import Path
 
 if Path.cwd().name == "notebooks":
-    os.chdir("..")  # the project's folder, as for all commands
+    os.chdir("..")  # all commands run in the project's folder
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image, display
 from PIL import Image as Pictures
 
-from bdd_tf import channels, figures
 from bdd_tf.datasets import sample
-from bdd_tf.datasets.index import cache_folder
 from bdd_tf.edge import ResizeRule, find_images, load_image
+from bdd_tf.figures import style
+from bdd_tf.figures.channels import channels as draw_channels
+from bdd_tf.files import cache_folder
+from bdd_tf.models import channel_names
+from bdd_tf.models.channels import fft, lbp, sobel
+from bdd_tf.models.channels.grey import grey as grey_levels
 
 OUTPUT = Path("build/notebooks")
 OUTPUT.mkdir(parents=True, exist_ok=True)
 IMAGE = Path(util.find_spec("skimage").submodule_search_locations[0]) / "data" / "chelsea.png"
-PAIRS = sample.make(cache_folder()) / "test"  # made-up fakes; takes a few seconds the first time
+PAIRS = sample.make(cache_folder()) / "test"  # synthetic fakes; generated in a few seconds on first use
 
 # %% [markdown]
 # ## An image and its channels
 #
-# As the network gets them: shorter side to 252, the centre 224 px of it, grey levels, then one map per channel. The
-# FFT shows the image's frequencies, the lowest in the middle; bright crosses come from the image's edges, regular
-# dots far from the middle from upsampling. LBP counts how many of three points six pixels away are at least as bright
-# as the pixel itself.
+# These are the network's inputs: the image is resized to a shorter side of 252 px, cropped to the central 224 px, and
+# converted to grey levels, from which each channel is computed. The FFT channel shows the image's frequencies, with the
+# lowest at the centre. Bright crosses result from the borders of the image, regular dots far from the centre from
+# upsampling. The LBP channel counts how many of three points at a distance of six pixels are at least as bright as the pixel.
 
 # %%
 image = load_image(IMAGE, ResizeRule.reference(224))
 
 
 def channel_maps(image, variant="stable"):
-    """uint8 [S, S, 3] to [S, S] maps by name."""
-    levels = channels.grey(image[None])
+    """Compute the channels [S, S] of an image uint8 [S, S, 3], by name."""
+    levels = grey_levels(image[None])
     functions = {
-        "FFT": channels.fft_log_magnitude,
-        "LBP": channels.local_binary_pattern,
-        "Sobel": channels.sobel_magnitude,
+        "FFT": fft.fft_log_magnitude,
+        "LBP": lbp.local_binary_pattern,
+        "Sobel": sobel.sobel_magnitude,
     }
     return {name: function(levels, variant).numpy()[0, ..., 0] for name, function in functions.items()}
 
 
-with Pictures.open(figures.channels(OUTPUT / "channels.png", image, channel_maps(image))) as picture:
+with Pictures.open(draw_channels(OUTPUT / "channels.png", image, channel_maps(image))) as picture:
     picture.convert("RGB").resize((860, 860 * picture.height // picture.width)).save(
         OUTPUT / "channels.jpg", quality=85
     )
 display(Image(OUTPUT / "channels.jpg"))
 
 # %% [markdown]
-# Two scales are on offer. The paper divides each channel by 255, whatever its range: LBP then has four values within
-# 0.012, and Sobel reaches hundreds. `stable`, the default from scratch, maps each to [0, 1]:
+# There are two scalings. `paper` divides each channel by 255 regardless of its range, so that LBP has four values up to
+# 0.012 and Sobel reaches several hundred. `stable`, the default for training from scratch, maps each channel to [0, 1]:
 
 # %%
-for variant in channels.VARIANTS:
+for variant in channel_names.VARIANTS:
     for name, values in channel_maps(image, variant).items():
         print(f"{variant:7} {name:6} {values.min():8.3f} to {values.max():8.3f}, mean {values.mean():8.3f}")
 
 # %% [markdown]
 # ## The spectrum of real and fake images
 #
-# The mean over all images of a class: what is peculiar to one picture averages out, what the generator leaves in each
-# of them stays. These fakes went through a small decoder that up-convolves at stride 2, as generators do, and their
-# spectrum differs where such a lattice shows: at the highest frequencies, in the corners of the map.
+# In the mean over all images of a class, the content of single images averages out, and the traces of the generator remain.
+# These fakes were produced by a small decoder with up-convolutions of stride 2, as generators have. Their spectrum differs
+# where this lattice appears: at the highest frequencies, in the corners of the map.
 
 # %%
 spectra = {}
 for label in ("REAL", "FAKE"):
     files = list(find_images([PAIRS / label]))[:300]
     images = np.stack([load_image(file, ResizeRule.native(32)) for file in files])
-    spectra[label] = channels.fft_log_magnitude(channels.grey(images), "stable").numpy()[..., 0].mean(0)
+    spectra[label] = fft.fft_log_magnitude(grey_levels(images), "stable").numpy()[..., 0].mean(0)
 difference = spectra["FAKE"] - spectra["REAL"]
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 3), dpi=80, layout="constrained")
@@ -95,7 +100,7 @@ for axis in axes:
     axis.set_axis_off()
 
 # %% [markdown]
-# The same by distance from the middle, that is, by frequency:
+# The same as a function of the distance from the centre, which is the frequency:
 
 # %%
 side = difference.shape[0]
@@ -103,7 +108,7 @@ radius = np.hypot(*(np.indices((side, side)) - side // 2)).round().astype(int)
 figure, axis = plt.subplots(figsize=(6, 3), dpi=80, layout="constrained")
 for label, values in spectra.items():
     ring = np.bincount(radius.ravel(), values.ravel()) / np.bincount(radius.ravel())
-    axis.plot(ring[: side // 2 + 1], label=label, color=figures.COLOURS[label == "FAKE"])
+    axis.plot(ring[: side // 2 + 1], label=label, color=style.COLOURS[label == "FAKE"])
 axis.set(xlabel="frequency, cycles per image", ylabel="mean FFT channel")
 axis.grid(color="#DDDDDD")
 axis.legend()

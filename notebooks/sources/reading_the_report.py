@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Reading the report
 #
-# `bdd report` (or `make report`) puts all run folders into one table. Here it reads a copy of `results/`, the small files of
-# the long runs; your own runs are in `runs/`.
+# `bdd report` summarises all runs in a table. This notebook uses a copy of `results/`, which contains the small files of the
+# long runs; your own runs are in `runs/`.
 
 # %%
 import json
@@ -11,12 +11,12 @@ import shutil
 from pathlib import Path
 
 if Path.cwd().name == "notebooks":
-    os.chdir("..")  # the project's folder, as for all commands
+    os.chdir("..")  # all commands run in the project's folder
 
 from IPython.display import Image, Markdown, display
 
-from bdd_tf import figures
-from bdd_tf.reports import rows, store, tables
+from bdd_tf.figures import evaluation, training
+from bdd_tf.reports import run_summary, store, tables
 from bdd_tf.runs import Run
 
 OUTPUT = Path("build/notebooks")
@@ -24,21 +24,22 @@ RUNS = OUTPUT / "results"
 shutil.rmtree(RUNS, ignore_errors=True)
 shutil.copytree("results", RUNS)
 runs = store.runs_in(RUNS)
-display(Markdown(tables.runs([rows.describe(run) for run in runs])))
+display(Markdown(tables.runs([run_summary.describe(run) for run in runs])))
 
 # %% [markdown]
-# - **val.** chose the checkpoint and the threshold, **test** was looked at once. Compare runs by test.
-# - In brackets stand 95 % bootstrap intervals over images. Two runs whose intervals overlap may still differ for sure,
-#   since they were tested on the same images: `bdd report --compare RUN RUN` pairs them (McNemar's exact test).
-# - **deduplicated** leaves out test images that are pixel for pixel in the training data too. If it were much lower, the
-#   run would have learnt by heart.
-# - Below the table stands what a run lacks, and the command that makes it.
+# - The checkpoint and the threshold were chosen on the validation split (**val.**); the **test** split was evaluated once.
+#   Compare runs by their test results.
+# - Brackets contain 95 % bootstrap intervals over images. Two runs with overlapping intervals may still differ
+#   significantly, because they were tested on the same images: `bdd report --compare RUN RUN` runs a paired test (McNemar).
+# - **deduplicated** excludes test images that also occur in the training data. A much lower value would indicate that the
+#   network memorised its training images.
+# - Below the table, missing files are listed with the commands that write them.
 #
 # ## One run
 #
-# Its `metrics-test.json` says more than the table: the threshold and where it comes from, the confusion in counts, and
-# each class by itself. `accuracy_real` is the share of real images that are left alone; one minus it is the rate of false
-# alarms, which matters most where nearly all images are real.
+# `metrics-test.json` contains more than the table: the threshold and its origin, the confusion matrix, and the accuracy of
+# each class. `accuracy_real` is the specificity; one minus it is the false positive rate, which is decisive if nearly all
+# images are real.
 
 # %%
 run = Run(RUNS / "cifake-bnext-n")
@@ -49,14 +50,14 @@ for key in ("images", "threshold", "accuracy", "accuracy_real", "accuracy_fake",
 # %%
 display(
     Image(
-        figures.confusion_matrix(OUTPUT / "confusion.png", metrics["confusion"], title="test split"),
+        evaluation.confusion_matrix(OUTPUT / "confusion.png", metrics["confusion"], title="test split"),
         width=420,
     )
 )
 
 # %% [markdown]
-# Among 1,000 images of which 10 are fake, how many alarms are false? The share of fakes in a test split is not that of
-# the world:
+# Of 1,000 images, 10 of which are fake, how many are false positives? In practice the share of fakes is not that of the test
+# split:
 
 # %%
 real, fake = 990, 10
@@ -67,10 +68,10 @@ print(
 )
 
 # %% [markdown]
-# ## How the training went
+# ## Training history
 #
-# One line per epoch in `history.csv`. Validation that falls while training rises would be overfitting; a validation curve
-# that still climbs at the end asks for more epochs.
+# `history.csv` has a row per epoch. Falling validation accuracy with rising training accuracy would indicate overfitting; a
+# validation curve that still rises at the end suggests more epochs.
 
 # %%
-display(Image(figures.training_history(OUTPUT / "history.png", run.history, title=run.name), width=860))
+display(Image(training.training_history(OUTPUT / "history.png", run.history, title=run.name), width=860))

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # From training to the device
 #
-# Made-up data, a short training, evaluation, one `.tflite` file, and a detector that runs it without TensorFlow. Each
-# step is one command of `bdd`; here they are called from Python, with the same options. A few minutes on two cores.
+# Synthetic data, a short training, an evaluation, a `.tflite` file, and a detector that runs it without TensorFlow. Each step
+# is a `bdd` command, called from Python with the same options. All steps take a few minutes on two cores.
 
 # %%
 import json
@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 if Path.cwd().name == "notebooks":
-    os.chdir("..")  # the project's folder, as for all commands
+    os.chdir("..")  # all commands run in the project's folder
 
 from IPython.display import Image, display
 from PIL import Image as Pictures
@@ -23,7 +23,7 @@ run = run_named(RUN)
 
 
 def bdd(*words):
-    """The command `bdd`; an error ends the notebook."""
+    """Run a `bdd` command; stop the notebook if it fails."""
     code = main([str(word) for word in words])
     assert code == 0, f"bdd {words[0]} failed with exit code {code}"
 
@@ -31,8 +31,9 @@ def bdd(*words):
 # %% [markdown]
 # ## Data
 #
-# `sample` is cut from scikit-image's photographs; its fakes went through a small up-convolving decoder. Your own images
-# go in the same way: `--dataset folder --data-dir FOLDER` with `REAL/` and `FAKE/` in it.
+# The data set `sample` consists of crops of scikit-image's photographs; its fakes are the output of a small decoder with
+# up-convolutions. To use your own images, put them into `REAL/` and `FAKE/` of a folder and pass
+# `--dataset folder --data-dir FOLDER`.
 
 # %%
 bdd("data", "check", "sample")
@@ -40,8 +41,8 @@ bdd("data", "check", "sample")
 # %% [markdown]
 # ## Training
 #
-# BNext-N on RGB, FFT and LBP at 32 px. The same command resumes a training that was interrupted, and does nothing more
-# once it is finished.
+# BNext-N with RGB, FFT and LBP at 32 px. The same command resumes an interrupted training, and does nothing if the training
+# is finished.
 
 # %%
 bdd("train", "--dataset", "sample", "--run", RUN, "--epochs", "5", "--batch", "64",
@@ -50,8 +51,8 @@ bdd("train", "--dataset", "sample", "--run", RUN, "--epochs", "5", "--batch", "6
 # %% [markdown]
 # ## Evaluation
 #
-# The threshold is chosen on the validation split, then the test split is looked at once. `sample`'s validation and
-# test images come from other photographs than its training images.
+# The threshold is chosen on the validation split, then the test split is evaluated once. The validation and test images of
+# `sample` come from other photographs than its training images.
 
 # %%
 bdd("evaluate", "--run", RUN, "--split", "validation")
@@ -67,8 +68,8 @@ display(Image(shown))
 # %% [markdown]
 # ## Conversion
 #
-# One file holds everything from the bytes of the image to the probability, the channels included; it is compared with
-# Keras before it is written.
+# A single file contains the whole computation from the pixels to the probability, including the channels. It is compared with
+# the Keras model before it is written.
 
 # %%
 bdd("convert", "--run", RUN)
@@ -76,12 +77,12 @@ bdd("convert", "--run", RUN)
 # %% [markdown]
 # ## Detection
 #
-# `bdd_tf.edge` needs numpy, Pillow and LiteRT, no TensorFlow.
+# `bdd_tf.edge` needs NumPy, Pillow and LiteRT, but no TensorFlow.
 
 # %%
 from bdd_tf.datasets import sample
-from bdd_tf.datasets.index import cache_folder
 from bdd_tf.edge import Detector, find_images
+from bdd_tf.files import cache_folder
 
 images = list(find_images([sample.make(cache_folder()) / "test"]))[::75]
 with Detector(run.tflite) as detector:
@@ -93,8 +94,8 @@ with Detector(run.tflite) as detector:
 # %% [markdown]
 # ## Speed
 #
-# One thread, one image at a time, each set of kernels this machine has. Other work ran beside this when the notebook was
-# last executed; the full comparison, with what one would pick instead, is `make benchmark`.
+# One thread, batch size 1, with each kernel set that this machine supports. The machine was busy when the notebook was last
+# executed. `bdd benchmark` without `--against none` compares the model with common baselines.
 
 # %%
 bdd("benchmark", "--model", run.tflite, "--threads", "1", "--rounds", "5",

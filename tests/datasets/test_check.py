@@ -6,7 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
-from bdd_tf.datasets import check
+from bdd_tf.commands import data
 from bdd_tf.datasets.sources import SOURCES
 from bdd_tf.errors import UsageError
 
@@ -17,8 +17,8 @@ def bdd_data(cache, monkeypatch, capsys):
 
     def run(*arguments):
         parser = argparse.ArgumentParser()
-        check.add_arguments(parser)
-        code = check.main(parser.parse_args([str(a) for a in arguments]))
+        data.add_arguments(parser)
+        code = data.main(parser.parse_args([str(a) for a in arguments]))
         return code, capsys.readouterr().out
 
     return run

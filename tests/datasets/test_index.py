@@ -7,7 +7,7 @@ from PIL import Image
 
 from bdd_tf.datasets.index import SPLITS, Record, assign_splits, counts, fingerprint, index
 from bdd_tf.datasets.sources import records_of
-from bdd_tf.edge.images import read_image
+from bdd_tf.edge.images.decode import read_image
 from bdd_tf.errors import BddError, UsageError
 
 
@@ -15,7 +15,7 @@ def split_of(entries):
     return {e.record.path: e.record.split for e in entries}
 
 
-def test_what_is_found(image, tmp_path, cache):
+def test_all_images_are_found(image, tmp_path, cache):
     png = image(tmp_path / "a.png", 1, (20, 10))
     Image.open(png).save(tmp_path / "twin.bmp")
     (tmp_path / "broken.png").write_bytes(png.read_bytes()[:60])
@@ -40,7 +40,7 @@ def test_files_are_read_once_and_changes_are_noticed(split_tree, cache):
     records = records_of("folder", str(split_tree), cache)
     first = index(records, cache)
     file = records[3].file
-    # What is not read cannot be known: a file made unreadable in place, times put back, is not noticed by
+    # A file corrupted in place, with its times restored, is not noticed by
     # size and modification time alone. The change time gives it away.
     about, content = file.stat(), file.read_bytes()
     assert index(records, cache) == first
@@ -174,7 +174,7 @@ def test_impossible_share_of_train(fraction):
         assign_splits(entry_list(10, "train"), 0.1, fraction)
 
 
-def test_hash_of_pixels_is_of_what_read_image_gives(image, tmp_path, cache):
+def test_pixel_hash_is_computed_from_the_output_of_read_image(image, tmp_path, cache):
     (tmp_path / "x").mkdir()
     jpeg = image(tmp_path / "x/a.jpg", 4)
     Image.fromarray(read_image(jpeg)).save(tmp_path / "x/a.png")

@@ -12,8 +12,9 @@ from PIL import Image
 
 from bdd_tf.datasets import pipeline
 from bdd_tf.datasets.augment import AUGMENTATIONS
-from bdd_tf.datasets.pipeline import leaked_into, load_dataset
-from bdd_tf.edge.images import ResizeRule, load_image
+from bdd_tf.datasets.pipeline import load_dataset
+from bdd_tf.edge.images.decode import load_image
+from bdd_tf.edge.images.resize import ResizeRule
 from bdd_tf.edge.labels import FAKE, REAL
 from bdd_tf.errors import BddError, UsageError
 
@@ -37,7 +38,7 @@ def same(one, other):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """70 train images, a few of odd sizes and formats; distinct, so that pixels tell them apart."""
+    """70 train images, a few of odd sizes and formats; distinct, so that their pixels identify them."""
     root = tmp_path_factory.mktemp("tree")
     rng = np.random.default_rng(3)
     for split, number in (("train", 35), ("val", 8), ("test", 8)):
@@ -232,7 +233,7 @@ def test_a_killed_preparation_leaves_nothing_that_is_believed(split_tree, cache)
         import sys, time
         from bdd_tf.datasets import builders
         from bdd_tf.datasets.pipeline import load_dataset
-        from bdd_tf.edge.images import ResizeRule
+        from bdd_tf.edge.images.decode import ResizeRule
         real, done = builders.load_image, []
         def slow(*args):
             done.append(1)
@@ -280,7 +281,7 @@ def test_leaks(split_tree, cache):
     for source, target in (("3.png", "leak.bmp"), ("4.png", "leak2.bmp"), ("4.png", "leak3.bmp")):
         Image.open(train / source).save(split_tree / "test/FAKE" / target)
     loaded = load(split_tree, cache)
-    leaks = leaked_into(loaded)
+    leaks = loaded.leaked()
     assert leaks == loaded.leaked("test")
     assert {i.path for i in loaded.items("test") if i.pixel_hash in leaks} == {
         f"test/FAKE/{n}.bmp" for n in ("leak", "leak2", "leak3")
@@ -288,7 +289,7 @@ def test_leaks(split_tree, cache):
     assert len(leaks) == 2
     assert loaded.leaked("validation", ("train",)) == set()
     with pytest.raises(UsageError, match="unknown split 'tset'"):
-        leaked_into(loaded, "tset")
+        loaded.leaked("tset")
 
 
 def test_too_few_images_to_carve(image, tmp_path, cache):

@@ -1,3 +1,4 @@
+import argparse
 import os
 import socket
 import sys
@@ -6,8 +7,11 @@ from collections import Counter
 import pytest
 
 from bdd_tf.datasets import sources
+from bdd_tf.datasets.class_names import Classes, Location
+from bdd_tf.datasets.index import index
 from bdd_tf.datasets.sources import SOURCES, records_of
 from bdd_tf.errors import BddError, UsageError
+from bdd_tf.training.options import add_arguments, experiment_from
 
 
 def listed(name, root, cache):
@@ -53,6 +57,77 @@ def test_splits_below_the_classes_are_splits_too(image, tmp_path, cache):
     (tmp_path / "FAKE/test").rename(tmp_path / "FAKE/b")
     with pytest.raises(UsageError, match="one class only"):
         records_of("folder", str(tmp_path), cache)
+
+
+def test_trees_side_by_side_are_all_read_with_the_outer_folder_as_source(image, tmp_path, cache, capsys):
+    for split, classes in (("test", ("cat/", "dog/")), ("train", ("",))):
+        for source in ("biggan", "progan", "stylegan"):
+            for name in classes:
+                for word in ("0_real", "1_fake"):
+                    image(tmp_path / f"wrap/{split}/{source}/{name}{word}/a.png", 1)
+    image(tmp_path / "wrap/preview/all.png", 1)
+    found = listed("folder", tmp_path, cache)
+    assert Counter(source for *_, source in found) == {"biggan": 6, "progan": 6, "stylegan": 6}
+    assert Counter(split for _, _, split, _ in found) == {"train": 6, "test": 12}
+    assert ("test/progan/cat/0_real/a.png", "R", "test", "progan") in found
+    err = capsys.readouterr().err
+    assert "1 entry was left out: 1 in no class folder (all.png)" in err
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"),
+    [
+        ("nature", "ai"),
+        ("human", "AI"),
+        ("Real Images", "fake-images"),
+        ("0", "1"),
+        ("authentic", "generated"),
+    ],
+)
+def test_usual_class_names(image, tmp_path, cache, real, fake):
+    image(tmp_path / real / "0" / "a.png", 1)
+    image(tmp_path / fake / "1" / "b.png", 2)
+    if real != "0":
+        assert listed("folder", tmp_path, cache) == {
+            (f"{real}/0/a.png", "R", None, "0"),
+            (f"{fake}/1/b.png", "F", None, "1"),
+        }
+    else:
+        assert {(path, label) for path, label, *_ in listed("folder", tmp_path, cache)} == {
+            ("0/0/a.png", "R"),
+            ("1/1/b.png", "F"),
+        }
+
+
+def test_a_pipe_and_a_loop_in_a_data_set_are_errors_of_their_own(split_tree, cache):
+    os.mkfifo(split_tree / "train/REAL/pipe.png")
+    (split_tree / "train/FAKE/loop").symlink_to("loop")
+    faults = {
+        e.record.path: e.error for e in index(records_of("folder", str(split_tree), cache), cache) if e.error
+    }
+    assert set(faults) == {"train/REAL/pipe.png", "train/FAKE/loop"}
+
+
+def test_with_a_path_alone_the_data_set_is_recognised(image, tmp_path):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    image(tmp_path / "s/REAL/a.png", 1)
+    (tmp_path / "s.csv").write_text("path,label")
+
+    def dataset(*words):
+        config = experiment_from(parser.parse_args([str(word) for word in words]))
+        return config.dataset, config.resolution
+
+    assert dataset("--data-dir", tmp_path / "s") == ("folder", 224)
+    assert dataset("--data-dir", tmp_path / "s.csv") == ("manifest", 224)
+    assert dataset("--data-dir", tmp_path / "s", "--preset", "cifake-bnext-n") == ("cifake", 32)
+    assert dataset("--data-dir", tmp_path / "s", "--dataset", "cifake") == ("cifake", 32)
+    assert dataset() == ("cifake", 32)
+    (tmp_path / "s" / "manifest.csv").touch()
+    with pytest.raises(UsageError, match="--dataset photos, or --dataset manifest"):
+        dataset("--data-dir", tmp_path / "s")
+    with pytest.raises(UsageError, match="does not exist"):
+        dataset("--data-dir", tmp_path / "nowhere")
 
 
 def test_cifake_in_an_archive_with_a_top_folder(image, tmp_path, cache):
@@ -144,6 +219,59 @@ def test_manifest(image, tmp_path, cache):
     assert listed("manifest", table, cache) == {("a b.png", "R", None, ""), ("../b.png", "F", None, "")}
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_manifests_of_spreadsheets(image, tmp_path, cache, separator, encoding):
+    image(tmp_path / "ä, b.png", 1)
+    image(tmp_path / "c.png", 2)
+    lines = (("File Name", "Class"), ('"ä, b.png"', "Camera"), ("c.png", "midjourney"))
+    (tmp_path / "t.csv").write_text("\r\n".join(separator.join(line) for line in lines), encoding=encoding)
+    where = Location(
+        str(tmp_path / "t.csv"), Classes(("camera",), ("Midjourney", "SD")), ("path=File Name", "label=class")
+    )
+    found = {(r.path, r.label) for r in records_of("manifest", where, cache)}
+    assert found == {("ä, b.png", 0), ("c.png", 1)}
+    for columns, message in (
+        (("label=class",), "lacks the column path.*--columns path=NAME"),
+        (("path=file name", "label=class", "split=part"), "lacks the column part"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            records_of("manifest", Location(where.path, where.classes, columns), cache)
+    with pytest.raises(UsageError, match="label 'Camera' is not one of REAL"):
+        records_of("manifest", Location(where.path, columns=where.columns), cache)
+
+
+def test_names_of_ones_own(image, tmp_path, cache):
+    for path in ("photos/a.png", "Mid-Journey/b.png", "sd xl/v1/c.png", "old/d.png"):
+        image(tmp_path / path, 1)
+    where = Location(str(tmp_path), Classes(("Photos",), ("mid journey", "SD_XL")))
+    assert {(r.path, r.label, r.source) for r in records_of("folder", where, cache)} == {
+        ("photos/a.png", 0, ""),
+        ("Mid-Journey/b.png", 1, ""),
+        ("sd xl/v1/c.png", 1, "v1"),
+    }
+    for wrong, message in (
+        (lambda: Classes(("a",), ()), "--real and --fake name"),
+        (lambda: Classes(("a",), ("A",)), "a cannot be both"),
+        (lambda: Location("x", columns=("file",)), "COLUMN=NAME"),
+        (lambda: Location("x", columns=("file=path",)), "unknown column 'file'"),
+        (lambda: records_of("cifake", where, cache), "not for cifake"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            wrong()
+
+
+def test_data_without_a_test_split_are_data_to_train_on(image, tmp_path, cache):
+    for path in ("train/real/a.jpg", "train/fake/b.jpg", "valid/real/c.jpg", "valid/fake/d.jpg"):
+        image(tmp_path / path, 1)
+    assert Counter(r.split for r in records_of("folder", str(tmp_path), cache)) == {
+        "train": 2,
+        "validation": 2,
+    }
+    with pytest.raises(UsageError, match="no images in its test split"):
+        records_of("folder", str(tmp_path), cache, ("test",))
+
+
 def test_manifest_lists_its_faults(image, tmp_path, cache):
     image(tmp_path / "a.png", 1)
     table = tmp_path / "list.csv"
@@ -173,7 +301,7 @@ def test_manifest_lists_its_faults(image, tmp_path, cache):
         ("file,label\na,REAL", "lacks the column path.*file, label"),
         ("path,label\na.png,REAL\n", "no FAKE images"),
         ("path,label,split\na.png,REAL,train\nb.png,FAKE,", "some images only"),
-        ("path,label,split\na.png,REAL,train\nb.png,FAKE,train", "test split"),
+        ("path,label,split\na.png,REAL,test\nb.png,FAKE,test", "train split"),
         ("path,label\na.png", "label ''"),
         ("path,label\na\0.png,REAL", "."),
     ],
@@ -198,7 +326,7 @@ def test_wrong_requests(image, tmp_path, cache):
     with pytest.raises(UsageError, match=r"unknown data set 'cifak'.*Did you mean 'cifake'"):
         records_of("cifak", None, cache)
     for name in ("dffd", "cocofake", "folder", "manifest"):
-        with pytest.raises(UsageError, match="DATA_DIR"):
+        with pytest.raises(UsageError, match="--data-dir"):
             records_of(name, None, cache)
     for name in SOURCES:
         if name != "sample":
@@ -269,3 +397,56 @@ def test_a_forbidden_folder_is_reported(split_tree, cache):
         assert any(r.path == "train/REAL" for r in found)
     finally:
         (split_tree / "train/REAL").chmod(0o755)
+
+
+BENCHMARKS = {
+    "genimage": {
+        "Midjourney/imagenet_midjourney/train/nature/a.JPEG": ("R", "train", "Midjourney"),
+        "Midjourney/imagenet_midjourney/train/ai/b.png": ("F", "train", "Midjourney"),
+        "BigGAN/imagenet_ai_0419_biggan/val/nature/c.JPEG": ("R", "test", "BigGAN"),
+        "BigGAN/imagenet_ai_0419_biggan/val/ai/d.png": ("F", "test", "BigGAN"),
+    },
+    "aigcdetect": {
+        "test/progan/airplane/0_real/a.png": ("R", "test", "progan"),
+        "test/progan/airplane/1_fake/b.png": ("F", "test", "progan"),
+        "DALLE2/0_real/c.jpg": ("R", "test", "DALLE2"),
+        "DALLE2/1_fake/d.png": ("F", "test", "DALLE2"),
+    },
+    "wildrf": {
+        "train/0_real/a.jpg": ("R", "train", ""),
+        "train/1_fake/b.jpg": ("F", "train", ""),
+        "val/0_real/c.jpg": ("R", "validation", ""),
+        "val/1_fake/d.jpg": ("F", "validation", ""),
+        "test/reddit/0_real/e.jpg": ("R", "test", "reddit"),
+        "test/facebook/1_fake/f.jpg": ("F", "test", "facebook"),
+    },
+    "chameleon": {
+        "Chameleon/test/0_real/a.jpg": ("R", "test", "Chameleon"),
+        "Chameleon/test/1_fake/b.jpg": ("F", "test", "Chameleon"),
+    },
+}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_layouts_of_benchmarks(name, image, tmp_path, cache):
+    for path in BENCHMARKS[name]:
+        image(tmp_path / path, 1)
+    image(tmp_path / "preview" / "all.png", 1)
+    assert listed(name, tmp_path, cache) == {(path, *what) for path, what in BENCHMARKS[name].items()}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_another_tree_is_no_benchmark(name, image, tmp_path, cache):
+    image(tmp_path / "pictures" / "a.png", 1)
+    with pytest.raises(UsageError, match=f"not laid out as {name}"):
+        records_of(name, str(tmp_path), cache)
+
+
+def test_a_manifest_of_photographs(tmp_path, cache):
+    from tests.datasets import photo_archive
+
+    photo_archive.write(tmp_path / "wrap", per_source=6)
+    records = records_of("photos", str(tmp_path), cache)
+    assert Counter(r.split for r in records) == {"train": 35, "test": 7}
+    assert {r.source for r in records} == {*photo_archive.REALS, *photo_archive.FAKES}
+    assert sum(r.group == "prompt-0" for r in records) == 4

@@ -1,4 +1,4 @@
-"""An adb server with devices that are folders of this machine: what stands behind the real `adb` program in tests.
+"""An adb server whose devices are folders of this machine: the server of the real `adb` program in tests.
 
 It speaks as much of adb's protocol as `devices`, `shell` and `push` need; which devices there are, and when one is
 unplugged, the same file tells as for the stand-in.
@@ -11,7 +11,7 @@ import struct
 import subprocess
 import threading
 
-from adb_stand_in import HOME, PERMISSIONS, trouble
+from tests.devices.adb_stand_in import HOME, PERMISSIONS, trouble
 
 VERSION = 41  # of adb 1.0.41, Debian's; another one would end this server and start its own
 

@@ -89,7 +89,7 @@ def main():
         )
         out, err = done.stdout.replace(root, HOME), done.stderr.replace(root, HOME)
         if unplug:
-            # The cable is out before the command has ended: what came so far is shown, and adb ends without a word.
+            # The cable is out before the command has ended: what came so far is shown, and adb ends no message.
             print(out[: len(out) // 2], end="")
             return 255
         print(out, end="")

@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from loopback import HERE, SSHD, STAND_IN, Phones, program, start_sshd, stop, use_config
+
+from tests.devices.loopback import HERE, SSHD, STAND_IN, Phones, program, start_sshd, stop, use_config
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +59,7 @@ def phones(tmp_path, monkeypatch):
 @pytest.fixture
 def real_adb(tmp_path, monkeypatch):
     """The same devices behind the real adb program, by a server of our own."""
-    from adb_server import VERSION, Server
+    from tests.devices.adb_server import VERSION, Server
 
     adb = shutil.which("adb")
     if adb is None:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from bdd_tf.edge.shipped import shipped_model
+from bdd_tf.edge.shipped_model import shipped_model
 
 HERE = Path(__file__).parent
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 STAND_IN = HERE / "lce_stand_in.py"
-MODEL = shipped_model()
+MODEL = shipped_model("cifake")
 
 
 @dataclass
@@ -93,7 +93,7 @@ def program(folder, name, text):
 
 
 def use_config(config, folder):
-    """An `ssh` in front of the system's that takes this configuration in place of the user's."""
+    """An `ssh` earlier on the PATH than the system's that uses this configuration instead of the user's."""
     folder.mkdir(exist_ok=True)
     return program(
         folder, "ssh", f'#!/bin/sh\nexec {shutil.which("ssh", path=os.defpath)} -F {config} "$@"\n'

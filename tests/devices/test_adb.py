@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from loopback import MODEL, STAND_IN, faulty_tool, program
 
 from bdd_tf.cli import main
+from tests.devices.loopback import MODEL, STAND_IN, faulty_tool, program
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ["--against", "none", "--threads", "1", "--rounds", "1", "--model", str(MODEL)]
@@ -64,10 +64,10 @@ def test_one_of_several_by_its_serial(phones, stand_in, capsys):
     assert phones.left() == []
 
 
-def test_float_rivals_run_beside_it(phones, stand_in, tmp_path, monkeypatch, capsys):
-    rival = tmp_path / "rival.tflite"
-    rival.write_bytes(bytes(4) + b"TFL3" + bytes(500_000))
-    monkeypatch.setattr("bdd_tf.devices.benchmark.rival_file", lambda name, *_: (name, rival))
+def test_float_baselines_run_next_to_it(phones, stand_in, tmp_path, monkeypatch, capsys):
+    baseline = tmp_path / "baseline.tflite"
+    baseline.write_bytes(bytes(4) + b"TFL3" + bytes(500_000))
+    monkeypatch.setattr("bdd_tf.benchmark.on_device.baseline_file", lambda name, *_: (name, baseline))
     assert bench("--against", "mobilenetv2", "--json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(r["name"], r["kernels"]) for r in lines] == [
@@ -119,7 +119,7 @@ def test_adb_cannot_start_its_server(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("serial", ["-s", "a b", "a;id", "$(id)", "-H evil"])
 def test_serials_that_are_none(phones, serial, capsys):
     assert bench(device=f"adb:{serial}") == 2
-    assert "no serial number" in capsys.readouterr().err
+    assert "is not the serial number" in capsys.readouterr().err
 
 
 def test_unplugged_at_any_moment(phones, stand_in, capsys):
@@ -134,7 +134,7 @@ def test_unplugged_at_any_moment(phones, stand_in, capsys):
             break
         # The last command of all is the one that removes our folder.
         assert code == 1
-        assert "the connection to adb:PHONE1 broke half-way (unplugged" in said
+        assert "the connection to adb:PHONE1 broke (unplugged" in said
         assert number == 1 or "may still be on adb:PHONE1" in said
     assert number > 8
 
@@ -154,7 +154,7 @@ def test_the_last_command_lost_does_not_cost_the_results(phones, stand_in, capsy
 @pytest.mark.parametrize(
     ("refuse", "said"),
     [
-        ("No space left on device", "no space is left there"),
+        ("No space left on device", "no space is left on the device"),
         ("couldn't create file: Permission denied", "permission denied"),
         ("couldn't create file: Read-only file system", "read-only"),
         ("fsync failed: Input/output error", "Input/output error"),
@@ -170,19 +170,19 @@ def test_a_file_that_does_not_go_there(phones, stand_in, capsys, refuse, said):
 def test_a_tool_for_another_machine(phones, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LCE_BENCHMARK", str(Path(sys.executable).resolve()))
     assert bench() == 1
-    assert "a program for x86-64, and the device is aarch64: wrong architecture" in capsys.readouterr().err
+    assert "a program for x86-64, but the device is aarch64: wrong architecture" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("#!/bin/sh\nexit 0\n", "is something else"),
-        ("#!/bin/sh\necho hello\n", "answers --help with 'hello'"),
-        ("#!/bin/sh\necho 'usage: x --graph=' >&2; exit 1\n", "which knows no binary operators"),
+        ("#!/bin/sh\nexit 0\n", "is not LCE's benchmark tool"),
+        ("#!/bin/sh\necho hello\n", "its answer to --help is 'hello'"),
+        ("#!/bin/sh\necho 'usage: x --graph=' >&2; exit 1\n", "which has no binary operators"),
         ("#!/bin/sh\nkill -ILL $$\n", "lacks an instruction"),
     ],
 )
-def test_what_is_not_lces_tool(phones, tmp_path, monkeypatch, capsys, text, said):
+def test_programs_that_are_not_lces_tool_are_refused(phones, tmp_path, monkeypatch, capsys, text, said):
     monkeypatch.setenv("LCE_BENCHMARK", str(program(tmp_path, "tool", text)))
     assert bench() == 1
     assert said in capsys.readouterr().err

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-from loopback import MODEL, STAND_IN
 
 from bdd_tf.devices.lce_output import (
     Stats,
@@ -14,6 +13,7 @@ from bdd_tf.devices.lce_output import (
     parse_report,
     parse_stats,
 )
+from tests.devices.loopback import MODEL, STAND_IN
 
 OUTPUT = """\
 INFO: STARTING!
@@ -137,7 +137,7 @@ def test_memory_is_none_where_it_is_not_told():
         ("count=3 first=10 curr=12 min=9 max=12 avg=30 std=1", None),
     ],
 )
-def test_single_times_where_the_numbers_tell_them(line, times):
+def test_single_times_where_the_aggregates_determine_them(line, times):
     assert parse_stats(line).times() == times
 
 
@@ -162,7 +162,7 @@ def test_three_times_come_back_from_their_sums(scale):
     ["", "INFO: STARTING!\n", OUTPUT.replace("Inference timings", "Timings"), OUTPUT.replace("count=3", "runs=3"),
      OUTPUT.replace("Inference (avg): 54666.7", "Inference (avg): nan"), OUTPUT[: len(OUTPUT) // 2]],
 )  # fmt: skip
-def test_what_is_no_such_output_is_refused(text):
+def test_other_output_is_refused(text):
     with pytest.raises(UnknownOutputError):
         parse_report(text)
 

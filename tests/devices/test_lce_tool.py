@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from bdd_tf.devices.base import DeviceError
-from bdd_tf.devices.lce_tool import cache_folder, find_tool
+from bdd_tf.devices.lce_tool import find_tool, tool_folder
 from bdd_tf.devices.probe import Facts
 from bdd_tf.errors import UsageError
 
@@ -54,7 +54,7 @@ def release():
     server.server_close()
 
 
-def test_it_is_fetched_once_and_its_checksum_stays_beside_it(release):
+def test_it_is_fetched_once_and_its_checksum_is_stored_next_to_it(release):
     path = find_tool(PI, release.url)
     assert path.read_bytes() == elf(183)
     beside = path.with_name(path.name + ".sha256").read_text()
@@ -74,14 +74,14 @@ def test_a_file_that_changed_is_not_run(release):
     assert find_tool(PI, release.url).read_bytes() == elf(183)
 
 
-def test_without_network_it_says_where_and_what_to_do():
+def test_without_network_it_names_the_address_and_the_remedy():
     closed = "http://127.0.0.1:9/x"
     with pytest.raises(
         DeviceError, match=r"127.0.0.1:9/x/lce_benchmark_model_aarch64.*LCE_BENCHMARK=path"
     ) as said:
         find_tool(PI, closed)
     # Its advice works: the file put there by hand is taken, and must stay as it is from then on.
-    place = cache_folder() / "lce_benchmark_model_aarch64"
+    place = tool_folder() / "lce_benchmark_model_aarch64"
     assert str(place) in str(said.value)
     place.parent.mkdir(parents=True)
     place.write_bytes(elf(183))
@@ -91,11 +91,11 @@ def test_without_network_it_says_where_and_what_to_do():
         find_tool(PI, closed)
 
 
-def test_what_is_fetched_must_be_a_program(release):
-    with pytest.raises(DeviceError, match="gave no program"):
+def test_a_download_must_be_a_program(release):
+    with pytest.raises(DeviceError, match="is not a program"):
         find_tool(Facts("armv7l", "Pi", False, {0: 0}, True), release.url)
-    assert not any(cache_folder().glob("*"))
-    with pytest.raises(DeviceError, match=r"could not be fetched.*Not Found"):
+    assert not any(tool_folder().glob("*"))
+    with pytest.raises(DeviceError, match=r"could not be downloaded.*Not Found"):
         find_tool(PI, f"{release.url}/none")
 
 
@@ -110,7 +110,7 @@ def test_machines_that_lce_has_nothing_for(machine, android):
 def test_ones_own(tmp_path, monkeypatch):
     own = tmp_path / "tool"
     monkeypatch.setenv("LCE_BENCHMARK", str(own))
-    with pytest.raises(UsageError, match="no file"):
+    with pytest.raises(UsageError, match="not a file"):
         find_tool(PI)
     own.write_bytes(elf(183))
     assert find_tool(PI) == own

@@ -1,6 +1,6 @@
 import pytest
 
-from bdd_tf.devices.benchmark import held_back
+from bdd_tf.benchmark.device_report import throttling
 from bdd_tf.devices.probe import Conditions, Facts, core_list, mask, parse_conditions, parse_facts
 
 PHONE = """\
@@ -100,7 +100,11 @@ def test_throttling():
     assert now.frequencies == {0: 1800000, 1: 600000}
     assert now.throttled == now.has_been == ("under-voltage", "throttled")
     facts = Facts("aarch64", "", False, {0: 1800000, 1: 1800000}, True)
-    assert held_back(facts, [now, now]) == ["under-voltage", "throttled", "core 1 capped at 1.00 of 1.80 GHz"]
-    assert held_back(facts, [Conditions(limits={0: 1800000})]) == []
+    assert throttling(facts, [now, now]) == [
+        "under-voltage",
+        "throttled",
+        "core 1 capped at 1.00 of 1.80 GHz",
+    ]
+    assert throttling(facts, [Conditions(limits={0: 1800000})]) == []
     assert parse_conditions("throttled=throttled=0x0\n").throttled == ()
     assert parse_conditions("throttled=\n").throttled == ()

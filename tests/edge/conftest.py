@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_models import SIZE, build, with_metadata
 from PIL import Image
+
+from bdd_tf.edge.images.views import ViewRule
+from tests.edge.small_models import CROP, SIZE, build, with_metadata, with_views
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +39,18 @@ def float_file(float_model, tmp_path_factory) -> Path:
 def binary_file(binary_model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("model") / "binary.tflite"
     path.write_bytes(with_metadata(binary_model.content))
+    return path
+
+
+@pytest.fixture(scope="session")
+def views_model():
+    return build(binary=False, size=CROP)
+
+
+@pytest.fixture(scope="session")
+def views_file(views_model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "views.tflite"
+    path.write_bytes(with_views(views_model.content, ViewRule(CROP, 5, (1.0, 1.5, 2.0))))
     return path
 
 

@@ -5,16 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from edge_models import SIZE, TRAINED_ON, build, metadata, with_metadata
 from PIL import Image
 
 from bdd_tf.edge import engines, runtime
 from bdd_tf.edge.detector import BATCH, Detector
 from bdd_tf.edge.engines import create_engine, engine_names, register_engine
-from bdd_tf.edge.images import ImageError, ResizeRule
-from bdd_tf.edge.shipped import shipped_model
-from bdd_tf.edge.tflite_file import METADATA_NAME, embed_metadata, parse_tflite
+from bdd_tf.edge.images.errors import ImageError
+from bdd_tf.edge.images.resize import ResizeRule
+from bdd_tf.edge.shipped_model import shipped_model
+from bdd_tf.edge.tflite.file import parse_tflite
+from bdd_tf.edge.tflite.metadata import METADATA_NAME, embed_metadata
 from bdd_tf.errors import BddError, UsageError
+from tests.edge.small_models import SIZE, TRAINED_ON, build, metadata, with_metadata
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def test_padding_with_ones_on_a_small_map_may_run_fast(tmp_path, images):
     np.testing.assert_allclose(detector.predict_batch(images), model.keras_scores(images), atol=1e-4)
 
 
-def test_a_batch_gives_what_its_images_give_alone(float_detector, images):
+def test_a_batch_equals_its_images_one_by_one(float_detector, images):
     together = float_detector.predict_batch(images)
     alone = [float_detector.predict_batch(image[None])[0] for image in images]
     np.testing.assert_allclose(together, alone, atol=1e-6)
@@ -97,7 +99,7 @@ def test_order_is_kept_over_batches_and_no_images_give_no_scores(float_detector)
 
 
 @pytest.mark.parametrize("nonsense", [42, None, [42], object()])
-def test_what_is_no_image_is_wrong_usage(float_detector, nonsense):
+def test_objects_that_are_no_images_are_wrong_usage(float_detector, nonsense):
     with pytest.raises(UsageError, match="an image must be"):
         float_detector.predict(nonsense)
 
@@ -164,7 +166,7 @@ def test_threads_share_a_detector(float_detector):
 
 
 @pytest.mark.parametrize("kind", ["float_file", "binary_file"])
-def test_many_threads_get_what_one_would_until_the_detector_is_closed(kind, request, save):
+def test_many_threads_get_the_same_results_until_the_detector_is_closed(kind, request, save):
     """32 threads, every kind of source, batches of all sizes; then closing it beneath them."""
     rng = np.random.default_rng(4)
     many = rng.integers(0, 256, (40, SIZE, SIZE, 3), dtype=np.uint8)
@@ -262,9 +264,9 @@ def test_without_an_argument_the_shipped_model_is_used():
         ({"thresholds": [0.5]}, "thresholds"),
         ({"thresholds": {"0.01": 1.5}}, "threshold"),
         ({"thresholds": {"0.01": None}}, "threshold"),
-        ({"thresholds": {"few": 0.5}}, "'few' is no rate"),
-        ({"thresholds": {"1": 0.5}}, "'1' is no rate"),
-        ({"thresholds": {"nan": 0.5}}, "'nan' is no rate"),
+        ({"thresholds": {"few": 0.5}}, "'few' is not a false positive rate"),
+        ({"thresholds": {"1": 0.5}}, "'1' is not a false positive rate"),
+        ({"thresholds": {"nan": 0.5}}, "'nan' is not a false positive rate"),
         ({"trained_on": 7}, "trained_on"),
         ({"trained_on": {**TRAINED_ON, "sides": [32]}}, "trained_on"),
         ({"trained_on": {**TRAINED_ON, "sides": [33, 32]}}, "trained_on"),
@@ -300,8 +302,9 @@ def test_litert_is_the_default_and_lce_is_there_for_the_asking(binary_file, floa
 def test_without_the_library_binary_models_say_how_to_get_it_and_float_ones_run(
     binary_file, float_file, monkeypatch, tmp_path, images
 ):
-    monkeypatch.setattr(runtime, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(runtime, "_FOLDER", tmp_path)
     monkeypatch.delenv("BDD_LCE_LIBRARY", raising=False)
+    monkeypatch.setenv("CXX", "no-such-compiler")  # else the library would be compiled now
     with pytest.raises(BddError, match="pip install ziglang"):
         Detector(binary_file)
     Detector(float_file).predict_batch(images)

@@ -7,7 +7,8 @@ from bdd_tf.errors import UsageError
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models import bnext
 from bdd_tf.models.detector import build_detector
-from bdd_tf.models.operations import count_operations, flat_layers, is_binary
+from bdd_tf.models.operation_counts import count_operations, flat_layers, is_binary
+from tests import tiny_bnext
 
 #: Published: all weights with a one-unit head (M), binary MACs at 224 (G).
 PUBLISHED = {
@@ -62,14 +63,17 @@ def test_the_published_table_follows_from_the_widths(size):
     assert abs(parameters(widths) / 1e6 - weights) < unit_of_last_digit(weights)
 
 
-@pytest.mark.parametrize(("resolution", "stem_stride"), [(32, 1), (32, 2), (64, 2)])
-def test_the_built_network_has_what_the_widths_say(resolution, stem_stride):
-    model = build_detector("bnext-n", resolution, "rgb", stem_stride=stem_stride)
-    convolutions, weights, macs = counts(bnext.BNEXT["bnext-n"].widths, resolution * (3 - stem_stride))
+@pytest.mark.parametrize(
+    ("size", "resolution", "stem_stride"),
+    [("bnext-n", 32, 1), (tiny_bnext.NAME, 32, 2), (tiny_bnext.NAME, 64, 2)],
+)
+def test_the_built_network_matches_its_widths(size, resolution, stem_stride):
+    model = build_detector(size, resolution, "rgb", stem_stride=stem_stride)
+    convolutions, weights, macs = counts(bnext.BNEXT[size].widths, resolution * (3 - stem_stride))
     found = count_operations(model)
     assert sum(is_binary(layer) for layer in flat_layers(model)) == convolutions
     assert (found.binary_weights, found.binary_macs) == (weights, macs)
-    assert found.parameters == parameters(bnext.BNEXT["bnext-n"].widths)
+    assert found.parameters == parameters(bnext.BNEXT[size].widths)
     assert found.channel_macs == 0
 
 
@@ -95,7 +99,7 @@ def turned(x: np.ndarray) -> np.ndarray:
 
 
 class Reference:
-    """The published forward pass on a Keras model's weights, its 3x3 kernels turned back."""
+    """The published forward pass on a Keras model's weights, its 3x3 kernels rotated back."""
 
     def __init__(self, model: tf.keras.Model):
         self.weights = {layer.name: [w.numpy() for w in layer.weights] for layer in model.layers}
@@ -136,13 +140,16 @@ class Reference:
         return np.concatenate([self.unit(x, 1, False, f"feature.{i}.ffn_{s}") for s in (1, 2)], axis=-1)
 
 
-@pytest.mark.parametrize("stem_stride", [1, 2])
-def test_every_stage_is_the_published_one(stem_stride):
+@pytest.mark.parametrize(
+    ("size", "stem_stride", "reductions"),
+    [("bnext-n", 1, (1, 1, 2, 2, 4, 4, 8, 8, 8, 8, 8, 8, 16, 16)), (tiny_bnext.NAME, 2, (1, 1, 2, 4, 4))],
+)
+def test_every_stage_is_the_published_one(size, stem_stride, reductions):
     """Stage by stage, each fed with what Keras gives: a sign flipped by rounding must not cascade."""
-    widths = bnext.BNEXT["bnext-n"].widths
+    widths = bnext.BNEXT[size].widths
     rng = np.random.default_rng(stem_stride)
     image = tf.keras.Input((32, 32, 3))
-    model = tf.keras.Model(image, bnext.bnext(image, "bnext-n", stem_stride=stem_stride))
+    model = tf.keras.Model(image, bnext.bnext(image, size, stem_stride=stem_stride))
     for w in model.weights:
         kind = w.name.split("/")[-1].split(":")[0]
         low, high = {
@@ -160,7 +167,7 @@ def test_every_stage_is_the_published_one(stem_stride):
     reference = Reference(model)
     np.testing.assert_allclose(turned(stages[0]), reference.stem(x, stem_stride), atol=1e-4)
     sides = [s.shape[1] for s in stages]
-    assert sides == [32 // stem_stride // d for d in (1, 1, 2, 2, 4, 4, 8, 8, 8, 8, 8, 8, 16, 16)]
+    assert sides == [32 // stem_stride // d for d in reductions]
     for i in range(1, len(widths)):
         # float32, as Keras sees it: the signs of x + move are then the same bit by bit.
         expected = reference.block(turned(stages[i - 1]), widths, i)

@@ -1,16 +1,16 @@
-"""Laws of the report: the paper's rows are all there, ours beside them, and no file can break it."""
+"""Laws of the report: all of the paper's rows are present, ours next to them, and no file can break it."""
 
 import json
 
 import pytest
-from made_up_runs import make_run
 
-from bdd_tf import figures
-from bdd_tf.config import PRESETS, experiment
-from bdd_tf.reports import ablation, costs, document, pictures, published, store, tables
+from bdd_tf.figures import style
+from bdd_tf.presets import PRESETS, experiment
+from bdd_tf.reports import ablation_groups, costs, document, figures, published, selection, store, tables
 from bdd_tf.reports.costs import Cost
 from bdd_tf.reports.latency import fastest, read_benchmark
-from bdd_tf.reports.rows import describe
+from bdd_tf.reports.run_summary import describe
+from tests.made_up_runs import make_run
 
 BENCHMARK = {
     "machine": "a | machine",
@@ -61,9 +61,9 @@ COSTS = [
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Small pictures; and none of channels, the only one that needs TensorFlow: tests of channels see to that."""
-    monkeypatch.setitem(figures.STYLE, "figure.dpi", 30)
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 30)
-    monkeypatch.setattr(pictures, "image_channels", lambda path, image, title="": path.write_bytes(b"png"))
+    monkeypatch.setitem(style.STYLE, "figure.dpi", 30)
+    monkeypatch.setitem(style.STYLE, "savefig.dpi", 30)
+    monkeypatch.setattr(figures, "image_channels", lambda path, image, title="": path.write_bytes(b"png"))
 
 
 @pytest.fixture
@@ -89,14 +89,14 @@ def test_every_preset_of_the_paper_fills_its_row():
             printed.backbone,
             printed.frozen,
         )
-        command = tables.filling(printed)
+        command = tables.training_command(printed)
         assert f"--preset {printed.preset}" in command
-        assert f"DATASET={printed.dataset}" in command
-        assert f"make evaluate RUN={printed.preset}" in command
+        assert f"--dataset {printed.dataset}" in command
+        assert f"bdd evaluate --run {printed.preset}" in command
     assert {f"paper-ablation-{'-'.join(row) or 'none'}" for row in published.ABLATION} <= PRESETS.keys()
 
 
-def test_ours_stands_beside_the_paper_s_row_of_the_same_kind(places, tmp_path):
+def test_our_result_is_next_to_the_paper_s_row_of_the_same_kind(places, tmp_path):
     runs, _ = places
     _, measured = make_run(runs, "worse", backbone="bnext-t", shift=0.2)
     _, measured = make_run(runs, "better", backbone="bnext-t", init="imagenet-t")
@@ -117,10 +117,10 @@ def test_ours_stands_beside_the_paper_s_row_of_the_same_kind(places, tmp_path):
 
 
 def test_a_new_backbone_needs_no_new_code(places, tmp_path):
-    run, _ = make_run(places[0], "rival")
+    run, _ = make_run(places[0], "baseline")
     run.config.write_text(run.config.read_text().replace("bnext-n", "resnet-of-tomorrow"))
     text, found = made(places, tmp_path)
-    assert [e["run"] for e in found["results"] if e["backbone"] == "resnet-of-tomorrow"] == ["rival"]
+    assert [e["run"] for e in found["results"] if e["backbone"] == "resnet-of-tomorrow"] == ["baseline"]
     (line,) = [li for li in text.splitlines() if li.startswith("| resnet-of-tomorrow")]
     assert "0.02" in line  # hours
     assert "98.30 M" in line
@@ -172,7 +172,7 @@ def test_an_ablation_is_found_drawn_and_its_gaps_named(places, tmp_path):
     assert len(group["missing"]) == 18
     assert "ablation.png" in found["pictures"]
     assert "--like both-5" in text
-    assert "SEEDS=5,6,7" in text
+    assert "--seeds 5,6,7" in text
 
 
 def test_robustness_and_calibration_are_shown_where_they_are_known(places, tmp_path):
@@ -239,23 +239,23 @@ def test_names_from_files_do_not_become_markup(places, tmp_path):
     assert all("/" not in name and ".." not in name for name in found["pictures"])
 
 
-def test_beside_the_best_run_of_a_backbone_stand_those_that_saw_as_many_images_as_its_rivals(places):
+def test_next_to_the_best_run_of_a_backbone_are_runs_that_saw_as_many_images_as_its_baselines(places):
     runs, _ = places
     long, _ = make_run(runs, "long", backbone="bnext-n")
     long.history.write_text("epoch,images,loss,seconds\n1,9000,0.7,30.5\n2,18000,0.5,29.5\n")
     for name, shift in (("short", 0.1), ("worse", 0.2)):
         make_run(runs, name, backbone="bnext-n", shift=shift)
-    make_run(runs, "rival", backbone="resnet50", shift=0.15)
+    make_run(runs, "baseline", backbone="resnet50", shift=0.15)
     make_run(runs, "other-channels", backbone="bnext-n", channels=["rgb"], shift=0.05)
     rows = [describe(run) for run in store.runs_in(runs)]
-    assert [row["run"] for row in tables.shown(rows, "cifake")] == ["long", "short", "rival"]
-    assert tables.shown(rows, "cifake", "latency") == tables.shown(rows, "dffd") == []
+    assert [row["run"] for row in selection.shown(rows, "cifake")] == ["long", "short", "baseline"]
+    assert selection.shown(rows, "cifake", "latency") == selection.shown(rows, "dffd") == []
 
 
 @pytest.mark.parametrize(("epochs", "share", "words"), [(1, None, "1 epoch"), (2, 1.0, "2 epochs"),
                                                   (1, 0.33, "1 epoch of 0.33 of the training images")])  # fmt: skip
 def test_an_ablation_says_how_long_its_runs_were_trained(epochs, share, words):
-    assert ablation.budget({"epochs": epochs, "train_fraction": share}) == words
+    assert ablation_groups.budget({"epochs": epochs, "train_fraction": share}) == words
 
 
 def test_a_latency_is_not_given_to_another_network_of_the_same_name_and_ratios_are_of_one_run(

@@ -6,13 +6,13 @@ import lzma
 import numpy as np
 import pytest
 import yaml
-from made_up_runs import make_run
 
-from bdd_tf import metrics
 from bdd_tf.errors import BddError, UsageError
+from bdd_tf.metrics import classification, score_files
 from bdd_tf.reports import store
-from bdd_tf.reports.reading import read_yaml
-from bdd_tf.reports.rows import describe
+from bdd_tf.reports.parsing import read_yaml
+from bdd_tf.reports.run_summary import describe
+from tests.made_up_runs import make_run
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_failure_leaves_the_old_result(runs, results, monkeypatch):
     assert [p.name for p in results.iterdir()] == ["good"]
 
 
-def test_what_is_too_large_is_not_kept(runs, results):
+def test_files_that_are_too_large_are_not_kept(runs, results):
     run, _ = make_run(runs, "good")
     run.history.write_bytes(b" " * (store.LIMIT + 1))
     with pytest.raises(BddError, match=r"history\.csv has"):
@@ -125,19 +125,19 @@ def test_twenty_thousand_scores_fit_and_keep_every_verdict(tmp_path):
     labels = random.integers(0, 2, 20000)
     logits = random.normal(5 * (2 * labels - 1), 4)
     scores = 1 / (1 + np.exp(-logits))
-    threshold = float(np.sort(scores)[9000])  # equal to a score: the hardest place
+    threshold = float(np.sort(scores)[9000])  # equal to a score: the hardest case
     paths = [f"test/{'FAKE' if y else 'REAL'}/{i % 1000} ({i // 1000}).jpg" for i, y in enumerate(labels)]
-    metrics.write_scores_csv(tmp_path / "s.csv", paths, labels, scores)
+    score_files.write_scores_csv(tmp_path / "s.csv", paths, labels, scores)
     content = store.compact(tmp_path / "s.csv", threshold)
     assert len(content) < 150_000
     (tmp_path / "s.csv.xz").write_bytes(content)
-    found, truth, rounded = metrics.read_scores_csv(tmp_path / "s.csv.xz")
+    found, truth, rounded = score_files.read_scores_csv(tmp_path / "s.csv.xz")
     order = np.argsort(paths)
     assert found == [paths[i] for i in order]
     assert (truth == labels[order]).all()
     assert ((rounded >= threshold) == (scores[order] >= threshold)).all()
     assert np.abs(rounded - scores[order]).max() <= 0.5e-5 + 1e-12
-    assert metrics.auc(truth, rounded) == pytest.approx(metrics.auc(labels, scores), abs=1e-5)
+    assert classification.auc(truth, rounded) == pytest.approx(classification.auc(labels, scores), abs=1e-5)
     assert store.compact(tmp_path / "s.csv", threshold) == content
 
 
@@ -149,14 +149,14 @@ def test_twenty_thousand_scores_fit_and_keep_every_verdict(tmp_path):
         lzma.compress(b"path,label,fake_probability\na,1,0.5\n")[:-8],
         lzma.compress(b"path,label\n"),
         lzma.compress(b"path,label,fake_probability\na,2,0.5\n"),
-        lzma.compress(bytes(metrics.SCORES_LIMIT + 1)),
+        lzma.compress(bytes(score_files.SCORES_LIMIT + 1)),
     ],
 )
 def test_damaged_compact_scores_are_an_error_for_people(tmp_path, content):
     path = tmp_path / "scores-test.csv.xz"
     path.write_bytes(content)
     with pytest.raises(BddError, match=r"scores-test\.csv\.xz"):
-        metrics.read_scores_csv(path)
+        score_files.read_scores_csv(path)
 
 
 def test_a_run_and_its_stored_result_come_once(runs, results):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from devtools import Browser, chromium
 from PIL import Image
-from serving import MODEL, Server
 
 from bdd_tf.edge import Detector
+from tests.service.devtools import Browser, chromium
+from tests.service.serving import MODEL, Server
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium")
 
@@ -114,8 +114,9 @@ def test_the_page_can_be_used_by_keyboard(page, files):
     page.call("Page.setInterceptFileChooserDialog", enabled=False)
     page.choose("#files", [files / "noise.png"])
     wait(page, 1)
-    page.press("Tab")
-    assert page.evaluate("document.activeElement.id") == "clear"
+    for button in ("csv", "json", "clear"):
+        page.press("Tab")
+        assert page.evaluate("document.activeElement.id") == button
     page.press("Enter")
     assert page.evaluate("document.querySelectorAll('.card').length") == 0
     assert page.evaluate("document.activeElement.id") == "files"
@@ -148,7 +149,7 @@ def test_a_folder_and_a_service_that_has_gone_are_sentences(browser, files, tmp_
         assert texts(browser, ".error") == ["This is a folder, or a file that cannot be read."]
     browser.choose("#files", [files / "noise.png"])
     wait(browser, 2)
-    assert texts(browser, ".error")[0] == "The service does not answer; is bdd serve still running?"
+    assert texts(browser, ".error")[0] == "The service does not respond; is bdd serve still running?"
 
 
 def test_a_busy_service_is_asked_again(page, files):

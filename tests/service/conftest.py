@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from serving import MODEL, Server
+
+from tests.service.serving import MODEL, Server
 
 
 @pytest.fixture(scope="session")

@@ -12,24 +12,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bdd_tf.edge.shipped_model import shipped_model
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT))  # for benchmarks/serve_load.py
-
-from bdd_tf.edge.shipped import shipped_model  # noqa: E402
-
-MODEL = shipped_model()
+MODEL = shipped_model("cifake")
 
 
 class Server:
     """`bdd serve`, or another script that prints its address on standard error.
 
     Args:
-        arguments: Words behind the Python interpreter; None for ``bdd serve`` (of the shipped model) with ``options``.
+        arguments: Words behind the Python interpreter; None for ``bdd serve`` (of the model `cifake`) with ``options``.
         options: Of ``bdd serve``.
     """
 
     def __init__(self, *options: str, arguments: list[str] | None = None, **environment: str) -> None:
-        arguments = arguments or ["-m", "bdd_tf.cli", "serve", "--port", "0", *options]
+        model = () if "--model" in options else ("--model", "cifake")
+        arguments = arguments or ["-m", "bdd_tf.cli", "serve", "--port", "0", *model, *options]
         self.process = subprocess.Popen(
             [sys.executable, *arguments],
             stderr=subprocess.PIPE,

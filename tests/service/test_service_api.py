@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from serving import MODEL, form
 
 from bdd_tf.edge import Detector, load_image
-from bdd_tf.edge.pictures import pictures
+from bdd_tf.edge.images.channel_images import channel_pngs
+from tests.service.serving import MODEL, form
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def description(server):
     return server.json("GET", "/openapi.json")[1]
 
 
-pytestmark = pytest.mark.filterwarnings("ignore::bdd_tf.edge.UnfamiliarImageWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::bdd_tf.edge.OutOfDistributionWarning")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,14 @@ def check(value, schema, schemas):
     """The part of JSON Schema that the document uses."""
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema:
+        problems = []
+        for one in schema["anyOf"]:
+            try:
+                return check(value, one, schemas)
+            except AssertionError as error:
+                problems.append(error)
+        raise AssertionError(problems)
     known = {"type", "required", "properties", "additionalProperties", "items", "enum", "const", "pattern",
              "minimum", "maximum", "description"}  # fmt: skip
     assert set(schema) <= known
@@ -41,6 +49,7 @@ def check(value, schema, schemas):
         "number": (int, float),
         "integer": int,
         "string": str,
+        "boolean": bool,
         "object": dict,
         "array": list,
         "null": type(None),
@@ -51,9 +60,11 @@ def check(value, schema, schemas):
     assert value in schema.get("enum", [value])
     assert value == schema.get("const", value)
     if isinstance(value, dict):
-        assert set(schema["required"]) <= set(value) <= set(schema["properties"])
-        for key, inner in value.items():
-            check(inner, schema["properties"][key], schemas)
+        assert set(schema.get("required", ())) <= set(value)
+        if "properties" in schema:
+            assert set(value) <= set(schema["properties"])
+            for key, inner in value.items():
+                check(inner, schema["properties"][key], schemas)
     if isinstance(value, list) and "items" in schema:
         for inner in value:
             check(inner, schema["items"], schemas)
@@ -61,6 +72,7 @@ def check(value, schema, schemas):
         assert re.search(schema.get("pattern", ""), value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         assert schema.get("minimum", value) <= value <= schema.get("maximum", value)
+    return None
 
 
 def answer_schema(description, path, method, status):
@@ -100,7 +112,7 @@ def test_scores_are_the_detectors_however_the_image_is_sent(server, detector, de
         assert "pictures" not in answer
 
 
-def test_what_looks_like_a_training_image_gets_no_note(server):
+def test_in_distribution_images_get_no_note(server):
     file = io.BytesIO()
     y, x = np.mgrid[0:32, 0:32]
     wave = np.random.default_rng(0).normal(128 + 40 * np.sin(x / 3) * np.cos(y / 4), 8)
@@ -108,12 +120,12 @@ def test_what_looks_like_a_training_image_gets_no_note(server):
     assert server.detect(file.getvalue())[1]["note"] is None
 
 
-def test_pictures_are_those_of_what_the_network_sees(server, detector, description, photo):
+def test_pictures_show_the_network_s_input(server, detector, description, photo):
     _, answer = server.detect(photo.read_bytes(), "?pictures=1")
     check(
         answer, answer_schema(description, "/api/detect", "post", 200), description["components"]["schemas"]
     )
-    made = pictures(load_image(photo, detector.resize))
+    made = channel_pngs(load_image(photo, detector.resize))
     assert set(answer["pictures"]) == {"input", "fft", "lbp"}
     for name, uri in answer["pictures"].items():
         kind, _, data = uri.partition(",")
@@ -139,7 +151,7 @@ def test_the_threshold_decides(server, photo):
         ("?threshold=nan", r"\[0, 1\]"),
         ("?threshold=", "threshold"),
         ("?pictures=perhaps", "possible: 1, 0"),
-        ("?treshold=0.5", "possible: threshold, pictures"),
+        ("?treshold=0.5", "possible: threshold, crop, max_tiles, pictures, explain, list"),
         ("?" + "a" * 3000 + "=1", "Unknown option"),
     ],
 )

@@ -5,8 +5,8 @@ import sys
 
 from bdd_tf.edge.detector import Detector
 from bdd_tf.service.app import create_app
-from bdd_tf.service.guard import Guard, Hosts
 from bdd_tf.service.limits import Limits
+from bdd_tf.service.middleware import Guard, Hosts
 from bdd_tf.service.server import bind, run
 
 model, changes = sys.argv[1:]

@@ -1,7 +1,8 @@
-"""A TFLite delegate for the operators of the Larq Compute Engine: a C++ library, and how it is found and loaded.
+"""A TFLite delegate for the operators of the Larq Compute Engine: finds and loads the C++ library that implements it.
 
-The library (sources in ``src``) is loaded by a stock runtime as an external delegate. It claims `LceQuantize`,
-`LceDequantize`, `LceBconv2d` and `LceBMaxPool2d`; all other operators stay with the runtime and XNNPACK.
+An unmodified TFLite runtime loads the library (sources in ``src``) as an external delegate. The delegate runs
+`LceQuantize`, `LceDequantize`, `LceBconv2d` and `LceBMaxPool2d`, and the float operators connected to them; all other
+operators stay with the runtime and XNNPACK.
 """
 
 from __future__ import annotations
@@ -9,49 +10,78 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import sys
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bdd_tf.errors import BddError, UsageError, one_of
+from bdd_tf.edge.checks import choice, switch, whole_number
+from bdd_tf.errors import BddError
+from bdd_tf.files import cache_folder
 
 LIBRARY = "libbdd_lce.so"
 MAX_THREADS = 64
+_FOLDER = Path(__file__).resolve().parent
+_compiling = threading.Lock()
 
 
 class RuntimeMissingError(BddError):
-    """The delegate's library is not part of this installation."""
+    """The delegate's library is not installed."""
 
 
 def library_path() -> Path:
-    """Where the delegate's library is.
+    """Find the delegate's library; compile it if this is an installation from source that was never used.
 
     Returns:
-        The path that the environment variable ``BDD_LCE_LIBRARY`` names, else the library beside this module.
+        The path in the environment variable ``BDD_LCE_LIBRARY``, or else the library in the folder of this module, or in the
+        cache folder if that one cannot be written to.
 
     Raises:
-        RuntimeMissingError: If there is none; the text says how to get it.
+        RuntimeMissingError: If there is no such file, and none can be compiled; the message says how to get it.
     """
     given = os.environ.get("BDD_LCE_LIBRARY")
-    path = Path(given) if given else Path(__file__).resolve().parent / LIBRARY
-    if path.is_file():
-        return path
     if given:
+        if Path(given).is_file():
+            return Path(given)
         raise RuntimeMissingError(f"BDD_LCE_LIBRARY names a file that does not exist: {given}")
-    raise RuntimeMissingError(
-        "the library that runs binary networks is not part of this installation (it was installed from source, and "
-        "nothing was there to compile it with). Install a wheel for your platform; or `pip install ziglang` and "
-        "`python -m bdd_tf.edge.runtime.build`; or, slower and with TensorFlow, use the engine 'lce' "
-        "(pip install 'bdd_tf[train]', x86-64 only)."
-    )
+    with _compiling:
+        path = _FOLDER / LIBRARY
+        if not path.is_file() and not os.access(_FOLDER, os.W_OK):
+            path = cache_folder() / "runtime" / LIBRARY
+        return path if path.is_file() else _compile(path)
+
+
+def _compile(path: Path) -> Path:
+    """Compile the library for this machine.
+
+    Raises:
+        RuntimeMissingError: If it cannot be compiled.
+    """
+    # By name: the module imports this one.
+    builder = importlib.import_module(f"{__name__}.build")
+    try:
+        builder.compiler(builder.host_target())  # raises if there is none
+        print(
+            "bdd: compiling the library that runs binary networks, once; this takes about a minute",
+            file=sys.stderr,
+        )
+        compiled: Path = builder.build(output=path)
+        return compiled
+    except (BddError, OSError) as error:
+        raise RuntimeMissingError(
+            f"the library that runs binary networks is not part of this installation, and cannot be compiled: "
+            f"{str(error).rstrip('.')}. Install a wheel for your platform, or a compiler (`pip install ziglang`); or use "
+            "the slower engine 'lce', which needs TensorFlow (pip install 'bdd_tf[train]', x86-64 only)."
+        ) from None
 
 
 def available_kernels() -> tuple[str, ...]:
-    """Names of the kernel sets that this machine can run; ``"auto"`` means the first, the last is ``"scalar"``.
+    """The names of the kernel sets that this machine can run, fastest first; the last one is ``"scalar"``.
 
     Raises:
         RuntimeMissingError: If the library is missing.
-        BddError: If it cannot be loaded: it is damaged, or meant for another machine.
+        BddError: If the library cannot be loaded: it is damaged, or was compiled for another machine.
     """
     return _kernels_of(library_path())
 
@@ -69,36 +99,37 @@ def _kernels_of(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def lce_delegate(num_threads: int = 1, kernels: str = "auto", fuse: bool = True) -> Any:
-    """Make a delegate for the operators of the Larq Compute Engine, for any model that holds them.
+def lce_delegate(num_threads: int = 1, kernels: str | None = None, fuse: bool = True) -> Any:
+    """Make a delegate that runs the operators of the Larq Compute Engine in any model.
 
     Args:
-        num_threads: Threads that the binary operators may use, 1 to 64. The runtime's own `num_threads` is apart.
-        kernels: One of `available_kernels`, or ``"auto"`` for the first of them; all give the same numbers but for
-            rounding. ``"amx"`` has only been run emulated: its speed is not known.
-        fuse: Whether the operators around the binary ones (normalisation, PReLU, gates, residuals) are taken over
-            as well and run tile by tile; without, only the binary ones are. Files with `narrow` constants need it on
-            `tf.lite` with XNNPACK: what 2.19.1 computes around the binary operators is wrong there.
+        num_threads: Number of threads for the delegate's operators, 1 to 64. The interpreter's own `num_threads` applies
+            to the other operators.
+        kernels: One of `available_kernels`, or None (also ``"auto"``) for the first of them. All sets compute the same
+            values up to rounding. ``"amx"`` is tested in emulation only; it has never run on AMX hardware.
+        fuse: Whether the delegate also runs the float operators around the binary ones (normalization, PReLU, gates,
+            residuals), tile by tile. Models with packed (`narrow`) constants need this on `tf.lite` with XNNPACK:
+            TensorFlow 2.19.1 computes wrong values for the operators around an unfused delegate.
 
     Returns:
-        What `ai_edge_litert.interpreter.Interpreter(experimental_delegates=[...])` takes (tflite_runtime and
-        tf.lite take it as well).
+        A delegate for `ai_edge_litert.interpreter.Interpreter(experimental_delegates=[...])`, or for the interpreters of
+        `tflite_runtime` and `tf.lite`.
+
+    Threads do not survive ``os.fork``: in a child, the delegate starts new ones when it first runs.
 
     Raises:
-        UsageError: If an argument is out of range.
+        UsageError: If an argument is of another type or out of range.
         RuntimeMissingError: If the library is missing.
-        BddError: If no TFLite runtime is installed, or it cannot load the library.
+        BddError: If no TFLite runtime is installed, or if the runtime cannot load the library.
 
     Example:
         >>> from ai_edge_litert.interpreter import Interpreter  # doctest: +SKIP
         >>> Interpreter("quicknet.tflite", experimental_delegates=[lce_delegate()])  # doctest: +SKIP
     """
-    if not 1 <= num_threads <= MAX_THREADS:
-        raise UsageError(f"num_threads is {num_threads}; it must lie between 1 and {MAX_THREADS}.")
+    num_threads = whole_number("num_threads", num_threads, 1, MAX_THREADS)
+    fuse = switch("fuse", fuse)
     path = library_path()
-    possible = ("auto", *available_kernels())
-    if kernels not in possible:
-        raise one_of("kernel set", kernels, possible)
+    kernels = choice("kernel set", "auto" if kernels is None else kernels, ("auto", *available_kernels()))
     load = interpreter_module().load_delegate
     try:
         return load(str(path), {"num_threads": num_threads, "kernels": kernels, "fuse": int(fuse)})
@@ -107,7 +138,7 @@ def lce_delegate(num_threads: int = 1, kernels: str = "auto", fuse: bool = True)
 
 
 def interpreter_module() -> Any:
-    """The installed TFLite runtime's ``interpreter`` module: ai_edge_litert, else tflite_runtime.
+    """The ``interpreter`` module of the installed TFLite runtime: ai_edge_litert, or else tflite_runtime.
 
     Raises:
         BddError: If neither is installed.

@@ -1,4 +1,4 @@
-"""Builds a wheel per platform: ``python -m bdd_tf.edge.runtime.wheels [TARGET ...]``, from the source tree."""
+"""Builds one wheel per platform from the source tree: ``python -m bdd_tf.edge.runtime.wheels [TARGET ...]``."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def build_wheel(target: str, folder: Path) -> Path:
 
     Args:
         target: A key of `bdd_tf.edge.runtime.build.TARGETS`.
-        folder: Where it goes.
+        folder: Folder for the wheel. Replaces an earlier wheel of the platform.
 
     Returns:
-        The wheel.
+        The wheel's path.
 
     Raises:
-        BddError: With pip's words, if it fails.
+        BddError: If the build fails, with pip's output.
     """
     tag = TARGETS[target].platform
     for old in folder.glob(f"bdd_tf-*-{tag}.whl"):
         old.unlink()
-    # Left-overs of another platform would be packed as well.
+    # Files left over from another platform's build would be packed, too.
     for old in (ROOT / "build").glob("lib*"):
         shutil.rmtree(old)
     command = [
@@ -55,14 +55,20 @@ def build_wheel(target: str, folder: Path) -> Path:
 
 
 def main() -> int:
-    """Build from the command line; returns the exit code."""
+    """Build the wheels from the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m bdd_tf.edge.runtime.wheels", description=__doc__.split("\n")[0]
     )
     parser.add_argument(
-        "targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)} (default: all)"
+        "targets", nargs="*", metavar="TARGET", help=f"one of {', '.join(TARGETS)} (default: all)"
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "dist", metavar="DIR", help="default: dist")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=ROOT / "dist",
+        metavar="DIR",
+        help="folder for the wheels (default: dist)",
+    )
     args = parser.parse_args()
     if unknown := [t for t in args.targets if t not in TARGETS]:
         parser.error(f"unknown target {unknown[0]}; possible: {', '.join(TARGETS)}")

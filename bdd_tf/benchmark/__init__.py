@@ -1,0 +1,1 @@
+"""Measure models side by side: contenders, their processes, results and output."""

@@ -1,0 +1,304 @@
+"""`bdd detect`: score images, videos and cameras."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from bdd_tf.commands.detect_inputs import Inputs
+from bdd_tf.commands.detect_options import add_arguments
+from bdd_tf.commands.detect_progress import Progress
+from bdd_tf.edge.detect.explanations import ExplainOptions, ExplanationWriter
+from bdd_tf.edge.detect.fetch import Fetcher
+from bdd_tf.edge.detect.loader import ImageLoader
+from bdd_tf.edge.detect.records import Record, choose_form, print_fake, print_line
+from bdd_tf.edge.detect.score import score_paths
+from bdd_tf.edge.detect.videos import VideoOptions, VideoScorer, watch_camera
+from bdd_tf.edge.detector import Detector
+from bdd_tf.edge.images.find import HEAT_MAP, IMAGE_SUFFIXES, Census, LeftOut, find_images
+from bdd_tf.edge.images.formats import HEAD, is_image
+from bdd_tf.edge.images.opening import read_head
+from bdd_tf.edge.images.out_of_distribution import TrainingStatistics, summary
+from bdd_tf.edge.labels import FAKE, LABELS
+from bdd_tf.edge.text import visible
+from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES, begins_like_video
+from bdd_tf.errors import UsageError, one_of
+from bdd_tf.files import complete_file
+
+__all__ = ["add_arguments", "main"]
+
+EXIT_UNREADABLE = 1
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+#: Fetches the URLs of --fetch. Tests give it a network of their own.
+FETCHER = Fetcher()
+
+
+def main(args: argparse.Namespace) -> int:
+    """Score the inputs; print results on standard output and messages on standard error.
+
+    Args:
+        args: Arguments declared by `add_arguments`.
+
+    Returns:
+        Exit code: 0 if all inputs were read, 1 if some were not, 130 after Ctrl-C, 141 if standard output was closed
+        early (``| head``). Stopping a camera with Ctrl-C gives 0.
+
+    Raises:
+        UsageError: If an argument is invalid, or there is no such input, model or engine.
+        BddError: If the model or camera cannot be used.
+    """
+    _restore_first_path(args)
+    # Negated, so that NaN is refused as well.
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise UsageError(f"--threshold is {args.threshold:g}; it must lie in [0, 1].")
+    if args.null and not args.list_fakes:
+        raise UsageError("--null requires --list-fakes.")
+    try:
+        given = [*args.paths, *([args.from_file] if args.from_file else [])]
+        with (
+            Inputs(args.paths, args.from_file, FETCHER if args.fetch else None) as inputs,
+            _output(args.output, [*given, *inputs.paths]),
+        ):
+            args.paths = inputs.paths
+            return _detect(args, inputs)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes standard output again at exit; redirect it, so that this does not fail.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
+    if inputs.temporary and args.explain == "":
+        raise UsageError("--explain needs a FOLDER for archives, URLs and standard input: --explain FOLDER.")
+    video_options = VideoOptions.from_args(args)
+    explain_options = ExplainOptions.from_args(args)
+    census = Census()
+    paths: Iterable[Path] = ()
+    if args.camera is None:
+        paths = _not_empty(_found(inputs.local(), census.add), args.paths, census)
+    model = args.model if args.run is None else _model_of_run(Path(args.runs_dir), args.run)
+    with ExitStack() as stack:
+        stack.enter_context(_pillow_warnings_ignored())
+        detector = stack.enter_context(Detector(model, engine=args.engine, num_threads=args.threads))
+        threshold = _threshold(args, detector)
+        if args.camera is not None:
+            return watch_camera(video_options, detector, threshold)
+        cropper = detector.cropper(args.crop, args.max_tiles)
+        score_video = VideoScorer(video_options, detector, threshold)
+        sheet = None
+        if video_options.html is not None:
+            from bdd_tf.edge.detect.contact_sheet import ContactSheet
+
+            sheet = stack.enter_context(ContactSheet(video_options.html, threshold, detector.trained_on))
+        loader = ImageLoader(
+            cropper,
+            thumbnails=sheet is not None,
+            trained_on=detector.trained_on,
+            previews=explain_options is not None,
+        )
+        explain = None
+        if explain_options is not None:
+            run = None if args.run is None else Path(args.runs_dir) / args.run
+            explain = ExplanationWriter(explain_options, detector, threshold, run)
+        records = score_paths(
+            detector,
+            paths,
+            threshold,
+            cropper=cropper,
+            loader=inputs.loading(loader),
+            score_video=score_video,
+            explain=explain,
+        )
+        progress = Progress(quiet=args.quiet, count=lambda: _found(args.paths))
+        code = _report(
+            inputs.named(records), progress, sheet.add if sheet else None, detector.trained_on, args
+        )
+        if explain is not None and not args.quiet:
+            print(visible(f"bdd: {explain.summary()}"), file=sys.stderr)
+        if (left_out := census.summary()) and not args.quiet:
+            hint = "; name a heat map to score it" if HEAT_MAP in census.reasons else ""
+            print(visible(f"bdd: {left_out}{hint}"), file=sys.stderr)
+        if sheet:
+            sheet.write()
+        return code
+
+
+def _found(paths: Iterable[str], left_out: LeftOut | None = None) -> Iterator[Path]:
+    """Yield the images and videos."""
+    return find_images(paths, IMAGE_SUFFIXES | VIDEO_SUFFIXES, left_out, _is_image_or_video)
+
+
+def _is_image_or_video(head: bytes) -> bool:
+    return is_image(head) or begins_like_video(head)
+
+
+def _threshold(args: argparse.Namespace, detector: Detector) -> float:
+    if args.false_alarms is not None:
+        return detector.threshold_for(args.false_alarms)
+    return detector.threshold if args.threshold is None else float(args.threshold)
+
+
+def _report(
+    records: Generator[Record, None, None],
+    progress: Progress,
+    collect: Callable[[Record], None] | None,
+    trained_on: TrainingStatistics | None,
+    args: argparse.Namespace,
+) -> int:
+    """Print records as they arrive, or sorted at the end, then a summary; return the exit code.
+
+    Ctrl-C ends the records: what was scored is printed, and the summary too.
+    """
+    printer = _printer(args)
+    total = fakes = unreadable = incomplete = 0
+    deviations: list[str] = []
+    doubtful = 0  # fakes among them
+    noun = "image"
+    started = time.perf_counter()
+    interrupted = False
+    kept: list[Record] = []
+    with progress, closing(records):
+        try:
+            for record in records:
+                total += 1
+                fakes += record.verdict == LABELS[FAKE]
+                unreadable += record.verdict is None
+                incomplete += record.verdict is not None and record.error is not None
+                if record.video is not None:
+                    noun = "file"
+                if record.error is not None:
+                    progress.message(f"bdd: {record.path}: {record.error}")
+                if args.sort:
+                    kept.append(replace(record, thumbnail=None))
+                else:
+                    with progress.aside():
+                        printer(record)
+                if collect:
+                    collect(record)
+                if record.deviation is not None:
+                    deviations.append(record.deviation.kind)
+                    doubtful += record.verdict == LABELS[FAKE]
+                progress.step()
+        except KeyboardInterrupt:
+            interrupted = True
+    for record in sorted(
+        kept, key=lambda r: -1.0 if r.fake_probability is None else r.fake_probability, reverse=True
+    ):
+        printer(record)
+    code = EXIT_INTERRUPTED if interrupted else EXIT_UNREADABLE if unreadable or incomplete else 0
+    if args.quiet:
+        return code
+    seconds = time.perf_counter() - started
+    print(
+        f"bdd: {'stopped after ' if interrupted else ''}{total} {noun}{'s' if total != 1 else ''}: {fakes} fake, "
+        f"{total - unreadable - fakes} real, "
+        f"{unreadable} unreadable{f', {incomplete} incomplete' if incomplete else ''}; "
+        f"{total / max(seconds, 1e-9):.1f} {noun}s/s",
+        file=sys.stderr,
+    )
+    if trained_on is not None and (note := summary(deviations, total - unreadable, trained_on, noun)):
+        among = f" {doubtful} of the {fakes} called FAKE are among them." if fakes and args.list_fakes else ""
+        print(f"bdd: note: {note}{among}", file=sys.stderr)
+    return code
+
+
+def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
+    """Return the function that prints a record in the selected format."""
+    if args.list_fakes:
+        return lambda record: print_fake(record, null=args.null)
+    form_name = "csv" if args.csv else "json" if args.json or args.frames else "text"
+    form = choose_form(form_name, crop=args.crop is not None, explain=args.explain is not None)
+
+    def show(record: Record) -> None:
+        # In text format, errors appear only on standard error.
+        if record.fake_probability is not None or form_name != "text":
+            print_line(form(record))
+
+    return show
+
+
+def _restore_first_path(args: argparse.Namespace) -> None:
+    """Move an input path that argparse took as the folder of --explain back to the paths.
+
+    Raises:
+        UsageError: If there is no input.
+    """
+    if args.explain and args.camera is None:
+        given = Path(args.explain)
+        # Existing files, and names with the suffix of an image or video, are inputs; other names are output folders.
+        named = given.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+        if not args.paths or (not given.is_dir() and (given.exists() or named)):
+            args.paths, args.explain = [args.explain, *args.paths], ""
+    if not args.paths and args.camera is None and args.from_file is None:
+        raise UsageError("give images, videos or folders of them, or --camera.")
+
+
+def _not_empty(paths: Iterator[Path], given: list[str], census: Census) -> Iterator[Path]:
+    """Return the paths.
+
+    Raises:
+        UsageError: If there are none.
+    """
+    first = next(paths, None)
+    if first is None:
+        raise UsageError(
+            f"no images found in {', '.join(given)}; looked for files that end in "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))} (images) or {', '.join(sorted(VIDEO_SUFFIXES))} (videos), or begin like "
+            f"one; {census.summary() or 'there are no files'}."
+        )
+    return itertools.chain([first], paths)
+
+
+@contextmanager
+def _output(given: str | None, inputs: Iterable[str]) -> Iterator[None]:
+    """Write standard output to a file that appears when it is complete, also after Ctrl-C."""
+    if given is None:
+        yield
+        return
+    path = Path(given)
+    if not path.parent.is_dir() or path.is_dir():
+        raise UsageError(f"--output is {given!r}; it must be a file in a folder that exists.")
+    if path.exists() and any(os.path.exists(name) and path.samefile(name) for name in inputs):  # noqa: PTH110
+        raise UsageError(f"--output is {given!r}, which is one of the inputs; choose another file.")
+    if path.is_file() and _is_image_or_video(read_head(path, HEAD)):
+        raise UsageError(f"--output is {given!r}, which is an image; it would be lost. Choose another file.")
+    with (
+        complete_file(path) as partial,
+        partial.open("w", encoding="utf-8", newline="\n") as file,
+        redirect_stdout(file),
+    ):
+        yield
+
+
+def _model_of_run(runs: Path, name: str) -> Path:
+    folder = runs / name
+    if not folder.is_dir():
+        known = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
+        if not known:
+            raise UsageError(f"no such run: {folder}; there are no runs in {runs} (`bdd train` makes one).")
+        raise one_of("run", name, known)
+    model = folder / "model.tflite"
+    if not model.exists():
+        raise UsageError(f"the run {name!r} has no model.tflite yet: bdd convert --run {name}")
+    return model
+
+
+@contextmanager
+def _pillow_warnings_ignored() -> Iterator[None]:
+    """Ignore Pillow's warnings about unusual files; if a file cannot be decoded, Pillow raises an exception."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield

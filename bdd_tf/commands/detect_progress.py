@@ -1,0 +1,124 @@
+"""The progress bar of `bdd detect`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from bdd_tf.edge.text import visible
+
+#: Seconds before the bar appears, and between two of its pictures.
+DELAY, INTERVAL = 0.5, 0.1
+_BAR = 20
+_ERASE = "\r\x1b[K"
+
+
+class Progress:
+    """A bar on the last line of standard error: files, rate, and the time left.
+
+    It is drawn only if standard error is a terminal that can erase a line; messages are printed in any case.
+
+    Args:
+        noun: Name of what is counted, singular.
+        quiet: Whether to draw nothing.
+        count: Counts all files, in a thread, while the first are scored; None if the number is unknown.
+        stream: The terminal; None for standard error.
+        clock: Returns seconds.
+    """
+
+    def __init__(
+        self,
+        noun: str = "image",
+        quiet: bool = False,
+        count: Callable[[], Iterable[object]] | None = None,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._active = not quiet and self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._noun, self._clock = noun, clock
+        self._done = 0
+        self._total: int | None = None
+        self._visible = self._closed = False
+        self._started = self._drawn = clock()
+        if self._active and count is not None:
+            threading.Thread(target=self._count, args=(count,), name="bdd-count", daemon=True).start()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._closed = True
+        self._erase()
+
+    def step(self) -> None:
+        """Count one file."""
+        self._done += 1
+        now = self._clock()
+        if not self._active or now - self._started < DELAY:
+            return
+        if not self._visible or now - self._drawn >= INTERVAL:
+            self._draw(now)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Remove the bar while something else is printed, on the same terminal perhaps."""
+        self._erase()
+        yield
+
+    def message(self, text: str) -> None:
+        """Print one line on standard error without disturbing the bar."""
+        with self.aside():
+            print(visible(text), file=self._stream, flush=True)
+
+    def _count(self, count: Callable[[], Iterable[object]]) -> None:
+        total = 0
+        with suppress(Exception):  # the search that scores reports it
+            for _ in count():
+                total += 1
+                if self._closed:
+                    return
+            self._total = total
+
+    def _draw(self, now: float) -> None:
+        text = self.line(now - self._started)[: max(shutil.get_terminal_size().columns - 1, 10)]
+        self._stream.write(f"{_ERASE}{text}")
+        self._stream.flush()
+        self._drawn, self._visible = now, True
+
+    def _erase(self) -> None:
+        if self._visible:
+            self._stream.write(_ERASE)
+            self._stream.flush()
+            self._visible = False
+
+    def line(self, seconds: float) -> str:
+        """Return the text of the bar.
+
+        Args:
+            seconds: Time since the start.
+
+        Returns:
+            Number of files, rate and, as soon as the total is known, share and time left.
+        """
+        rate = self._done / max(seconds, 1e-9)
+        speed = f"{rate:.1f} {self._noun}s/s"
+        total = self._total
+        if total is None or total < self._done:
+            return f"{self._done:,} {self._noun}s  {speed}"
+        share = self._done / max(total, 1)
+        bar = ("#" * int(share * _BAR)).ljust(_BAR, "-")
+        left = _duration((total - self._done) / max(rate, 1e-9))
+        return f"[{bar}] {share:4.0%}  {self._done:,} of {total:,} {self._noun}s  {speed}  {left} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

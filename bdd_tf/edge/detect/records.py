@@ -1,0 +1,162 @@
+"""Records of `bdd detect`, one per file, and their output formats: text, JSON and CSV."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bdd_tf.edge.images.out_of_distribution import Deviation
+from bdd_tf.edge.labels import FAKE, LABELS
+from bdd_tf.edge.text import visible
+
+COLUMNS = ("path", "fake_probability", "verdict", "error", "note")
+CROP_COLUMNS = ("left", "top", "width", "height", "box_probability", "crops")
+"""Additional CSV columns with ``--crop``."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Result for one image or video: a probability with its verdict, or an error.
+
+    A truncated video has both; its probability is that of the part that could be read.
+
+    Attributes:
+        path: Path of the file.
+        fake_probability: Score in [0, 1]; None if the file could not be read.
+        verdict: ``"REAL"`` or ``"FAKE"``; None if the file could not be read.
+        error: Error message, one sentence; None if there was no error.
+        box: ``left, top, width, height`` of the most suspicious view, in pixels, if a crop was selected.
+        box_probability: Score of that view alone.
+        crops: Number of views scored, if a crop was selected.
+        video: Summary of a video as JSON values (`bdd_tf.edge.video.watch.VideoResult.to_dict`).
+        explanation: Result of ``--explain`` as JSON values (`bdd_tf.edge.detect.explanations`).
+        interrupted: Whether a signal stopped the video.
+        thumbnail: JPEG thumbnail, if requested.
+        size: Width and height of the image in pixels, if known.
+        deviation: Deviation from the training images; for videos, by the size of the frames alone, or of native crops by
+            those of the last frame.
+        views: Of native crops, their number and whether they were padded or have no texture, as JSON values
+            (`bdd_tf.edge.images.crops.Views.to_dict`).
+    """
+
+    path: str
+    fake_probability: float | None = None
+    verdict: str | None = None
+    error: str | None = None
+    box: tuple[int, int, int, int] | None = None
+    box_probability: float | None = None
+    crops: int | None = None
+    video: dict[str, Any] | None = None
+    explanation: dict[str, Any] | None = None
+    interrupted: bool = False
+    thumbnail: bytes | None = field(default=None, repr=False)
+    size: tuple[int, int] | None = None
+    deviation: Deviation | None = None
+    views: dict[str, Any] | None = None
+
+    @property
+    def note(self) -> str | None:
+        """How the image differs from the training images, in a few words; None if it does not."""
+        return None if self.deviation is None else self.deviation.note
+
+    def to_dict(self, *, crop: bool = False, explain: bool = False) -> dict[str, Any]:
+        """Return the record as JSON values.
+
+        Args:
+            crop: Whether to add ``box``, ``box_probability`` and ``crops``.
+            explain: Whether to add ``explanation``, which may be None.
+
+        Returns:
+            The keys in `COLUMNS`, the keys requested, ``views`` if native crops were scored, and ``video`` if the record
+            is a video's.
+        """
+        values = {column: getattr(self, column) for column in COLUMNS}
+        if crop:
+            box = None if self.box is None else list(self.box)
+            values.update(box=box, box_probability=self.box_probability, crops=self.crops)
+        if explain:
+            values["explanation"] = self.explanation
+        if self.views is not None:
+            values["views"] = self.views
+        if self.video is not None:
+            values["video"] = self.video
+        return values
+
+
+Form = Callable[[Record], str]
+
+
+def choose_form(form: str, *, crop: bool = False, explain: bool = False) -> Form:
+    """Return the function that formats a record as one line of text. For CSV, print the header first.
+
+    Args:
+        form: ``"text"``, ``"json"`` or ``"csv"``.
+        crop: Whether a crop was selected; the output then includes the most suspicious view.
+        explain: Whether JSON output includes explanations.
+    """
+    if form == "json":
+        return lambda record: as_json(record.to_dict(crop=crop, explain=explain))
+    if form == "csv":
+        print_line(",".join(COLUMNS + (CROP_COLUMNS if crop else ())))
+        return lambda record: _as_csv(record, crop)
+    return _as_text
+
+
+def as_json(values: dict[str, Any]) -> str:
+    """Return one line of JSON in ASCII.
+
+    Bytes of a file name that are not valid UTF-8 become \\udcXX escapes, which json.loads restores.
+    """
+    return json.dumps(values)
+
+
+def print_line(line: str) -> None:
+    """Print one line on standard output and flush it, so that a reader of the pipe receives it immediately.
+
+    Characters that the output encoding lacks, and bytes that are not valid UTF-8, are printed as escapes.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    sys.stdout.flush()
+
+
+def print_fake(record: Record, *, null: bool = False) -> None:
+    """Print only the path of a fake, for other programs, with the exact bytes of the file name.
+
+    Args:
+        record: Any record; nothing is printed unless its verdict is ``FAKE``.
+        null: Whether to end the path with a zero byte, for ``xargs -0``, since a path may contain a line feed.
+    """
+    if record.verdict != LABELS[FAKE]:
+        return
+    if sys.stdout.isatty() and not null:
+        print_line(visible(record.path))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(record.path) + (b"\0" if null else b"\n"))
+    sys.stdout.buffer.flush()
+
+
+def _as_text(record: Record) -> str:
+    box = ""
+    if record.box is not None and record.box_probability is not None:
+        left, top, width, height = record.box
+        box = f"  worst {record.box_probability:.4f} at {left},{top} {width}x{height} of {record.crops}"
+    return f"{record.verdict}  {record.fake_probability:.4f}{box}  {visible(record.path)}"
+
+
+def _as_csv(record: Record, crop: bool) -> str:
+    values = [getattr(record, column) for column in COLUMNS]
+    if crop:
+        values += [*(record.box or (None,) * 4), record.box_probability, record.crops]
+    return ",".join("" if value is None else _csv_field(str(value)) for value in values)
+
+
+def _csv_field(text: str) -> str:
+    if any(character in text for character in ',"\r\n') or text != text.strip():
+        return '"' + text.replace('"', '""') + '"'
+    return text

@@ -1,0 +1,1 @@
+"""Explain scores: evidence maps by occlusion, ablation of forensic channels, heat-map images."""

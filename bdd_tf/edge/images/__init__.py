@@ -1,0 +1,1 @@
+"""Images from file to network input: find, decode, resize, crop, check against the training statistics."""

@@ -1,0 +1,22 @@
+// Constants of the TensorFlow Lite schema: builtin operator codes, padding and fused activations.
+#pragma once
+
+namespace bdd {
+
+// BuiltinOperator
+constexpr int kTfLiteBuiltinAdd = 0, kTfLiteBuiltinAveragePool2d = 1, kTfLiteBuiltinConcatenation = 2,
+              kTfLiteBuiltinConv2d = 3, kTfLiteBuiltinDequantize = 6, kTfLiteBuiltinFloor = 8,
+              kTfLiteBuiltinLogistic = 14, kTfLiteBuiltinMul = 18, kTfLiteBuiltinRelu = 19, kTfLiteBuiltinReshape = 22,
+              kTfLiteBuiltinCustom = 32, kTfLiteBuiltinPad = 34, kTfLiteBuiltinTranspose = 39, kTfLiteBuiltinMean = 40,
+              kTfLiteBuiltinSub = 41, kTfLiteBuiltinStridedSlice = 45, kTfLiteBuiltinDelegate = 51,
+              kTfLiteBuiltinCast = 53, kTfLiteBuiltinPrelu = 54, kTfLiteBuiltinMaximum = 55, kTfLiteBuiltinMinimum = 57,
+              kTfLiteBuiltinLog = 73, kTfLiteBuiltinSqrt = 75, kTfLiteBuiltinReverseV2 = 105, kTfLiteBuiltinRound = 116;
+
+// Padding, as in parameters (TfLitePadding) and as in the options of Lce* operators (schema Padding).
+constexpr int kTfLitePaddingSame = 1, kTfLitePaddingValid = 2;
+constexpr int kLcePaddingSame = 0, kLcePaddingValid = 1;
+
+// Fused activation
+constexpr int kActivationNone = 0, kActivationRelu = 1, kActivationReluN1To1 = 2, kActivationRelu6 = 3;
+
+}  // namespace bdd

@@ -1,0 +1,1 @@
+"""Parse, cut and annotate .tflite files without TensorFlow."""

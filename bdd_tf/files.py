@@ -1,0 +1,102 @@
+"""Atomic file writes, checks of output paths, and the location of the cache."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bdd_tf.errors import BddError, UsageError
+
+
+@contextmanager
+def replace_atomically(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+    """Write a file under a temporary name, then rename it.
+
+    A reader, or a process that is killed in between, leaves either the old file or the complete new one.
+
+    Args:
+        path: Final path of the file. Its folder must exist.
+        suffix: Suffix of the temporary name, for writers that choose the format by it (``".weights.h5"``).
+
+    Yields:
+        Path of an empty temporary file in the same folder. If the block ends without an exception, this file
+        replaces ``path``; otherwise it is deleted.
+
+    Raises:
+        OSError: If the folder is not writable, or the rename fails.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp creates private files
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write ``content`` with `replace_atomically`; create missing parent folders.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_atomically(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def complete_file(path: Path) -> Iterator[Path]:
+    """`replace_atomically` for output files that a user named: an `OSError` becomes a `BddError`.
+
+    Args:
+        path: Final path of the file. Its folder must exist.
+
+    Yields:
+        Path of an empty temporary file to write to.
+
+    Raises:
+        BddError: If the file cannot be written.
+    """
+    try:
+        with replace_atomically(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise BddError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def check_output(option: str, given: str | None, suffix: str) -> Path | None:
+    """Check an output path before any work is done.
+
+    Args:
+        option: Option that gave the path, for the error message: ``"--html"``.
+        given: Value of the option; None if the option was not used.
+        suffix: Required suffix, lower case: ``".png"``.
+
+    Returns:
+        The path; None if the option was not used.
+
+    Raises:
+        UsageError: If the suffix differs, the folder does not exist, or the path is itself a folder.
+    """
+    if given is None:
+        return None
+    path = Path(given)
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"{option} is {given!r}; its name must end in {suffix}.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} is {given!r}, but there is no folder {path.parent}.")
+    if path.is_dir():
+        raise UsageError(f"{option} is {given!r}, which is a folder.")
+    return path
+
+
+def cache_folder() -> Path:
+    """Folder for indexes, unpacked archives and prepared data: ``BDD_CACHE``, else ``data/cache`` (relative)."""
+    return Path(os.environ.get("BDD_CACHE") or Path("data") / "cache")

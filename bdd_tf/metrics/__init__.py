@@ -1,0 +1,1 @@
+"""Classification metrics, calibration and score files."""

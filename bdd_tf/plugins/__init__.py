@@ -1,0 +1,1 @@
+"""Engines and explainers that need TensorFlow. `bdd_tf.edge` loads them by name on request."""

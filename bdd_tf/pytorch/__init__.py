@@ -1,0 +1,1 @@
+"""Train detectors with PyTorch on a GPU; `bdd convert --from-torch` imports the weights into Keras."""

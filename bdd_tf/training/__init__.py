@@ -1,0 +1,1 @@
+"""Training in Keras, with native kernels for BNext."""

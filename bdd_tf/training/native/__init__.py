@@ -1,0 +1,1 @@
+"""C++ kernels that train the blocks of a BNext."""

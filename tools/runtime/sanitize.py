@@ -1,0 +1,122 @@
+"""Tests the delegate with AddressSanitizer and UndefinedBehaviorSanitizer: `make test-sanitize CASES=1000000`.
+
+Runs all operator cases on every kernel set, then mutated models. Exits with 77 (skipped) if the compiler has no
+sanitizers. `--coverage` measures line coverage with gcov instead.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SANITIZERS = (
+    "-g",
+    "-O1",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-fno-omit-frame-pointer",
+)
+SKIPPED = 77
+#: Emulates the tile instructions, so that the AMX kernels run on every machine with AVX-512.
+EMULATED_AMX = f'-DBDD_TILES="{HERE / "emulated_tiles.h"}"'
+
+
+def build(folder: Path, flags: tuple) -> Path:
+    """Compile the host and the delegate into one program."""
+    from bdd_tf.edge.runtime.build import SOURCES, compile_objects, host_target
+    from bdd_tf.errors import BddError
+
+    # zig has no AddressSanitizer.
+    names = [n for n in (os.environ.get("CXX"), "g++", "clang++") if n and shutil.which(n)]
+    if not names:
+        print("SKIPPED: neither g++ nor clang++ is installed.")
+        sys.exit(SKIPPED)
+    command = names[:1]
+    probe = folder / "probe.cc"
+    probe.write_text("int main() { return 0; }\n")
+    done = subprocess.run(
+        [*command, *flags, str(probe), "-o", str(folder / "probe")], capture_output=True, check=False
+    )
+    if done.returncode != 0 or subprocess.run([folder / "probe"], check=False).returncode != 0:
+        print(f"SKIPPED: {command[0]} cannot build with {' '.join(flags)}.")
+        sys.exit(SKIPPED)
+    try:
+        objects = compile_objects(command, host_target(), folder, (*flags, EMULATED_AMX))
+    except BddError as error:
+        sys.exit(str(error))
+    host = folder / "host"
+    subprocess.run(
+        [*command, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-pthread", *flags, f"-I{SOURCES}",
+         str(HERE / "host.cc"), *map(str, objects), "-o", str(host)],
+        check=True,
+    )  # fmt: skip
+    return host
+
+
+def coverage(folder: Path) -> None:
+    """Print which share of the delegate's lines was executed."""
+    from bdd_tf.edge.runtime.build import SOURCES
+
+    lines = ran = 0
+    for path in sorted(SOURCES.rglob("*.cc")):
+        if not (folder / f"{path.stem}.gcda").exists():
+            continue
+        words = ["gcov", "-n", "-o", str(folder), str(folder / f"{path.stem}.o")]
+        out = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout
+        own = [block for block in out.split("File ") if block.startswith(f"'{path}'")]
+        share, _, count = own[0].split("Lines executed:")[1].split("\n")[0].partition("% of ")
+        print(f"  {path.name:30} {float(share):6.2f} % of {count}")
+        lines, ran = lines + int(count), ran + round(int(count) * float(share) / 100)
+    print(f"  {'all':30} {100 * ran / lines:6.2f} % of {lines} lines")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--cases", type=int, default=30_000, help="number of mutated models that must reach prepare"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--coverage", action="store_true", help="line coverage instead of sanitizers")
+    args = parser.parse_args()
+    from bdd_tf.edge.shipped_model import shipped_model
+    from tools.runtime import corpus
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        count = corpus.write(folder / "corpus", [shipped_model("cifake")])
+        print(f"{count} models in the corpus", flush=True)
+        flags = ("--coverage", "-O0") if args.coverage else SANITIZERS
+        host = build(folder, flags)
+        for words in (["check"], ["fuzz", str(args.cases), str(args.seed)]):
+            with (folder / "last").open("w+") as last:
+                # Before each case, the host writes its number to file descriptor 9.
+                done = subprocess.run(
+                    [
+                        "bash",
+                        "-c",
+                        f'exec 9>"{folder}/last"; exec "$0" "$@"',
+                        host,
+                        folder / "corpus",
+                        *words,
+                    ],
+                    check=False,
+                )
+                if done.returncode != 0:
+                    number = (folder / "last").read_text().strip()
+                    print(
+                        f"failed with {done.returncode}"
+                        + (f"; --cases 1 --seed {int(number)} repeats it" if number else "")
+                    )
+                    return 1
+                last.flush()
+        if args.coverage:
+            coverage(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
