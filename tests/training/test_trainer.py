@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 
@@ -43,6 +44,23 @@ def test_a_run_loads_as_the_keras_model_that_was_trained(trained):
         bdd_tf.load(trained.tflite)
 
 
+def test_a_tuned_model_is_saved_as_a_run_like_the_one_it_came_from(trained, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    model = bdd_tf.load(trained.path)
+    for weight in model.trainable_weights:
+        weight.assign(weight * 1.01)
+    folder = bdd_tf.save(model, "tuned", like=trained.path, runs_dir=tmp_path)
+    np.testing.assert_array_equal(bdd_tf.load("tuned", runs_dir=tmp_path)(images), model(images))
+    old, new = (Experiment.load(Run(path).config) for path in (trained.path, folder))
+    assert new == dataclasses.replace(old, init=str(trained.path))
+    with pytest.raises(UsageError, match="exists already"):
+        bdd_tf.save(model, "tuned", like=trained.path, runs_dir=tmp_path)
+    other = weights.build(dataclasses.replace(old, channels=("rgb",)))
+    with pytest.raises(UsageError, match="other shapes"):
+        bdd_tf.save(other, "other", like=trained.path, runs_dir=tmp_path)
+    assert not (tmp_path / "other").exists()
+
+
 def test_history_counts_every_image_once_per_epoch(trained):
     rows = read_history(trained.history)
     epochs = range(1, Experiment.load(trained.config).epochs + 1)
@@ -58,8 +76,8 @@ def test_training_again_does_nothing_and_other_settings_are_refused(trained, cap
     before = trained.weights.read_bytes()
     assert len(trainer.train(config, trained)) == config.epochs
     assert trained.weights.read_bytes() == before
-    changed = Experiment.from_dict({**config.to_dict(), "epochs": config.epochs + 1})
-    with pytest.raises(UsageError, match=f"epochs: {config.epochs} there, {config.epochs + 1} now"):
+    changed = Experiment.from_dict({**config.to_dict(), "warmup": config.warmup + 1})
+    with pytest.raises(UsageError, match=f"warmup: {config.warmup} there, {config.warmup + 1} now"):
         trainer.train(changed, trained)
 
 
