@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable, Sequence
 
-from bdd_tf.errors import BddError, one_of
+from bdd_tf.errors import BddError, UsageError, one_of
 
 #: Groups of entry points: one per kind of extension.
 BACKBONES, CHANNELS, AUGMENTATIONS = "bdd_tf.backbones", "bdd_tf.channels", "bdd_tf.augmentations"
@@ -27,7 +27,8 @@ def check_known(kind: str, name: str, group: str, known: Callable[[], Sequence[s
         BddError: As :func:`discover`.
     """
     if name not in known() and not (discover(group) and name in known()):
-        raise one_of(kind, name, tuple(known()))
+        unknown = one_of(kind, name, tuple(known()))
+        raise UsageError(f"{unknown} --plugin FILE.py loads others (docs/extending.md).")
 
 
 def discover(group: str) -> bool:

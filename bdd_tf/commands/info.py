@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bdd_tf.edge.images.rules import rule_of
 from bdd_tf.edge.images.views import ViewRule
+from bdd_tf.edge.shipped_model import model_path, shipped_models
 from bdd_tf.edge.tflite.file import parse_tflite
 from bdd_tf.edge.tflite.metadata import METADATA_NAME, read_metadata
 from bdd_tf.edge.tflite.statistics import model_statistics
@@ -16,12 +17,15 @@ from bdd_tf.errors import BddError, UsageError
 from bdd_tf.reports import published
 from bdd_tf.runs import RUNS_DIR, Run, run_named, trained_weights
 
+#: First bytes of a file of Keras weights, and of the files of torch.save (an archive, or a bare pickle).
+_HDF5, _TORCH = b"\x89HDF\r\n\x1a\n", (b"PK", b"\x80")
+
 
 def inform(path: str, runs_dir: Path = Path(RUNS_DIR)) -> dict:
     """Examine a file or run.
 
     Args:
-        path: A .tflite file, a PyTorch checkpoint, a run folder, or a run's name.
+        path: A .tflite file, a PyTorch checkpoint, a run folder, a run's name, or the name of a shipped model.
         runs_dir: Folder in which run names are looked up.
 
     Returns:
@@ -35,18 +39,26 @@ def inform(path: str, runs_dir: Path = Path(RUNS_DIR)) -> dict:
         UsageError: If the file or run does not exist.
         BddError: If it is damaged.
     """
-    file = Path(path)
+    file = model_path(path)
     if file.is_dir() or not file.exists():
         run = Run(file) if file.is_dir() else run_named(path, runs_dir)
         if not run.config.is_file():
             raise UsageError(
-                f"{path} is no .tflite file, checkpoint or run ({run.config} is missing); `bdd report` lists the runs."
+                f"{path} is no .tflite file, checkpoint or run ({run.config} is missing), and no shipped model "
+                f"({', '.join(shipped_models())}); `bdd runs` lists the runs."
             )
         return _run(run)
     with file.open("rb") as opened:
         mark = opened.read(8)
-    about = _tflite(file) if mark[4:8] == b"TFL3" or file.suffix == ".tflite" else _checkpoint(file)
-    return {"path": str(file), **about}
+    if mark[4:8] == b"TFL3" or file.suffix == ".tflite":
+        return {"path": str(file), **_tflite(file)}
+    if mark == _HDF5:
+        raise UsageError(
+            f"{path} holds Keras weights without their network; give the run's folder, {file.parent or '.'}."
+        )
+    if not (file.suffix == ".safetensors" or mark.startswith(_TORCH)):
+        raise UsageError(f"{path} is no .tflite file, PyTorch checkpoint or run; `bdd detect` scores images.")
+    return {"path": str(file), **_checkpoint(file)}
 
 
 def _tflite(file: Path) -> dict:
@@ -234,7 +246,9 @@ def describe(about: dict) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `bdd info`."""
-    parser.add_argument("file", help=".tflite file, PyTorch checkpoint, run folder, or a run's name")
+    parser.add_argument(
+        "file", help=".tflite file, PyTorch checkpoint, run folder, a run's name, or a shipped model's"
+    )
     parser.add_argument("--runs-dir", type=Path, default=Path(RUNS_DIR))
     parser.add_argument("--json", action="store_true")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
-from bdd_tf.config import Experiment
+from bdd_tf.config import Experiment, read_fields
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.runs import RUNS_DIR, Run
 from bdd_tf.training.history import finished_epochs
@@ -62,13 +63,15 @@ def row_of(run: Run) -> dict[str, Any]:
     """
     row: dict[str, Any] = {**dict.fromkeys(_COLUMNS), "run": run.name, "problem": None}
     try:
-        config = Experiment.load(run.config)
+        # Not as an Experiment: a run of a plug-in is listed without the plug-in.
+        defaults = {field.name: field.default for field in dataclasses.fields(Experiment)}
+        config = {**defaults, **read_fields(run.config)}
         done = len(finished_epochs(run))
     except BddError as error:
         return {**row, "problem": str(error)}
-    row["data"] = config.dataset if config.data_dir is None else f"{config.dataset} {config.data_dir}"
-    row["network"] = f"{config.backbone} {','.join(config.channels)} {config.resolution}"
-    row["epochs"] = f"{done}/{config.epochs}"
+    row["data"] = " ".join(str(part) for part in (config["dataset"], config["data_dir"]) if part)
+    row["network"] = f"{config['backbone']} {','.join(config['channels'])} {config['resolution']}"
+    row["epochs"] = f"{done}/{config['epochs']}"
     for split in ("validation", "test"):
         try:
             document = json.loads(run.metrics(split).read_text())

@@ -6,6 +6,7 @@ import pytest
 
 from bdd_tf.cli import main
 from bdd_tf.commands.info import inform
+from bdd_tf.edge.shipped_model import shipped_models
 from bdd_tf.edge.tflite.statistics import model_statistics
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.models.operation_counts import Operations
@@ -69,3 +70,22 @@ def test_missing_and_broken_files_are_named(tmp_path, capsys):
     with pytest.raises(BddError, match=r"m\.tflite: .*damaged"):
         inform(str(broken))
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_shipped_model_is_known_by_its_name(capsys):
+    for name, path in shipped_models().items():
+        assert main(["info", name, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["path"] == str(path)
+    assert main(["info", "photo"]) == 2
+    error = capsys.readouterr().err
+    assert "no shipped model (photos, cifake)" in error
+    assert "bdd runs" in error
+
+
+def test_a_file_of_another_kind_is_named_as_such(trained, tmp_path, capsys):
+    image = tmp_path / "a.jpg"
+    image.write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
+    assert main(["info", str(image)]) == 2
+    assert "no .tflite file, PyTorch checkpoint or run; `bdd detect` scores images" in capsys.readouterr().err
+    assert main(["info", str(trained.weights)]) == 2
+    assert f"give the run's folder, {trained.path}." in capsys.readouterr().err

@@ -45,3 +45,19 @@ def test_no_runs_yet(tmp_path, capsys):
     assert "bdd train creates one" in capsys.readouterr().out
     assert main(["runs", "--runs-dir", str(tmp_path / "gone")]) == 2
     assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_run_of_a_plugin_is_listed_without_the_plugin(tmp_path, capsys):
+    run = Run(tmp_path / "mine")
+    run.path.mkdir()
+    experiment(epochs=3).save(run.config)
+    run.config.write_text(
+        run.config.read_text().replace("bnext-n", "of-a-plugin").replace("- flip", "- sepia")
+    )
+    assert main(["runs", "--runs-dir", str(tmp_path)]) == 0
+    assert (
+        capsys.readouterr().out.splitlines()[1].split()[:6]
+        == "mine cifake of-a-plugin rgb,fft,lbp 32 0/3".split()
+    )
+    assert main(["evaluate", "--run", "mine", "--runs-dir", str(tmp_path)]) == 2
+    assert "--plugin FILE.py" in capsys.readouterr().err
