@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from bdd_tf.datasets.check import check, print_report
 from bdd_tf.datasets.class_names import Classes, Location
-from bdd_tf.datasets.sources import SOURCES
+from bdd_tf.datasets.sources import SOURCES, recognise
 from bdd_tf.edge.labels import LABELS
 from bdd_tf.errors import UsageError
 from bdd_tf.files import cache_folder
@@ -22,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="list the data sets; check one: counts, unreadable files, duplicates; prepare one; or probe photos for "
         "shortcuts that tell the classes apart",
     )
-    parser.add_argument("dataset", nargs="?", help="one of: " + ", ".join(SOURCES))
+    parser.add_argument(
+        "dataset", nargs="?", help="one of: " + ", ".join(SOURCES) + "; or a folder, archive or CSV"
+    )
     parser.add_argument("--data-dir", help="folder, archive or CSV that holds the data set")
     add_name_arguments(parser)
     parser.add_argument(
@@ -63,8 +66,7 @@ def main(args: argparse.Namespace) -> int:
             for s in SOURCES.values():
                 print(f"{s.name}: {s.title}\n  licence: {s.licence}\n  from: {s.page}\n{s.layout}\n")
         return 0
-    if not args.dataset:
-        raise UsageError(f"bdd data {args.action} needs the name of a data set: {', '.join(SOURCES)}.")
+    _recognise(args)
     if args.action == "probe":
         return _probe(args)
     if args.action == "prepare":
@@ -91,6 +93,17 @@ def main(args: argparse.Namespace) -> int:
     else:
         print_report(found)
     return 1 if found["unreadable"] else 0
+
+
+def _recognise(args: argparse.Namespace) -> None:
+    """Set data set and path where the user gave only a path."""
+    given = args.dataset or args.data_dir
+    if not given:
+        raise UsageError(
+            f"bdd data {args.action} needs a folder, an archive, a CSV or the name of a data set: {', '.join(SOURCES)}."
+        )
+    if args.dataset is None or (args.data_dir is None and given not in SOURCES and Path(given).exists()):
+        args.dataset, args.data_dir = recognise(given), given
 
 
 def _location(args: argparse.Namespace) -> Location:

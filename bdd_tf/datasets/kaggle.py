@@ -22,6 +22,19 @@ def _already_there(folder: Path) -> Path | None:
     return next((p for p in found if p.is_dir()), None)
 
 
+def _reason(error: Exception) -> str:
+    """Say in a few words why a request failed."""
+    kinds = {
+        kind.__name__ for kind in type(error).__mro__
+    }  # by name, because requests may be what is missing
+    if "Timeout" in kinds:
+        return "no answer in time"
+    if "ConnectionError" in kinds:
+        return "it cannot be reached from here"
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:160]}"
+
+
 def download_cifake(layout: str) -> Path:
     """Download CIFAKE with kagglehub, without a key; an existing copy in kagglehub's cache is used.
 
@@ -49,10 +62,9 @@ def download_cifake(layout: str) -> Path:
     except KeyboardInterrupt:
         raise
     except Exception as error:  # kagglehub, requests and urllib3 raise many types
-        lines = str(error).strip().splitlines() or [""]
-        reason = f"{type(error).__name__}: {lines[0][:160]}"
+        data_dir = option("--data-dir", "DATA_DIR=")
         raise BddError(
-            f"CIFAKE could not be fetched from Kaggle ({reason}). Download it in a browser from {PAGE} and "
-            f"pass the archive, or the unpacked folder, with {option('--data-dir', 'DATA_DIR=')}. "
+            f"data set cifake could not be fetched from Kaggle ({_reason(error)}). Download it in a browser from {PAGE} and "
+            f"pass the archive, or the unpacked folder, with {data_dir}; your own images are given with {data_dir} as well. "
             f"Expected inside:\n{layout}"
         ) from error

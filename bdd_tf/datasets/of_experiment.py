@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from bdd_tf.config import PHOTOS, Experiment
 from bdd_tf.datasets.photo_batches import Mixture
@@ -18,7 +19,7 @@ def dataset_of(
     *,
     dataset: str | None = None,
     data_dir: str | None = None,
-    need: tuple[str, ...] = NEEDED,
+    need: Mapping[str, int] | None = None,
 ) -> AnyDataSet:
     """Open the data set of an experiment, or another one with the experiment's resolution and splits.
 
@@ -26,7 +27,8 @@ def dataset_of(
         config: The experiment.
         dataset: Name of another data set; None: the experiment's own.
         data_dir: Its folder, archive or CSV; None: the experiment's, for its own data set.
-        need: Splits that must contain images of both classes.
+        need: Splits that must contain images of both classes, each with the fewest images that it must have; None: the
+            training split.
 
     Returns:
         The data set, ready for batches.
@@ -51,5 +53,5 @@ def dataset_of(
         data_dir=dataclasses.replace(config.location, path=data_dir or config.data_dir) if own else data_dir,
         validation_fraction=config.validation_fraction,
         train_fraction=config.train_fraction,
-        need=need,
+        need=dict.fromkeys(NEEDED, 1) if need is None else need,
     )

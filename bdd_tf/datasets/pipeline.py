@@ -7,9 +7,10 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from absl import logging
@@ -328,6 +329,18 @@ class DataSet:
         return {e.pixel_hash for e in self.entries if e.record.split == split} & elsewhere
 
 
+def check_batch(size: int, split: str, batch: int) -> None:
+    """Check that a split can fill a batch.
+
+    Raises:
+        UsageError: If it is smaller.
+    """
+    if size < batch:
+        raise UsageError(
+            f"batch {batch} is larger than the {split} split ({size} images); give a smaller one with --batch."
+        )
+
+
 def load_dataset(
     name: str,
     *,
@@ -336,7 +349,7 @@ def load_dataset(
     cache_dir: str | Path | None = None,
     validation_fraction: float = 0.05,
     train_fraction: float = 1.0,
-    need: tuple[str, ...] = NEEDED,
+    need: Mapping[str, int] = MappingProxyType(dict.fromkeys(NEEDED, 1)),
 ) -> DataSet:
     """Find, index, split and prepare a data set.
 
@@ -347,17 +360,18 @@ def load_dataset(
         cache_dir: Folder for derived data; None: :func:`bdd_tf.files.cache_folder`.
         validation_fraction: Fraction of train held out if the source has no validation split.
         train_fraction: Fraction of the remaining train split that is used.
-        need: Splits that must contain images of both classes; the others may be empty.
+        need: Splits that must contain images of both classes, each with the size of a batch: the fewest images that it
+            must have. The other splits may be empty.
 
     Returns:
         The data set, ready for batches.
 
     Raises:
-        UsageError: For an unknown name, a wrong path or layout, an empty class or split.
+        UsageError: For an unknown name, a wrong path or layout, an empty class or split, or one smaller than a batch.
         BddError: For a damaged archive or a failed download.
     """
     cache = Path(cache_dir) if cache_dir is not None else cache_folder()
-    entries = index(records_of(name, data_dir, cache, need), cache)
+    entries = index(records_of(name, data_dir, cache, tuple(need)), cache)
     skipped = [e for e in entries if e.error]
     if skipped:
         shown = "".join(f"\n  {e.record.path}: {e.error}" for e in skipped[:5])
@@ -378,5 +392,7 @@ def load_dataset(
                 )
                 raise UsageError(f"data set {name} has no readable {word} images in its {part} split.{hint}")
     data = DataSet(name, split, skipped, rule, cache)
+    for part, batch in need.items():
+        check_batch(data.size(part), part, batch)
     data.prepare()
     return data

@@ -44,7 +44,7 @@ class Subject:
             dataset=dataset,
             data_dir=data_dir,
             # A run's validation split may be a part of its training split.
-            need=NEEDED if own and split == "validation" else (split,),
+            need=dict.fromkeys(NEEDED if own and split == "validation" else (split,), 1),
         )
         return cls(run, config, data, split, own)
 

@@ -16,7 +16,7 @@ from bdd_tf.console import say
 from bdd_tf.datasets import probes
 from bdd_tf.datasets.of_experiment import AnyDataSet, dataset_of
 from bdd_tf.datasets.photo_set import PhotoDataSet
-from bdd_tf.datasets.pipeline import DataSet
+from bdd_tf.datasets.pipeline import DataSet, check_batch
 from bdd_tf.datasets.shortcuts import warnings_of
 from bdd_tf.edge.labels import FAKE, REAL
 from bdd_tf.errors import BddError, UsageError
@@ -57,11 +57,7 @@ class Trainer:
     def __init__(self, config: Experiment, run: Run, data: AnyDataSet, runs_dir: Path):
         self.config, self.run, self.data = config, run, data
         self.steps = data.size("train") // config.batch
-        if self.steps < 1:
-            raise UsageError(
-                f"batch {config.batch} is larger than the training split ({data.size('train')} images); "
-                f"give a smaller one with --batch."
-            )
+        check_batch(data.size("train"), "train", config.batch)
         self.updates = max(self.steps // config.accumulate, 1)
         self.model = build(config, training=True)
         if config.init:
@@ -241,7 +237,7 @@ def train(
     """
     _check_folder(config, run)
     # Every error of the request is found before anything is written.
-    data = dataset_of(config)
+    data = dataset_of(config, need={"train": config.batch})
     if loader_threads is not None:
         data.loader_threads = loader_threads
     for split in ("train", "validation"):

@@ -77,13 +77,19 @@ def test_sources_are_counted(image, tmp_path, bdd_data):
 
 
 def test_wrong_usage(bdd_data):
-    with pytest.raises(UsageError, match=r"needs the name.*cifake"):
+    with pytest.raises(UsageError, match=r"needs a folder.*the name.*cifake"):
         bdd_data("check")
     with pytest.raises(UsageError, match="Did you mean 'folder'"):
         bdd_data("check", "foldr")
     with pytest.raises(SystemExit) as stop:
         bdd_data("chek", "folder")
     assert stop.value.code == 2
+
+
+def test_a_path_alone_is_enough(split_tree, bdd_data):
+    by_name = bdd_data("check", "folder", "--data-dir", split_tree, "--json")
+    assert bdd_data("check", split_tree, "--json") == by_name
+    assert bdd_data("check", "--data-dir", split_tree, "--json") == by_name
 
 
 def test_prepare_then_load(split_tree, bdd_data):

@@ -227,6 +227,12 @@ def test_flipped_bits_are_one_sentence(split_tree, cache):
         load(split_tree, cache).arrays("test")
 
 
+def test_a_batch_larger_than_the_split_is_found_before_anything_is_prepared(split_tree, cache, capsys):
+    with pytest.raises(UsageError, match=r"batch 999 is larger than the train split \(\d+ images\)"):
+        load(split_tree, cache, need={"train": 999})
+    assert "preparing" not in capsys.readouterr().err
+
+
 def test_a_killed_preparation_leaves_nothing_that_is_believed(split_tree, cache):
     script = textwrap.dedent(
         """

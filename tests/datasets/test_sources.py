@@ -376,6 +376,8 @@ def test_cifake_where_kaggle_is_out_of_reach(tmp_path, cache, monkeypatch):
     assert error.value.exit_code == 1
     assert "kaggle.com/datasets/birdy654/cifake" in str(error.value)
     assert SOURCES["cifake"].layout in str(error.value)
+    assert "(it cannot be reached from here)" in str(error.value)
+    assert "your own images" in str(error.value)
 
 
 def test_cifake_in_kagglehubs_cache_needs_no_network(image, tmp_path, cache, monkeypatch):
