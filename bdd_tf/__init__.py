@@ -10,9 +10,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bdd_tf.extensions import register_augmentation, register_backbone, register_channel
 
-__all__ = ["__version__", "load", "register_augmentation", "register_backbone", "register_channel"]
+__all__ = ["__version__", "load", "register_augmentation", "register_backbone", "register_channel", "save"]
 __version__ = "0.1.0"
 
 
@@ -52,3 +54,31 @@ def load(run_or_file: str | os.PathLike[str], *, runs_dir: str | os.PathLike[str
     from bdd_tf.training.weights import load_model
 
     return load_model(str(run_or_file), Path(runs_dir))
+
+
+def save(
+    model: Any,
+    run: str,
+    *,
+    like: str | os.PathLike[str],
+    runs_dir: str | os.PathLike[str] = "runs",
+) -> Path:
+    """Write a Keras model that came from :func:`load` as a new run, for `bdd evaluate` and `bdd convert`.
+
+    Args:
+        model: The model, for example after ``fit``. Its weights are saved; its layers must be those that were loaded.
+        run: Name or folder of the new run.
+        like: Name or folder of the run that was loaded. The new run has its configuration: channels, resize rule, data set.
+        runs_dir: Folder in which names are looked up.
+
+    Returns:
+        The new run's folder. It has no threshold yet: ``bdd evaluate --run NAME --split validation`` chooses one.
+
+    Raises:
+        UsageError: If the new run exists, the other one does not, or the model does not fit its configuration.
+    """
+    from pathlib import Path
+
+    from bdd_tf.training.weights import save_model
+
+    return save_model(model, run, os.fspath(like), Path(runs_dir)).path

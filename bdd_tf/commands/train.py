@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from pathlib import Path
 
+from bdd_tf.config import PHOTOS, Experiment
 from bdd_tf.console import say
 from bdd_tf.errors import UsageError
 from bdd_tf.extensions import as_options
-from bdd_tf.runs import run_named
+from bdd_tf.runs import RUNS_DIR, Run, run_named
 from bdd_tf.training.options import add_arguments, experiment_from
 
 __all__ = ["add_arguments", "main"]
@@ -31,6 +34,24 @@ def main(args: argparse.Namespace) -> int:
     training.training_history(run.figures / "history.png", run.history, title=run.name)
     for note in evaluate.evaluate_run(run, "validation").get("notes", []):
         say(f"warning: {note}")
-    again = f"--run {run.name}{as_options(args.plugin)}"
-    say(f"next: bdd evaluate {again}; bdd convert {again}")
+    say(_next_commands(config, run, args))
     return 0
+
+
+def _next_commands(config: Experiment, run: Run, args: argparse.Namespace) -> str:
+    """Name the commands that evaluate and convert the run."""
+    from bdd_tf.datasets.of_experiment import dataset_of
+
+    again = f"--run {shlex.quote(args.run or run.name)}"
+    if args.runs_dir != Path(RUNS_DIR):
+        again += f" --runs-dir {shlex.quote(str(args.runs_dir))}"
+    again += as_options(args.plugin)
+    convert = f"bdd convert {again}"
+    if config.dataset == PHOTOS:
+        return f"next: bdd evaluate {again} --protocol photos; {convert}"
+    if dataset_of(config).size("test"):
+        return f"next: bdd evaluate {again}; {convert}"
+    return (
+        f"next: {convert}. The data set has no test split: bdd evaluate {again} --split validation, or a data set of its "
+        "own with --dataset and --data-dir"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from bdd_tf.config import Experiment
@@ -65,6 +66,24 @@ def load_model(run_or_file: str | Path, runs_dir: Path) -> tf.keras.Model:
     model = build(Experiment.load(run.config))
     load_weights(model, path)
     return model
+
+
+def save_model(model: tf.keras.Model, run: str, like: str | Path, runs_dir: Path) -> Run:
+    """Write a detector as a new run with the configuration of another one; see :func:`bdd_tf.save`."""
+    source = Run(Path(like)) if Path(like).is_dir() else existing_run(str(like), runs_dir)
+    config = Experiment.load(source.config)
+    target = run_named(run, runs_dir)
+    if target.path.exists() and any(target.path.iterdir()):
+        raise UsageError(f"{target.path} exists already; choose another name.")
+    expected = [tuple(weight.shape) for weight in build(config).weights]
+    if [tuple(weight.shape) for weight in model.weights] != expected:
+        raise UsageError(
+            f"the model is not the {config.backbone} of run {source.name}: its weights have other shapes or another order."
+        )
+    save_weights(model, target.weights)
+    # Last: it makes the folder a run.
+    dataclasses.replace(config, init=str(source.path)).save(target.config)
+    return target
 
 
 def load_weights(model: tf.keras.Model, path: Path) -> None:

@@ -1,6 +1,8 @@
 """How long a training lasts: more epochs, early ends; and settings that must not change its result."""
 
 import dataclasses
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -116,3 +118,17 @@ def test_help_shows_the_defaults(capsys):
     assert "passes over the training split; default 4" in text
     assert "default flip" in text
     assert text.count("default") >= 25
+
+
+def test_the_next_commands_are_those_that_work(make_tree, tmp_path, capsys):
+    """Data without a test split, a folder with a space: what is proposed is what can be typed."""
+    data, runs = make_tree(tmp_path / "data", {"train": 12, "validation": 6}, size=16), tmp_path / "my runs"
+    network = ["--backbone", "tiny-ladeda", "--channels", "rgb", "--resolution", "16", "--epochs", "1"]
+    folder = ["--run", "a", "--runs-dir", str(runs)]
+    assert main(["train", "--data-dir", str(data), *network, "--batch", "8", *folder]) == 0
+    last = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("next: "))
+    proposed = re.findall(r"bdd ((?:evaluate|convert) .*?)(?:[.,;] |$)", last)
+    assert [shlex.split(command) for command in proposed] == [
+        ["convert", *folder],
+        ["evaluate", *folder, "--split", "validation"],
+    ]
