@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bdd_tf.edge.detector import Detector
-from bdd_tf.edge.explain.channels import ChannelAblation
+from bdd_tf.edge.explain.channels import ChannelAblation, planes_of
 from bdd_tf.edge.explain.occlusion import Occlusion
 from bdd_tf.edge.images.decode import load_image
 from bdd_tf.edge.images.resize import ResizeRule
@@ -14,6 +14,7 @@ from bdd_tf.plugins.grad_cam import CamNetwork, bottleneck
 from tests.edge.explain.known_models import SIDE, channel_network, corner_network, file_of
 
 NAMES = ("rgb", "fft", "lbp")
+PLANES = planes_of(NAMES, (3, 1, 1))
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -58,7 +59,7 @@ def corner_network_of_small_maps():
 def test_a_channel_that_the_adapter_does_not_read_moves_nothing(silent):
     network = CamNetwork(channel_network(silent))
     image = np.random.default_rng(1).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    found = ChannelAblation(NAMES, network.stacks, network.logits, None)(image)
+    found = ChannelAblation(PLANES, network.stacks, network.logits, None)(image)
     assert found[silent] == 0
     assert all(abs(found[name]) > 1e-3 for name in NAMES if name != silent)
 
@@ -68,7 +69,7 @@ def test_keras_and_the_file_agree_on_the_channels(tmp_path):
     (tmp_path / "model.tflite").write_bytes(file_of(model, NAMES))
     network, edge = CamNetwork(model), Occlusion(Detector(tmp_path / "model.tflite"))
     images = np.random.default_rng(2).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
-    keras = ChannelAblation(NAMES, network.stacks, network.logits, None)
+    keras = ChannelAblation(PLANES, network.stacks, network.logits, None)
     for image in images:
         found = edge(image)
         assert network.cam(image)[1] == pytest.approx(found.logit, abs=1e-4)
