@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from bdd_tf.edge import Detector
+from bdd_tf.edge.images.decode import KNOWN
 from tests.service.devtools import Browser, chromium
 from tests.service.serving import MODEL, Server
 
@@ -94,7 +95,7 @@ def test_an_image_dropped_on_the_page_gets_the_detectors_verdict(page, files):
     assert "larger than the training images: 160x120 px" in texts(page, ".note")[0]
     views = page.evaluate("[...document.querySelectorAll('.views img')].map((i) => [i.naturalWidth, i.alt])")
     assert [width for width, _ in views] == [32, 32, 32]
-    assert [alt.split()[0] for _, alt in views] == ["The", "FFT", "LBP"]
+    assert [alt.split()[0] for _, alt in views] == ["Network", "FFT", "LBP"]
     assert f"gradient.jpg: {verdict}" in page.evaluate("document.getElementById('status').textContent")
 
 
@@ -128,7 +129,7 @@ def test_several_files_go_one_after_another_and_errors_are_sentences(page, files
     wait(page, 4)
     assert texts(page, "h3") == names
     assert texts(page, ".error") == [
-        "", "Not an image in a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF).", "",
+        "", f"Not an image in a known format ({KNOWN}).", "",
         "The file has 2 MiB; the limit is 1 MiB.",
     ]  # fmt: skip
     assert page.evaluate("document.querySelectorAll('h3 img').length") == 0
