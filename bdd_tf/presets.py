@@ -16,7 +16,7 @@ PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "experime
 
 #: Side of the square input, by data set, if neither the preset nor the user gives one.
 DEFAULT_RESOLUTION = {"cifake": 32, "sample": 32, "photos": 96}
-_LARGE_RESOLUTION = 224
+LARGE_RESOLUTION = 224
 
 
 def experiment(preset: str | None = None, **given: object) -> Experiment:
@@ -44,7 +44,7 @@ def experiment(preset: str | None = None, **given: object) -> Experiment:
         values["resize"] = "views"
         values["augment"] = given.get("augment", [])
     if "resolution" not in values:
-        values["resolution"] = DEFAULT_RESOLUTION.get(dataset, _LARGE_RESOLUTION)
-        if values["resolution"] == _LARGE_RESOLUTION:
+        values["resolution"] = DEFAULT_RESOLUTION.get(dataset, LARGE_RESOLUTION)
+        if values["resolution"] == LARGE_RESOLUTION:
             values.setdefault("resize", "reference")
     return Experiment.from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()})

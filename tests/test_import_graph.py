@@ -22,6 +22,8 @@ NEVER = (
     ("bdd_tf.metrics", "bdd_tf.figures"),
     ("converters", "bdd_tf.commands"),
 )
+#: Modules that may import verbs: the command line, and the verbs themselves.
+MAY_IMPORT_VERBS = ("bdd_tf.cli", "bdd_tf.commands")
 
 
 def module_of(path: Path) -> str:
@@ -131,6 +133,17 @@ def test_only_verbs_import_converters():
         if within(name, "bdd_tf") and not any(within(name, p) for p in MAY_IMPORT_CONVERTERS)
         for other in others
         if within(other, "converters")
+    }
+    assert wrong == set()
+
+
+def test_only_the_command_line_imports_verbs():
+    wrong = {
+        (name, other)
+        for name, others in GRAPH.items()
+        if not any(within(name, package) for package in MAY_IMPORT_VERBS)
+        for other in others
+        if within(other, "bdd_tf.commands")
     }
     assert wrong == set()
 

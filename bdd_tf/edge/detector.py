@@ -45,7 +45,8 @@ class Detector:
         num_threads: Number of threads per inference, 1 to 64.
 
     Attributes:
-        threshold: Decision threshold in [0, 1], chosen on the validation split: scores from it upwards are FAKE.
+        threshold: Decision threshold in [0, 1], chosen on validation images, or for photo models on real images of cameras
+            that training never saw: scores from it upwards are FAKE.
         thresholds: Further thresholds by false positive rate: at each, at most that fraction of the real validation
             images is labelled FAKE. Empty if the file has none; see `threshold_for`.
         labels: ``("REAL", "FAKE")``.

@@ -21,7 +21,14 @@ import json
 import sys
 from pathlib import Path
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError:
+    if __name__ != "__main__":
+        raise
+    sys.exit(
+        "python -m bdd_tf.pytorch.train needs PyTorch: pip install torch, or pip install 'bdd_tf[torch]'."
+    )
 
 from bdd_tf import console
 from bdd_tf.config import Experiment

@@ -9,7 +9,7 @@ from pathlib import Path
 from bdd_tf.config import Experiment, read_fields
 from bdd_tf.errors import UsageError, one_of
 from bdd_tf.models.channel_names import parse_channels
-from bdd_tf.presets import PRESETS, experiment
+from bdd_tf.presets import DEFAULT_RESOLUTION, LARGE_RESOLUTION, PRESETS, experiment
 from bdd_tf.runs import RUNS_DIR
 
 
@@ -27,7 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--channels", help="rgb and any of sobel, fft, lbp, haar, median; default rgb,fft,lbp"
     )
     parser.add_argument("--variant", help="channel formulas: paper or stable")
-    parser.add_argument("--resolution", type=int, help="side of the input in pixels")
+    parser.add_argument(
+        "--resolution",
+        type=int,
+        help="side of the input in pixels; default: "
+        + ", ".join(f"{side} for {name}" for name, side in DEFAULT_RESOLUTION.items())
+        + f", otherwise {LARGE_RESOLUTION}",
+    )
     parser.add_argument(
         "--stem-stride",
         type=int,
