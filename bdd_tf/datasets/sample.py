@@ -32,7 +32,7 @@ PHOTOGRAPHS = {
     "validation": ("rocket.jpg", "gravel.png"),
     "test": ("chelsea.png", "camera.png", "grass.png"),
 }  # fmt: skip
-_DIGEST = "images.sha256"
+_DIGEST = ".images.sha256"
 IMAGES = {"train": 2400, "validation": 400, "test": 600}
 
 _PATCH, _CODE = 4, 1

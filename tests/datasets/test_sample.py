@@ -53,7 +53,7 @@ def test_it_is_the_same_every_time(few, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate", "no digest"])
-def test_a_damaged_one_is_made_again(few, damage):
+def test_a_damaged_one_is_made_again(few, damage, capsys):
     victim = next(iter(sorted(few.glob("test/FAKE/*.png"))))
     content = victim.read_bytes()
     if damage == "delete":
@@ -61,10 +61,11 @@ def test_a_damaged_one_is_made_again(few, damage):
     elif damage == "truncate":
         victim.write_bytes(content[:100])
     else:
-        (few / "images.sha256").unlink()
+        (few / ".images.sha256").unlink()
     assert sample.make(few.parent) == few
     assert victim.read_bytes() == content
     assert len(records_of("sample", None, few.parent)) == sum(sample.IMAGES.values())
+    assert "left out" not in capsys.readouterr().err
     assert [p.name for p in few.parent.iterdir()] == [few.name]
 
 
