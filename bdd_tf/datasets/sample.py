@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from bdd_tf.datasets.index import Record
 from bdd_tf.edge.images.decode import read_image
 from bdd_tf.edge.labels import LABELS
 from bdd_tf.errors import BddError
@@ -32,7 +33,7 @@ PHOTOGRAPHS = {
     "validation": ("rocket.jpg", "gravel.png"),
     "test": ("chelsea.png", "camera.png", "grass.png"),
 }  # fmt: skip
-_DIGEST = ".images.sha256"
+_DIGEST = "images.sha256"
 IMAGES = {"train": 2400, "validation": 400, "test": 600}
 
 _PATCH, _CODE = 4, 1
@@ -215,6 +216,16 @@ def make(cache: Path) -> Path:
         if partial:
             shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def scan(folder: Path) -> list[Record]:
+    """List the images of the generated folder."""
+    return [
+        Record(file, f"{split}/{word}/{file.name}", label, split)
+        for split in IMAGES
+        for label, word in enumerate(LABELS)
+        for file in sorted((folder / split / word).glob("*.png"))
+    ]
 
 
 def _write(root: Path) -> None:

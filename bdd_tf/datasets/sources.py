@@ -154,7 +154,7 @@ SOURCES = {
             "the photographs' own (scikit-image, data/README.txt)",
             "made on the spot",
             "  (none: made on the spot)",
-            layouts.scan_folder,
+            sample.scan,
         ),
     )
 }

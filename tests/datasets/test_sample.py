@@ -61,7 +61,7 @@ def test_a_damaged_one_is_made_again(few, damage, capsys):
     elif damage == "truncate":
         victim.write_bytes(content[:100])
     else:
-        (few / ".images.sha256").unlink()
+        (few / "images.sha256").unlink()
     assert sample.make(few.parent) == few
     assert victim.read_bytes() == content
     assert len(records_of("sample", None, few.parent)) == sum(sample.IMAGES.values())
