@@ -124,21 +124,23 @@ def build_detector(
     """
     stride = registry.stem_stride(backbone, resolution, stem_stride)
     image = tf.keras.Input((resolution, resolution, 3), dtype=tf.uint8, name="image")
-    # Traces in the pixels are small: with mixed precision everything in front of the backbone stays float32, as does the end.
-    front = ForensicChannels(channels, variant, name="channels", dtype="float32")
+    # Traces in the pixels are small: with mixed precision everything in front of the backbone, and the end, is computed with
+    # the precision of the weights.
+    precise = tf.keras.mixed_precision.global_policy().variable_dtype
+    front = ForensicChannels(channels, variant, name="channels", dtype=precise)
     x = front(image)
     check_stem(stem, backbone, front.variant)
     if stem == "direct":
-        x = NormaliseChannels(front.channels, name="normalise", dtype="float32")(x)
+        x = NormaliseChannels(front.channels, name="normalise", dtype=precise)(x)
     elif len(front.channels) > 1:
         x = tf.keras.layers.Conv2D(
-            3, 3, padding="same", kernel_initializer=_AdapterInitializer(), name="adapter", dtype="float32"
+            3, 3, padding="same", kernel_initializer=_AdapterInitializer(), name="adapter", dtype=precise
         )(x)
     if stem == "adapter":
-        x = Normalise(name="normalise", dtype="float32")(x)
+        x = Normalise(name="normalise", dtype=precise)(x)
     x = registry.backbone(backbone).build(x, stride)
-    logit = tf.keras.layers.Dense(1, name="logit", dtype="float32")(x)
-    probability = tf.keras.layers.Activation("sigmoid", name="fake_probability", dtype="float32")(logit)
+    logit = tf.keras.layers.Dense(1, name="logit", dtype=precise)(x)
+    probability = tf.keras.layers.Activation("sigmoid", name="fake_probability", dtype=precise)(logit)
     return tf.keras.Model(image, probability, name=backbone.replace("-", "_"))
 
 
