@@ -60,6 +60,7 @@ def test_arguments_of_a_detector(detector):
     picture = np.zeros((32, 32, 3), np.uint8)
     for arguments, message in (
         ({"channel_order": "grb"}, "unknown channel_order 'grb'"),
+        ({"channel_order": "BGR"}, "possible: rgb, bgr. Did you mean 'bgr'"),
         ({"channel_order": None}, "channel_order is None"),
         ({"errors": "ignore"}, "possible: raise, return"),
     ):

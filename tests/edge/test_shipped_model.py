@@ -42,6 +42,24 @@ def test_a_shipped_name_wins_over_a_file_of_that_name(tmp_path, monkeypatch):
     assert model_path("x/m.tflite", folder) == Path("x/m.tflite")
 
 
+def test_a_name_that_is_neither_a_bundled_model_nor_a_file_is_corrected(tmp_path, monkeypatch):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"^no such model: phots$"):
+        model_path("phots", folder)
+    folder_with(folder, "photos-bnext-n", "cifake-bnext-n")
+    for wrong in ("phots", "Photos", "photos.tflite"):
+        with pytest.raises(
+            UsageError, match=r"no such model: .*; bundled models: photos, cifake\. Did you mean 'photos'\?$"
+        ):
+            model_path(wrong, folder)
+    with pytest.raises(UsageError, match=r"bundled models: photos, cifake\.$"):
+        model_path("x" * 300, folder)
+    Path("phots").touch()
+    assert model_path("phots", folder) == Path("phots")
+
+
 def test_two_models_of_a_data_set_are_told_apart_by_their_whole_names(tmp_path):
     folder_with(tmp_path, "cifake-bnext-n", "cifake-bnext-t")
     assert set(shipped_models(tmp_path)) == {"cifake-bnext-n", "cifake-bnext-t"}
