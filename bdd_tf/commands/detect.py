@@ -196,11 +196,11 @@ def _report(
     if args.quiet:
         return code
     seconds = time.perf_counter() - started
+    rate = f"; {total / max(seconds, 1e-9):.1f} {noun}s/s" if total > unreadable else ""
     print(
         f"bdd: {'stopped after ' if interrupted else ''}{total} {noun}{'s' if total != 1 else ''}: {fakes} fake, "
         f"{total - unreadable - fakes} real, "
-        f"{unreadable} unreadable{f', {incomplete} incomplete' if incomplete else ''}; "
-        f"{total / max(seconds, 1e-9):.1f} {noun}s/s",
+        f"{unreadable} unreadable{f', {incomplete} incomplete' if incomplete else ''}{rate}",
         file=sys.stderr,
     )
     if trained_on is not None and (note := summary(deviations, total - unreadable, trained_on, noun)):
@@ -214,7 +214,9 @@ def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
     if args.list_fakes:
         return lambda record: print_fake(record, null=args.null)
     form_name = "csv" if args.csv else "json" if args.json or args.frames else "text"
-    form = choose_form(form_name, crop=args.crop is not None, explain=args.explain is not None)
+    form = choose_form(
+        form_name, crop=args.crop is not None, explain=args.explain is not None, notes=not args.quiet
+    )
 
     def show(record: Record) -> None:
         # In text format, errors appear only on standard error.

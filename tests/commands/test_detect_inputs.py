@@ -122,6 +122,11 @@ def test_a_pattern_without_a_match_says_so(folder, bdd_detect):
     assert "bdd: d/*.jpeg: no file matches this pattern" in err
 
 
+def test_without_a_score_there_is_no_rate(folder, bdd_detect):
+    assert bdd_detect("nowhere.png")[2].endswith("bdd: 1 image: 0 fake, 0 real, 1 unreadable\n")
+    assert " images/s" in bdd_detect("d")[2]
+
+
 def test_a_name_that_no_file_can_have_is_an_error_of_its_own(folder, bdd_detect):
     long = "x" * 256 + ".png"
     names = (long, f"d/{long}/", long.replace(".png", ".zip"), "*" + long, "a\0b.png")
