@@ -159,7 +159,9 @@ class Inputs:
     def _add_list(self, content: bytes, name: str) -> None:
         what = "standard input" if name == "-" else name
         if is_image_or_video(content[:HEAD]):
-            raise UsageError(f"--from-file {what} is an image or a video, not a list of paths.")
+            raise UsageError(
+                f"--from-file {what} is an image or a video, not a list of paths; to score it, give it without --from-file."
+            )
         paths = _listed(content)
         if paths is None:
             raise UsageError(f"{what} is neither an image, nor a video, nor a list of paths.")

@@ -89,7 +89,11 @@ def test_every_way_to_name_the_same_images(folder, bdd_detect):
         (["-"], b"\x01\x02\x7f", "neither an image, nor a video, nor a list"),
         (["-"], b"\x7fELF\x02\x01\x01\0\0\0\0", "neither an image, nor a video, nor a list"),
         (["-"], b"# nothing\n", "standard input lists no paths; write one per line"),
-        (["--from-file", "d/a.png"], b"", "--from-file d/a.png is an image or a video, not a list of paths."),
+        (
+            ["--from-file", "d/a.png"],
+            b"",
+            "--from-file d/a.png is an image or a video, not a list of paths; to score it",
+        ),
         (["d", "--html", "o.html", "--output", "d/../o.html"], b"", "--output and --html are the same file"),
         (
             ["d/a.png", "--explain", "o.html", "--html", "o.html"],
