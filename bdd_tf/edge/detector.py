@@ -28,11 +28,12 @@ from bdd_tf.edge.images.rules import Rule, rule_of
 from bdd_tf.edge.images.views import ViewRule, size_of
 from bdd_tf.edge.labels import LABELS, verdict
 from bdd_tf.edge.runtime import MAX_THREADS
-from bdd_tf.edge.shipped_model import model_path
+from bdd_tf.edge.shipped_model import model_path, no_such_model
 from bdd_tf.edge.tflite.file import TfliteModel, parse_tflite
 from bdd_tf.edge.tflite.metadata import read_metadata
 from bdd_tf.edge.view_scores import BATCH, score_views
 from bdd_tf.errors import BddError, UsageError
+from bdd_tf.files import exists
 
 
 class Detector:
@@ -303,8 +304,8 @@ def _one_by_one(images: ImageSource | Iterable[ImageSource]) -> Iterator[ImageSo
 
 def _read_model(path: Path) -> bytes:
     try:
-        if not path.exists():
-            raise UsageError(f"no such model: {path}")
+        if not exists(path):
+            raise no_such_model(path)
         if not path.is_file():
             raise UsageError(f"not a .tflite file: {path}")
         return path.read_bytes()

@@ -5,11 +5,9 @@ A file is called after data set and backbone, e.g. ``photos-bnext-n.tflite``; th
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from bdd_tf.errors import UsageError, did_you_mean, one_of
-from bdd_tf.files import exists
 
 FOLDER = Path(__file__).resolve().parent / "models"
 #: Data sets in the order in which their models are preferred as the default.
@@ -65,18 +63,29 @@ def model_path(model: str | Path | None, folder: Path = FOLDER) -> Path:
         folder: Folder of the bundled models.
 
     Raises:
-        UsageError: If the default model is wanted and there is none, or a name without a folder is neither that of a
-            bundled model nor of a file.
+        UsageError: If the default model is wanted and there is none.
     """
     if model is None:
         return shipped_model(None, folder)
     if isinstance(model, str):
-        bundled = shipped_models(folder)
-        for short, path in bundled.items():
+        for short, path in shipped_models(folder).items():
             if model in (short, path.stem):
                 return path
-        if os.path.basename(model) == model and not exists(model):  # noqa: PTH119 (Path drops a leading ./)
-            close = did_you_mean(model.removesuffix(".tflite"), bundled)
-            names = f"; bundled models: {', '.join(bundled)}.{close}" if bundled else ""
-            raise UsageError(f"no such model: {model}{names}")
     return Path(model)
+
+
+def no_such_model(path: Path, folder: Path = FOLDER) -> UsageError:
+    """Build the error for a model file that does not exist: a mere name may be the misspelt one of a bundled model.
+
+    Args:
+        path: The result of `model_path`.
+        folder: Folder of the bundled models.
+
+    Returns:
+        The exception, for the caller to raise.
+    """
+    bundled = shipped_models(folder)
+    if not bundled or path.name != str(path):
+        return UsageError(f"no such model: {path}")
+    close = did_you_mean(path.name.removesuffix(".tflite"), bundled)
+    return UsageError(f"no such model: {path}; bundled models: {', '.join(bundled)}.{close}")

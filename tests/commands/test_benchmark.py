@@ -90,6 +90,7 @@ def test_a_table_is_aligned():
     ("args", "said"),
     [
         (["--model", "none.tflite"], "no such model"),
+        (["--model", "cifak"], "Did you mean 'cifake'?"),
         (["--threads", "0"], "positive"),
         (["--threads", "two"], "positive"),
         (["--rounds", "0"], "positive"),
