@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import re
@@ -12,7 +11,7 @@ import sys
 from typing import NoReturn, Protocol, cast
 
 from bdd_tf import __version__
-from bdd_tf.errors import BddError, UsageError, one_of
+from bdd_tf.errors import BddError, UsageError, did_you_mean, one_of
 
 #: Verb: its line of help. The module `bdd_tf.commands.VERB` has the functions of `_Verb`.
 VERBS = {
@@ -57,9 +56,8 @@ class _Parser(argparse.ArgumentParser):
             if given is None:
                 return f"{unknown[1]!r} is one argument too many."
             options = [name for action in self._actions for name in action.option_strings]
-            close = difflib.get_close_matches(given.partition("=")[0], options, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            return f"unknown option {given.partition('=')[0]!r}.{hint}"
+            name = given.partition("=")[0]
+            return f"unknown option {name!r}.{did_you_mean(name, options)}"
         choice = re.fullmatch(
             r"argument (.+?): invalid choice: (.+) \(choose from (.+)\)", message, re.DOTALL
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class BddError(Exception):
@@ -28,8 +28,23 @@ def one_of(kind: str, given: object, possible: Sequence[str]) -> UsageError:
     Returns:
         The exception, for the caller to raise.
     """
+    return UsageError(
+        f"unknown {kind} {str(given)!r}; possible: {', '.join(possible)}.{did_you_mean(given, possible)}"
+    )
+
+
+def did_you_mean(given: object, possible: Iterable[str]) -> str:
+    """Return the end of an error message about an unknown name: a question with the most similar name.
+
+    Args:
+        given: The name received; upper and lower case are alike.
+        possible: The accepted names.
+
+    Returns:
+        The question with a space in front; empty if no name is similar.
+    """
     import difflib  # here, because only the error path needs it
 
-    close = difflib.get_close_matches(str(given), possible, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return UsageError(f"unknown {kind} {str(given)!r}; possible: {', '.join(possible)}.{hint}")
+    by_lower = {name.lower(): name for name in possible}
+    close = difflib.get_close_matches(str(given).lower(), by_lower, n=1)
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""Atomic file writes, checks of output paths, and the location of the cache."""
+"""Atomic file writes, checks of paths that a user gave, and the location of the cache."""
 
 from __future__ import annotations
 
@@ -90,11 +90,36 @@ def check_output(option: str, given: str | None, suffix: str) -> Path | None:
     path = Path(given)
     if path.suffix.lower() != suffix:
         raise UsageError(f"{option} is {given!r}; its name must end in {suffix}.")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise UsageError(f"{option} is {given!r}, but there is no folder {path.parent}.")
-    if path.is_dir():
+    if is_folder(path):
         raise UsageError(f"{option} is {given!r}, which is a folder.")
     return path
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Return whether there is such a file or folder.
+
+    Unlike `Path.exists`, the result is False also for a name that no file can have: too long, or with a zero byte.
+    """
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether there is such a regular file; False for impossible names, as in `exists`."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Return whether there is such a folder; False for impossible names, as in `exists`."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Return whether two paths name one file, which need not exist."""
+    if exists(one) and exists(other):
+        return Path(one).samefile(other)
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def cache_folder() -> Path:

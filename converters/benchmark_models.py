@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bdd_tf.config import Experiment
+from bdd_tf.console import say
 from bdd_tf.errors import one_of
 from bdd_tf.files import cache_folder, write_atomically
 from bdd_tf.legacy_keras import tf
@@ -24,6 +25,7 @@ def _cached(name: str, make: Callable[[], bytes]) -> Path:
     path = cache_folder() / "benchmark" / str(_EDITION) / f"{name}.tflite"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
+        say(f"building {name} (once: it is kept in {path.parent})", prefix="bdd")
         content = make()
         tf.keras.backend.clear_session()
         write_atomically(path, content)

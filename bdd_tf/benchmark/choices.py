@@ -6,8 +6,10 @@ from importlib import util
 from pathlib import Path
 
 from bdd_tf.benchmark.contenders import BASELINES, MORE_BASELINES, OTHERS, ModelMaker
+from bdd_tf.edge.shipped_model import no_such_model
 from bdd_tf.edge.tflite.file import TfliteModel, parse_tflite
 from bdd_tf.errors import UsageError, one_of
+from bdd_tf.files import is_file
 
 
 def installed() -> list[str]:
@@ -67,8 +69,8 @@ def model_of(path: Path | None, maker: ModelMaker) -> tuple[Path, TfliteModel]:
     """
     if path is None:
         path = maker.untrained("bnext-t", 224, ("rgb", "fft", "lbp"))
-    if not path.is_file():
-        raise UsageError(f"no such model: {path}")
+    if not is_file(path):
+        raise no_such_model(path)
     return path, parse_tflite(path.read_bytes())
 
 

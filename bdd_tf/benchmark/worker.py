@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
 from bdd_tf.benchmark.contenders import Contender, Result, result_of, with_ratios
+from bdd_tf.console import say
 from bdd_tf.edge.benchmark import hub
 
 #: Runs before the measurement.
 _WARM_UP = 2
 #: Target duration of a turn in seconds.
 _SECONDS_PER_TURN = 0.05
+#: Seconds after which each round is announced, not every fifth only.
+_SILENCE = 10
 
 
 class Channel(Protocol):
@@ -137,7 +142,8 @@ def measure(contenders: list[Contender], rounds: int = 20) -> list[Result]:
     workers: list[Worker] = []
     try:
         for contender in contenders:
-            print(f"bdd: preparing {contender.name}", file=sys.stderr, flush=True)
+            how = " ".join(word for word in (contender.engine, contender.kernels) if word)
+            say(f"preparing {contender.name} ({how}, {contender.threads} threads)", prefix="bdd")
             workers.append(Worker(contender, cores, LocalChannel()))
         take_turns(workers, rounds)
         return with_ratios([worker.result() for worker in workers])
@@ -156,9 +162,11 @@ def take_turns(workers: Sequence[TurnTaker], rounds: int, after: Callable[[], No
     """
     for worker in workers:
         worker.run(_WARM_UP, count=False)
+    said = -math.inf
     for i in range(rounds):
-        if i % 5 == 0:
-            print(f"bdd: round {i + 1} of {rounds}", file=sys.stderr, flush=True)
+        if i % 5 == 0 or time.monotonic() - said > _SILENCE:
+            say(f"round {i + 1} of {rounds}", prefix="bdd")
+            said = time.monotonic()
         for worker in workers:
             worker.run(worker.turn)
         if after is not None:

@@ -9,12 +9,13 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from bdd_tf.commands.detect_inputs import Inputs
+from bdd_tf.commands.detect_inputs import Inputs, is_image_or_video
 from bdd_tf.commands.detect_options import add_arguments
+from bdd_tf.commands.detect_outputs import check_outputs, output
 from bdd_tf.commands.detect_progress import Progress
 from bdd_tf.edge.detect.explanations import ExplainOptions, ExplanationWriter
 from bdd_tf.edge.detect.fetch import Fetcher
@@ -24,14 +25,12 @@ from bdd_tf.edge.detect.score import score_paths
 from bdd_tf.edge.detect.videos import VideoOptions, VideoScorer, watch_camera
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.images.find import HEAT_MAP, IMAGE_SUFFIXES, Census, LeftOut, find_images
-from bdd_tf.edge.images.formats import HEAD, is_image
-from bdd_tf.edge.images.opening import read_head
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics, summary
 from bdd_tf.edge.labels import FAKE, LABELS
 from bdd_tf.edge.text import visible
-from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES, begins_like_video
+from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES
 from bdd_tf.errors import UsageError, one_of
-from bdd_tf.files import complete_file
+from bdd_tf.files import exists, is_folder
 
 __all__ = ["add_arguments", "main"]
 
@@ -64,13 +63,12 @@ def main(args: argparse.Namespace) -> int:
     if args.null and not args.list_fakes:
         raise UsageError("--null requires --list-fakes.")
     try:
-        given = [*args.paths, *([args.from_file] if args.from_file else [])]
-        with (
-            Inputs(args.paths, args.from_file, FETCHER if args.fetch else None) as inputs,
-            _output(args.output, [*given, *inputs.paths]),
-        ):
-            args.paths = inputs.paths
-            return _detect(args, inputs)
+        with Inputs(args.paths, args.from_file, FETCHER if args.fetch else None) as inputs:
+            others = (args.from_file, args.model, args.explain_reference)
+            check_outputs(args, [*args.paths, *inputs.paths, *(file for file in others if file)])
+            with output(args.output):
+                args.paths = inputs.paths
+                return _detect(args, inputs)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -138,11 +136,7 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
 
 def _found(paths: Iterable[str], left_out: LeftOut | None = None) -> Iterator[Path]:
     """Yield the images and videos."""
-    return find_images(paths, IMAGE_SUFFIXES | VIDEO_SUFFIXES, left_out, _is_image_or_video)
-
-
-def _is_image_or_video(head: bytes) -> bool:
-    return is_image(head) or begins_like_video(head)
+    return find_images(paths, IMAGE_SUFFIXES | VIDEO_SUFFIXES, left_out, is_image_or_video)
 
 
 def _threshold(args: argparse.Namespace, detector: Detector) -> float:
@@ -202,11 +196,11 @@ def _report(
     if args.quiet:
         return code
     seconds = time.perf_counter() - started
+    rate = f"; {total / max(seconds, 1e-9):.1f} {noun}s/s" if total > unreadable else ""
     print(
         f"bdd: {'stopped after ' if interrupted else ''}{total} {noun}{'s' if total != 1 else ''}: {fakes} fake, "
         f"{total - unreadable - fakes} real, "
-        f"{unreadable} unreadable{f', {incomplete} incomplete' if incomplete else ''}; "
-        f"{total / max(seconds, 1e-9):.1f} {noun}s/s",
+        f"{unreadable} unreadable{f', {incomplete} incomplete' if incomplete else ''}{rate}",
         file=sys.stderr,
     )
     if trained_on is not None and (note := summary(deviations, total - unreadable, trained_on, noun)):
@@ -220,7 +214,9 @@ def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
     if args.list_fakes:
         return lambda record: print_fake(record, null=args.null)
     form_name = "csv" if args.csv else "json" if args.json or args.frames else "text"
-    form = choose_form(form_name, crop=args.crop is not None, explain=args.explain is not None)
+    form = choose_form(
+        form_name, crop=args.crop is not None, explain=args.explain is not None, notes=not args.quiet
+    )
 
     def show(record: Record) -> None:
         # In text format, errors appear only on standard error.
@@ -240,7 +236,7 @@ def _restore_first_path(args: argparse.Namespace) -> None:
         given = Path(args.explain)
         # Existing files, and names with the suffix of an image or video, are inputs; other names are output folders.
         named = given.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
-        if not args.paths or (not given.is_dir() and (given.exists() or named)):
+        if not args.paths or (not is_folder(given) and (exists(given) or named)):
             args.paths, args.explain = [args.explain, *args.paths], ""
     if not args.paths and args.camera is None and args.from_file is None:
         raise UsageError("give images, videos or folders of them, or --camera.")
@@ -260,27 +256,6 @@ def _not_empty(paths: Iterator[Path], given: list[str], census: Census) -> Itera
             f"one; {census.summary() or 'there are no files'}."
         )
     return itertools.chain([first], paths)
-
-
-@contextmanager
-def _output(given: str | None, inputs: Iterable[str]) -> Iterator[None]:
-    """Write standard output to a file that appears when it is complete, also after Ctrl-C."""
-    if given is None:
-        yield
-        return
-    path = Path(given)
-    if not path.parent.is_dir() or path.is_dir():
-        raise UsageError(f"--output is {given!r}; it must be a file in a folder that exists.")
-    if path.exists() and any(os.path.exists(name) and path.samefile(name) for name in inputs):  # noqa: PTH110
-        raise UsageError(f"--output is {given!r}, which is one of the inputs; choose another file.")
-    if path.is_file() and _is_image_or_video(read_head(path, HEAD)):
-        raise UsageError(f"--output is {given!r}, which is an image; it would be lost. Choose another file.")
-    with (
-        complete_file(path) as partial,
-        partial.open("w", encoding="utf-8", newline="\n") as file,
-        redirect_stdout(file),
-    ):
-        yield
 
 
 def _model_of_run(runs: Path, name: str) -> Path:

@@ -26,6 +26,11 @@ from bdd_tf.edge.images.formats import HEAD, is_image
 from bdd_tf.edge.images.opening import MAX_BYTES, read_all
 from bdd_tf.edge.video.video_file import begins_like_video
 from bdd_tf.errors import BddError, UsageError
+from bdd_tf.files import is_file
+
+#: Control characters that no line of a list holds, among the first bytes of the list.
+_BINARY = re.compile(rb"[\x01-\x08\x0e-\x1f\x7f]")
+_EXAMINED = 4096
 
 
 class Inputs:
@@ -118,15 +123,17 @@ class Inputs:
         elif is_url(path):
             self._add_url(path)
         elif any(c in path for c in "*?[") and not os.path.lexists(path):
-            # A pattern that matches nothing remains, so that it is reported as missing.
-            for found in sorted(glob.glob(path, recursive=True)) or [path]:  # noqa: PTH207
-                self._add_file(found)
+            found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
+            if not found:  # an error of this entry alone
+                self._problems[str(Path(path))] = "no file matches this pattern"
+            for name in found or [path]:
+                self._add_file(name)
         else:
             self._add_file(path)
 
     def _add_file(self, path: str) -> None:
         """Add a file or folder; an archive is unpacked. A damaged one is an error of its own."""
-        if Path(path).is_file() and archives.is_archive(Path(path)):
+        if is_file(path) and archives.is_archive(Path(path)):
             try:
                 with redirect_stderr(io.StringIO()):  # where it is unpacked is of no interest
                     unpacked = str(archives.unpack(Path(path), self._folder()))
@@ -141,7 +148,7 @@ class Inputs:
         content = _standard_input().read(MAX_BYTES)
         if not content:
             raise UsageError("standard input is empty; pipe an image, a video or a list of paths into it.")
-        if not is_image(content[:HEAD]) and not begins_like_video(content[:HEAD]):
+        if not is_image_or_video(content[:HEAD]):
             return self._add_list(content, "-")
         file = self._folder() / "standard-input"
         file.write_bytes(content)
@@ -150,15 +157,18 @@ class Inputs:
         return None
 
     def _add_list(self, content: bytes, name: str) -> None:
-        # Windows' editors and shells begin lists with a byte order mark, and write UTF-16: a zero byte in each letter.
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            content = os.fsencode(content.decode("utf-16", "replace"))
-        content = content.removeprefix(codecs.BOM_UTF8)
-        separator = b"\0" if b"\0" in content else b"\n"
-        paths = [os.fsdecode(line.rstrip(b"\r\n")) for line in content.split(separator) if line.strip()]
-        if not paths or not all(path.isprintable() or separator == b"\0" for path in paths[:3]):
-            what = "standard input" if name == "-" else name
+        what = "standard input" if name == "-" else name
+        if is_image_or_video(content[:HEAD]):
+            raise UsageError(
+                f"--from-file {what} is an image or a video, not a list of paths; to score it, give it without --from-file."
+            )
+        paths = _listed(content)
+        if paths is None:
             raise UsageError(f"{what} is neither an image, nor a video, nor a list of paths.")
+        if not paths:
+            raise UsageError(
+                f"{what} lists no paths; write one per line (lines that begin with # are comments)."
+            )
         for path in paths:
             if is_url(path):
                 self._add_url(path)
@@ -201,6 +211,28 @@ class Inputs:
         # After Ctrl-C, a thread may still write the file that it fetches.
         folder = tempfile.TemporaryDirectory(prefix="bdd-", ignore_cleanup_errors=True)
         return Path(self._closing.enter_context(folder))
+
+
+def is_image_or_video(head: bytes) -> bool:
+    """Return whether a file is an image or a video, by its first `HEAD` bytes."""
+    return is_image(head) or begins_like_video(head)
+
+
+def _listed(content: bytes) -> list[str] | None:
+    """Return the paths of a list: one per line without comments, or each ended by a zero byte; None if it is no text."""
+    # Windows' editors and shells begin lists with a byte order mark, and write UTF-16: a zero byte in each letter.
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        content = os.fsencode(content.decode("utf-16", "replace"))
+    content = content.removeprefix(codecs.BOM_UTF8)
+    if b"\0" in content:
+        # Names are exact here (find -print0) and may hold any other byte. Binary data has runs of zeros.
+        if b"\0\0" in content:
+            return None
+        return [os.fsdecode(line) for line in content.split(b"\0") if line.strip()]
+    if _BINARY.search(content[:_EXAMINED]):
+        return None
+    lines = (line.rstrip(b"\r") for line in content.split(b"\n"))
+    return [os.fsdecode(line) for line in lines if line.strip() and not line.startswith(b"#")]
 
 
 def _file_name(url: str) -> str:

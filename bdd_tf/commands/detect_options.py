@@ -25,7 +25,7 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from-file",
         metavar="LIST",
-        help="score the paths in this file too, one per line (- for standard input)",
+        help="score the paths in this file too, one per line, without lines that begin with # (-: standard input)",
     )
     parser.add_argument(
         "--fetch",

@@ -1,8 +1,7 @@
-"""The progress bar of `bdd detect`."""
+"""The progress of `bdd detect`: without tqdm, which an installation for detection lacks."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import threading
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from bdd_tf.console import LOG_INTERVAL, has_bars
 from bdd_tf.edge.text import visible
 
 #: Seconds before the bar appears, and between two of its pictures.
@@ -20,14 +20,15 @@ _ERASE = "\r\x1b[K"
 
 
 class Progress:
-    """A bar on the last line of standard error: files, rate, and the time left.
+    """Files, rate, and the time left: a bar on the last line of a terminal, else a line now and then.
 
-    It is drawn only if standard error is a terminal that can erase a line; messages are printed in any case.
+    Messages are printed in any case.
 
     Args:
         noun: Name of what is counted, singular.
-        quiet: Whether to draw nothing.
-        count: Counts all files, in a thread, while the first are scored; None if the number is unknown.
+        quiet: Whether to show nothing.
+        count: Counts all files, in a thread, while the first are scored; None if the number is unknown. Without a terminal
+            it is called when the first line is due.
         stream: The terminal; None for standard error.
         clock: Returns seconds.
     """
@@ -41,14 +42,16 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = sys.stderr if stream is None else stream
-        self._active = not quiet and self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._bar = not quiet and has_bars(self._stream)
+        self._lines = not quiet and not self._bar
         self._noun, self._clock = noun, clock
         self._done = 0
         self._total: int | None = None
         self._visible = self._closed = False
         self._started = self._drawn = clock()
-        if self._active and count is not None:
-            threading.Thread(target=self._count, args=(count,), name="bdd-count", daemon=True).start()
+        self._files = count
+        if self._bar:
+            self._start_count()
 
     def __enter__(self) -> Progress:
         return self
@@ -61,7 +64,11 @@ class Progress:
         """Count one file."""
         self._done += 1
         now = self._clock()
-        if not self._active or now - self._started < DELAY:
+        if self._lines and now - self._drawn >= LOG_INTERVAL:
+            self._start_count()
+            print(f"bdd: {self.line(now - self._started)}", file=self._stream, flush=True)
+            self._drawn = now
+        if not self._bar or now - self._started < DELAY:
             return
         if not self._visible or now - self._drawn >= INTERVAL:
             self._draw(now)
@@ -76,6 +83,11 @@ class Progress:
         """Print one line on standard error without disturbing the bar."""
         with self.aside():
             print(visible(text), file=self._stream, flush=True)
+
+    def _start_count(self) -> None:
+        if self._files is not None:
+            threading.Thread(target=self._count, args=(self._files,), name="bdd-count", daemon=True).start()
+            self._files = None
 
     def _count(self, count: Callable[[], Iterable[object]]) -> None:
         total = 0
@@ -99,7 +111,7 @@ class Progress:
             self._visible = False
 
     def line(self, seconds: float) -> str:
-        """Return the text of the bar.
+        """Return the text of the bar, or of a line, which has none.
 
         Args:
             seconds: Time since the start.
@@ -113,9 +125,9 @@ class Progress:
         if total is None or total < self._done:
             return f"{self._done:,} {self._noun}s  {speed}"
         share = self._done / max(total, 1)
-        bar = ("#" * int(share * _BAR)).ljust(_BAR, "-")
         left = _duration((total - self._done) / max(rate, 1e-9))
-        return f"[{bar}] {share:4.0%}  {self._done:,} of {total:,} {self._noun}s  {speed}  {left} left"
+        text = f"{self._done:,} of {total:,} {self._noun}s  {speed}  {left} left"
+        return f"[{('#' * int(share * _BAR)).ljust(_BAR, '-')}] {share:4.0%}  {text}" if self._bar else text
 
 
 def _duration(seconds: float) -> str:

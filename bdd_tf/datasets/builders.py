@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bdd_tf.console import has_bars, progress_bar
 from bdd_tf.datasets.index import SPLITS, Entry, Record
 from bdd_tf.datasets.sources import SOURCES
 from bdd_tf.edge.images.decode import load_image
@@ -70,37 +72,44 @@ class _PreparedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(split) for split in SPLITS if split in present}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
+        entries = [e for e in self.builder_config.entries if e.record.split == split]
+        # On a terminal, tensorflow-datasets draws bars.
+        with progress_bar(
+            len(entries), "img", f"preparing {split}", disable=has_bars(sys.stderr)
+        ) as progress:
+            for entry in entries:
+                yield self._example(entry)
+                progress.update()
+
+    def _example(self, entry: Entry) -> tuple[str, dict]:
+        """Return the key and the features of an image.
+
+        Raises:
+            BddError: If the file was changed, or cannot be scaled.
+        """
         from PIL import Image
 
-        for entry in self.builder_config.entries:
-            record = entry.record
-            if record.split != split:
-                continue
-            try:
-                content = record.file.read_bytes()
-            except OSError:
-                content = b""
-            if hashlib.sha256(content).hexdigest() != entry.file_hash:
-                # The prepared data would not match their fingerprint.
-                raise BddError(
-                    f"{record.file} changed while it was being prepared; run the same command again."
-                )
-            try:
-                pixels = load_image(content, self.builder_config.rule)
-            except ImageError as error:
-                raise BddError(f"{record.file} cannot be prepared: {error}.") from error
-            png = io.BytesIO()
-            Image.fromarray(pixels).save(png, "PNG", compress_level=1)
-            yield (
-                stored_path(record),
-                {
-                    "image": png.getvalue(),
-                    "label": record.label,
-                    "path": stored_path(record),
-                    "source": record.source,
-                    "pixel_hash": entry.pixel_hash,
-                },
-            )
+        record = entry.record
+        try:
+            content = record.file.read_bytes()
+        except OSError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() != entry.file_hash:
+            # The prepared data would not match their fingerprint.
+            raise BddError(f"{record.file} changed while it was being prepared; run the same command again.")
+        try:
+            pixels = load_image(content, self.builder_config.rule)
+        except ImageError as error:
+            raise BddError(f"{record.file} cannot be prepared: {error}.") from error
+        png = io.BytesIO()
+        Image.fromarray(pixels).save(png, "PNG", compress_level=1)
+        return stored_path(record), {
+            "image": png.getvalue(),
+            "label": record.label,
+            "path": stored_path(record),
+            "source": record.source,
+            "pixel_hash": entry.pixel_hash,
+        }
 
 
 def _builder(name: str, title: str) -> type[_PreparedBuilder]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import PIL
 
+from bdd_tf.console import progress_bar
 from bdd_tf.edge.images.decode import read_image
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.opening import read_all
@@ -182,10 +182,7 @@ def _read_stale(
     found: dict[int, tuple],
     memo: _Memo,
 ) -> None:
-    from tqdm import tqdm
-
-    pause = 0.5 if sys.stderr.isatty() else 30
-    bar = tqdm(total=len(stale), unit="file", desc="indexing", disable=len(stale) < 2000, mininterval=pause)
+    bar = progress_bar(len(stale), "file", "indexing", disable=len(stale) < 2000)
     with bar, ThreadPoolExecutor(_THREADS) as pool:
         # Stored in chunks, so that the work of an interrupted run is not repeated.
         for start in range(0, len(stale), 4096):

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from absl import logging
 
-from bdd_tf.console import say
+from bdd_tf.console import has_bars, say
 from bdd_tf.datasets import augment as augmenting
 from bdd_tf.datasets import builders
 from bdd_tf.datasets.class_names import Location
@@ -142,7 +142,7 @@ class DataSet:
             shutil.rmtree(self.folder.parent, ignore_errors=True)
             self._builder = self._new_builder()
             say(f"preparing {len(self.entries)} images of {self.name} at {self.rule.size} px")
-            if not sys.stderr.isatty():
+            if not has_bars(sys.stderr):  # the builder prints lines
                 tfds.disable_progress_bar()
             settings = tfds.download.DownloadConfig(try_download_gcs=False, compute_stats="skip")
             try:

@@ -21,17 +21,19 @@ from bdd_tf.edge.engines import DEFAULT_ENGINE, Engine, create_engine
 from bdd_tf.edge.images.crops import Cropper, Views
 from bdd_tf.edge.images.decode import ImageSource, open_image
 from bdd_tf.edge.images.errors import ImageError
+from bdd_tf.edge.images.opening import is_file_object
 from bdd_tf.edge.images.out_of_distribution import Deviation, OutOfDistributionWarning, TrainingStatistics
 from bdd_tf.edge.images.resize import ResizeRule
 from bdd_tf.edge.images.rules import Rule, rule_of
 from bdd_tf.edge.images.views import ViewRule, size_of
 from bdd_tf.edge.labels import LABELS, verdict
 from bdd_tf.edge.runtime import MAX_THREADS
-from bdd_tf.edge.shipped_model import model_path
+from bdd_tf.edge.shipped_model import model_path, no_such_model
 from bdd_tf.edge.tflite.file import TfliteModel, parse_tflite
 from bdd_tf.edge.tflite.metadata import read_metadata
 from bdd_tf.edge.view_scores import BATCH, score_views
 from bdd_tf.errors import BddError, UsageError
+from bdd_tf.files import exists
 
 
 class Detector:
@@ -116,8 +118,9 @@ class Detector:
         crops become arrays.
 
         Args:
-            images: One image or several. An image is a path, a Pillow image, the content of an image file, or an RGB
-                array uint8 [H, W, 3]. Several images are an iterable of these (read batch by batch) or an array
+            images: One image or several. An image is a path, a Pillow image, the content of an image file, an open binary
+                file (``open(path, "rb")``, `io.BytesIO`; read from its beginning as Pillow does, and left open), or an
+                RGB array uint8 [H, W, 3]. Several images are an iterable of these (read batch by batch) or an array
                 [N, H, W, 3].
             channel_order: Order of the channels of arrays: ``"rgb"``, or ``"bgr"`` for arrays from OpenCV. Nothing in an
                 array tells them apart, and the scores differ. Other kinds of images know their order.
@@ -283,12 +286,16 @@ class Detector:
             views = self._cropper(image)
             return views, self._cropper.check(views, size_of(image), self.trained_on)
         except ImageError as error:
-            name = f"{source}: " if isinstance(source, (str, os.PathLike)) else ""
-            raise ImageError(f"{name}{error}") from None
+            name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
+            raise ImageError(
+                f"{name}: {error}" if isinstance(name, (str, os.PathLike)) else str(error)
+            ) from None
 
 
 def _one_by_one(images: ImageSource | Iterable[ImageSource]) -> Iterator[ImageSource]:
     if isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)):
+        return iter((images,))
+    if is_file_object(images):  # an iterable as well, of lines
         return iter((images,))
     if isinstance(images, np.ndarray):
         return iter(images if images.ndim == 4 else (images,))
@@ -298,8 +305,8 @@ def _one_by_one(images: ImageSource | Iterable[ImageSource]) -> Iterator[ImageSo
 
 def _read_model(path: Path) -> bytes:
     try:
-        if not path.exists():
-            raise UsageError(f"no such model: {path}")
+        if not exists(path):
+            raise no_such_model(path)
         if not path.is_file():
             raise UsageError(f"not a .tflite file: {path}")
         return path.read_bytes()

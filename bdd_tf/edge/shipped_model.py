@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bdd_tf.errors import UsageError, one_of
+from bdd_tf.errors import UsageError, did_you_mean, one_of
 
 FOLDER = Path(__file__).resolve().parent / "models"
 #: Data sets in the order in which their models are preferred as the default.
@@ -72,3 +72,20 @@ def model_path(model: str | Path | None, folder: Path = FOLDER) -> Path:
             if model in (short, path.stem):
                 return path
     return Path(model)
+
+
+def no_such_model(path: Path, folder: Path = FOLDER) -> UsageError:
+    """Build the error for a model file that does not exist: a mere name may be the misspelt one of a bundled model.
+
+    Args:
+        path: The result of `model_path`.
+        folder: Folder of the bundled models.
+
+    Returns:
+        The exception, for the caller to raise.
+    """
+    bundled = shipped_models(folder)
+    if not bundled or path.name != str(path):
+        return UsageError(f"no such model: {path}")
+    close = did_you_mean(path.name.removesuffix(".tflite"), bundled)
+    return UsageError(f"no such model: {path}; bundled models: {', '.join(bundled)}.{close}")

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import numpy as np
 import PIL
 
 from bdd_tf.config import Experiment
-from bdd_tf.console import say
+from bdd_tf.console import progress_bar, say
 from bdd_tf.datasets.pipeline import Item
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.images.decode import load_image, read_image
@@ -236,7 +235,7 @@ def _measure_missing(rows: _Rows, subject: Subject, items: Sequence[Item], by: S
         say(f"{len(rows.steps) - len(missing)} of {len(rows.steps)} rows are in {rows.path} already.")
     labels = np.array([item.label for item in items])
     images = [_Image(subject.data.file(i.path), int(i.pixel_hash, 16)) for i in items]
-    with _bar(len(items) * (1 + len(missing))) as bar:
+    with progress_bar(len(items) * (1 + len(missing)), "img", "scoring") as bar:
         bar.set_description("clean")
         clean = _scores(by, images, config, None, 0, bar.update)
         rows.clean = _measured(labels, clean, threshold)
@@ -252,14 +251,6 @@ def _measure_missing(rows: _Rows, subject: Subject, items: Sequence[Item], by: S
                     "flipped": float(np.mean((scores >= threshold) != (clean >= threshold))),
                 }
             )
-
-
-def _bar(total: int) -> Any:
-    from tqdm import tqdm
-
-    terminal = sys.stderr.isatty()
-    interval = 0.5 if terminal else 30
-    return tqdm(total=total, unit="img", mininterval=interval, maxinterval=interval, dynamic_ncols=terminal)
 
 
 def _measured(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict:

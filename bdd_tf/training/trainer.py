@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bdd_tf.config import Experiment
-from bdd_tf.console import say
+from bdd_tf.console import progress_bar, say
 from bdd_tf.datasets import probes
 from bdd_tf.datasets.of_experiment import AnyDataSet, dataset_of
 from bdd_tf.datasets.photo_set import PhotoDataSet
@@ -146,18 +145,11 @@ class Trainer:
         state.seconds.assign(before + time.monotonic() - began)
 
     def _bar(self, epoch: int, first: int) -> Any:
-        from tqdm import tqdm
-
-        terminal = sys.stderr.isatty()
-        interval = 0.5 if terminal else 30
-        return tqdm(
-            total=self.steps * self.config.batch,
+        return progress_bar(
+            self.steps * self.config.batch,
+            "img",
+            f"epoch {epoch + 1}/{self.config.epochs}",
             initial=first * self.config.batch,
-            unit="img",
-            desc=f"epoch {epoch + 1}/{self.config.epochs}",
-            mininterval=interval,
-            maxinterval=interval,
-            dynamic_ncols=terminal,
         )
 
     def _report(self, bar: Any, epoch: int, seen: int) -> None:

@@ -1,9 +1,12 @@
 import csv
 import json
+import time
+import types
 
 import pytest
 from PIL import Image
 
+from bdd_tf.benchmark import worker
 from bdd_tf.benchmark.contenders import Contender, Result
 from bdd_tf.benchmark.output import machine, table
 from bdd_tf.benchmark.worker import measure
@@ -63,6 +66,14 @@ def test_a_contender_that_fails_is_a_line_and_the_others_run(file, tmp_path):
     assert "mmx" in table([good, bad, odd])
 
 
+@pytest.mark.parametrize(("silence", "rounds"), [(10, [1, 6]), (0, [1, 2, 3, 4, 5, 6])])
+def test_rounds_are_announced_more_often_if_they_are_slow(monkeypatch, capsys, silence, rounds):
+    monkeypatch.setattr(worker, "_SILENCE", silence)
+    taker = types.SimpleNamespace(turn=1, run=lambda runs, *, count=True: time.sleep(0.001))
+    worker.take_turns([taker], 6)
+    assert capsys.readouterr().err.splitlines() == [f"bdd: round {i} of 6" for i in rounds]
+
+
 def test_a_table_is_aligned():
     rows = table(
         [
@@ -79,6 +90,7 @@ def test_a_table_is_aligned():
     ("args", "said"),
     [
         (["--model", "none.tflite"], "no such model"),
+        (["--model", "cifak"], "Did you mean 'cifake'?"),
         (["--threads", "0"], "positive"),
         (["--threads", "two"], "positive"),
         (["--rounds", "0"], "positive"),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 import tempfile
 import types
@@ -86,6 +87,21 @@ def test_every_way_to_name_the_same_images(folder, bdd_detect):
         (["d", "--output", "d/a.png"], b"", "which is an image; it would be lost"),
         (["-"], b"", "standard input is empty"),
         (["-"], b"\x01\x02\x7f", "neither an image, nor a video, nor a list"),
+        (["-"], b"\x7fELF\x02\x01\x01\0\0\0\0", "neither an image, nor a video, nor a list"),
+        (["-"], b"# nothing\n", "standard input lists no paths; write one per line"),
+        (
+            ["--from-file", "d/a.png"],
+            b"",
+            "--from-file d/a.png is an image or a video, not a list of paths; to score it",
+        ),
+        (["d", "--html", "o.html", "--output", "d/../o.html"], b"", "--output and --html are the same file"),
+        (
+            ["d/a.png", "--explain", "o.html", "--html", "o.html"],
+            b"",
+            "--html and --explain are the same file",
+        ),
+        (["list.csv", "--html", "old.html", "--from-file", "old.html"], b"", "which is one of the inputs"),
+        (["d", "--model", "m.csv", "--output", "m.csv"], b"", "which is one of the inputs"),
         (["--from-file", "nowhere"], b"", "--from-file nowhere: no such file"),
         (["--explain", "-"], b"GIF89a", "--explain needs a FOLDER for archives, URLs and standard input"),
         (["d", "--output", "nowhere/a.csv"], b"", "a file in a folder that exists"),
@@ -93,7 +109,8 @@ def test_every_way_to_name_the_same_images(folder, bdd_detect):
     ],
 )
 def test_inputs_that_cannot_be_used_are_one_sentence(folder, bdd_detect, arguments, stdin, message):
-    (folder.parent / "list.csv").write_text("d/a.png\n")
+    for name in ("list.csv", "old.html", "m.csv"):
+        (folder.parent / name).write_text("d/a.png\n")
     before = [path.read_bytes() for path in sorted(folder.parent.rglob("*.*"))]
     code, records, err = bdd_detect(*arguments, stdin=stdin)
     assert code in (1, 2)
@@ -102,10 +119,47 @@ def test_inputs_that_cannot_be_used_are_one_sentence(folder, bdd_detect, argumen
     assert before == [path.read_bytes() for path in sorted(folder.parent.rglob("*.*"))]
 
 
-def test_a_pattern_without_a_match_is_a_missing_file(folder, bdd_detect):
-    code, records, _ = bdd_detect("d/*.jpeg", "d/a.png")
+def test_a_pattern_without_a_match_says_so(folder, bdd_detect):
+    code, records, err = bdd_detect("d/*.jpeg", "d/a.png")
     assert code == 1
-    assert [record["error"] for record in records] == ["no such file", None]
+    assert [record["error"] for record in records] == ["no file matches this pattern", None]
+    assert "bdd: d/*.jpeg: no file matches this pattern" in err
+
+
+def test_without_a_score_there_is_no_rate(folder, bdd_detect):
+    assert bdd_detect("nowhere.png")[2].endswith("bdd: 1 image: 0 fake, 0 real, 1 unreadable\n")
+    assert " images/s" in bdd_detect("d")[2]
+
+
+def test_a_name_that_no_file_can_have_is_an_error_of_its_own(folder, bdd_detect):
+    long = "x" * 256 + ".png"
+    names = (long, f"d/{long}/", long.replace(".png", ".zip"), "*" + long, "a\0b.png")
+    code, records, err = bdd_detect(*names, "d/a.png")
+    assert code == 1
+    assert [record["error"] is None for record in records] == [False] * len(names) + [True]
+    assert "File name too long" in records[0]["error"]
+    assert "Traceback" not in err
+    listed = "\n".join([long, "d/a.png"]).encode()
+    code, records, _ = bdd_detect("--from-file", "-", stdin=listed)
+    assert (code, [record["error"] is None for record in records]) == (1, [False, True])
+    for option in ("--explain", "--explain-reference", "--output", "--timeline", "--model", "--from-file"):
+        code, _, err = bdd_detect("d/a.png", option, long)
+        assert code in (1, 2)
+        assert "bdd: " in err
+
+
+def test_lines_of_a_list_that_begin_with_a_number_sign_are_comments(folder, bdd_detect):
+    (folder.parent / "#x.png").write_bytes((folder / "a.png").read_bytes())
+    listed = b"# of today\n#x.png\n\nd/a.png\r\n./#x.png\n"
+    assert [r["path"] for r in bdd_detect("-", stdin=listed)[1]] == ["d/a.png", "#x.png"]
+    # Names that end in a zero byte are exact.
+    assert [r["path"] for r in bdd_detect("-", stdin=b"#x.png\0d/a.png\0")[1]] == ["#x.png", "d/a.png"]
+
+
+def test_a_list_may_hold_names_that_are_not_utf_8(folder, bdd_detect):
+    (folder.parent / os.fsdecode(b"gr\xfcn.png")).write_bytes((folder / "a.png").read_bytes())
+    code, records, _ = bdd_detect("-", stdin=b"gr\xfcn.png\n")
+    assert (code, [record["error"] for record in records]) == (0, [None])
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The progress bar of `bdd detect`: only on terminals, and never in the way of results and messages."""
+"""The progress of `bdd detect`: a bar only on terminals, and never in the way of results and messages."""
 
 import io
 import sys
@@ -69,6 +69,26 @@ def test_it_is_drawn_now_and_then_and_removed_for_everything_else():
         clock.now += 1
         progress.step()
     assert terminal.lines() == "bdd: a\\x1b: broken\nFAKE b\n"
+
+
+def test_without_a_terminal_it_is_a_line_every_half_minute():
+    stream, clock = io.StringIO(), Clock()
+    with Progress(stream=stream, clock=clock, count=lambda: range(1000)) as progress:
+        for _ in range(800):
+            clock.now += 0.125
+            progress.step()
+            counted(progress)
+    first, *others = stream.getvalue().splitlines()
+    assert first.startswith("bdd: 240 ")
+    assert others == [
+        "bdd: 480 of 1,000 images  8.0 images/s  1:05 left",
+        "bdd: 720 of 1,000 images  8.0 images/s  0:35 left",
+    ]
+    assert not set("\r\x1b") & set(stream.getvalue())
+    with Progress(stream=stream, clock=clock, quiet=True) as progress:
+        clock.now += 100
+        progress.step()
+    assert stream.getvalue().count("\n") == 3
 
 
 def test_a_line_is_never_longer_than_the_terminal(monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bdd_tf import console
 from bdd_tf.datasets import pipeline
 from bdd_tf.datasets.augment import AUGMENTATIONS
 from bdd_tf.datasets.pipeline import load_dataset
@@ -59,6 +60,14 @@ def either(request, data, monkeypatch):
         monkeypatch.setattr(pipeline, "SHUFFLE_BUFFER", 16)
     assert data.in_memory("train") == (request.param == "memory")
     return data
+
+
+def test_preparation_writes_lines_to_a_log_and_no_bars(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(console, "LOG_INTERVAL", 0)
+    load(data.entries[0].record.file.parents[2], tmp_path).prepare()
+    err = capsys.readouterr().err
+    assert "\r" not in err
+    assert "preparing train: 100%, 70 of 70 img, " in err
 
 
 def test_counts_and_items(data):

@@ -1,5 +1,6 @@
 """Wrong arguments of public functions are one sentence each; images of several sources mean what the docstrings say."""
 
+import io
 import os
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from bdd_tf.edge import Detector, find_images, lce_delegate
 from bdd_tf.edge.checks import number_within, whole_number
+from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore::bdd_tf.edge.OutOfDistributionWarning")
@@ -58,6 +60,7 @@ def test_arguments_of_a_detector(detector):
     picture = np.zeros((32, 32, 3), np.uint8)
     for arguments, message in (
         ({"channel_order": "grb"}, "unknown channel_order 'grb'"),
+        ({"channel_order": "BGR"}, "possible: rgb, bgr. Did you mean 'bgr'"),
         ({"channel_order": None}, "channel_order is None"),
         ({"errors": "ignore"}, "possible: raise, return"),
     ):
@@ -68,6 +71,26 @@ def test_arguments_of_a_detector(detector):
             detector.threshold_for(wrong)
     with pytest.raises(UsageError, match="a score is nan"):
         detector.verdicts(np.array([0.2, np.nan], np.float32))
+
+
+def test_open_files_are_images(detector, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 3), dtype=np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    expected = detector.predict(path)
+    content = path.read_bytes()
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(detector.predict(file), expected)
+        assert detector.note(file) == detector.note(path)
+        with pytest.warns(UserWarning, match="1 images could not be read"):
+            found = detector.predict([file, io.BytesIO(content), io.BytesIO(b"x")], errors="return")
+    np.testing.assert_array_equal(found, [*expected, *expected, np.nan])
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nonsense")
+    with bad.open("rb") as file, pytest.raises(ImageError, match=r"bad\.png: not an image"):
+        detector.predict(file)
+    with path.open() as file, pytest.raises(UsageError, match="open as text"):
+        detector.predict(file)
 
 
 def test_arrays_of_opencv_are_bgr(detector, tmp_path):

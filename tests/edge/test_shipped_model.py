@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bdd_tf.edge.shipped_model import model_path, shipped_model, shipped_models
+from bdd_tf.edge import Detector
+from bdd_tf.edge.shipped_model import model_path, no_such_model, shipped_model, shipped_models
 from bdd_tf.errors import UsageError
 
 
@@ -40,6 +41,18 @@ def test_a_shipped_name_wins_over_a_file_of_that_name(tmp_path, monkeypatch):
     assert model_path("./photos", folder) == Path("photos")
     assert model_path(Path("photos"), folder) == Path("photos")
     assert model_path("x/m.tflite", folder) == Path("x/m.tflite")
+
+
+def test_a_misspelt_name_of_a_bundled_model_is_corrected(tmp_path):
+    assert str(no_such_model(Path("phots"), tmp_path)) == "no such model: phots"
+    folder_with(tmp_path, "photos-bnext-n", "cifake-bnext-n")
+    for wrong in ("phots", "Photos", "photos.tflite"):
+        assert str(no_such_model(model_path(wrong, tmp_path), tmp_path)) == (
+            f"no such model: {wrong}; bundled models: photos, cifake. Did you mean 'photos'?"
+        )
+    assert str(no_such_model(Path("x/phots"), tmp_path)) == "no such model: x/phots"
+    with pytest.raises(UsageError, match=r"no such model: x+; bundled models: photos, .*\.$"):
+        Detector("x" * 300)
 
 
 def test_two_models_of_a_data_set_are_told_apart_by_their_whole_names(tmp_path):

@@ -28,7 +28,7 @@ from bdd_tf.edge.images.find import EXPLANATION_SUFFIX, find_images
 from bdd_tf.edge.labels import verdict
 from bdd_tf.edge.text import visible
 from bdd_tf.errors import BddError, UsageError
-from bdd_tf.files import complete_file
+from bdd_tf.files import complete_file, exists
 
 EXPLAIN_LIMIT = 100
 """Default number of images to explain; each takes about two hundred inferences."""
@@ -75,7 +75,7 @@ class ExplainOptions:
         if limit < 0:
             raise UsageError(f"--explain-limit is {limit}; it must be at least 0 (0: all).")
         reference = None if args.explain_reference is None else Path(args.explain_reference)
-        if reference is not None and not reference.exists():
+        if reference is not None and not exists(reference):
             raise UsageError(f"--explain-reference is {str(reference)!r}, which does not exist.")
         if args.explain_by == "grad-cam" and args.run is None:
             raise UsageError("--explain-by grad-cam needs a run's Keras weights: give --run NAME.")

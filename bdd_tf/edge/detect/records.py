@@ -90,20 +90,21 @@ class Record:
 Form = Callable[[Record], str]
 
 
-def choose_form(form: str, *, crop: bool = False, explain: bool = False) -> Form:
+def choose_form(form: str, *, crop: bool = False, explain: bool = False, notes: bool = True) -> Form:
     """Return the function that formats a record as one line of text. For CSV, print the header first.
 
     Args:
         form: ``"text"``, ``"json"`` or ``"csv"``.
         crop: Whether a crop was selected; the output then includes the most suspicious view.
         explain: Whether JSON output includes explanations.
+        notes: Whether text output includes notes; JSON and CSV always do.
     """
     if form == "json":
         return lambda record: as_json(record.to_dict(crop=crop, explain=explain))
     if form == "csv":
         print_line(",".join(COLUMNS + (CROP_COLUMNS if crop else ())))
         return lambda record: _as_csv(record, crop)
-    return _as_text
+    return lambda record: _as_text(record, notes)
 
 
 def as_json(values: dict[str, Any]) -> str:
@@ -141,12 +142,13 @@ def print_fake(record: Record, *, null: bool = False) -> None:
     sys.stdout.buffer.flush()
 
 
-def _as_text(record: Record) -> str:
+def _as_text(record: Record, notes: bool) -> str:
     box = ""
     if record.box is not None and record.box_probability is not None:
         left, top, width, height = record.box
         box = f"  worst {record.box_probability:.4f} at {left},{top} {width}x{height} of {record.crops}"
-    return f"{record.verdict}  {record.fake_probability:.4f}{box}  {visible(record.path)}"
+    note = f"  (note: {record.note})" if notes and record.note is not None else ""
+    return f"{record.verdict}  {record.fake_probability:.4f}{box}  {visible(record.path)}{note}"
 
 
 def _as_csv(record: Record, crop: bool) -> str:

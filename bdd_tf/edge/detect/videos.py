@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from bdd_tf.edge.text import visible
 from bdd_tf.edge.video.camera import CameraFrames
 from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES, FileFrames, is_video
 from bdd_tf.errors import BddError, UsageError
-from bdd_tf.files import check_output
+from bdd_tf.files import check_output, exists, is_folder
 
 if TYPE_CHECKING:
     from bdd_tf.edge.video.watch import FrameScore, VideoResult
@@ -56,10 +55,6 @@ class VideoOptions:
         timeline = check_output("--timeline", args.timeline, ".png")
         page = check_output("--html", args.html, ".html")
         _check_single_input(args)
-        for output in (save_video, timeline, page):
-            for path in args.paths:
-                if output is not None and output.exists() and os.path.exists(path) and output.samefile(path):  # noqa: PTH110
-                    raise UsageError(f"{output} is given both as an input and as an output.")
         return cls(
             camera=args.camera,
             crop=args.crop,
@@ -110,10 +105,10 @@ def _check_single_input(args: argparse.Namespace) -> None:
     if not used or args.camera is not None:
         return
     options = " and ".join(used)
-    if len(args.paths) != 1 or Path(args.paths[0]).is_dir():
+    if len(args.paths) != 1 or is_folder(args.paths[0]):
         raise UsageError(f"{options} takes a single video; give one file.")
     path = Path(args.paths[0])
-    if path.exists() and path.suffix.lower() not in VIDEO_SUFFIXES and not is_video(path):
+    if exists(path) and path.suffix.lower() not in VIDEO_SUFFIXES and not is_video(path):
         raise UsageError(f"{options} takes a video, but {path} is not a video.")
 
 

@@ -11,6 +11,7 @@ import io
 import mmap
 import os
 import re
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,15 @@ from PIL import Image, UnidentifiedImageError
 from bdd_tf.edge.images.errors import MAX_PIXELS, ImageError
 from bdd_tf.edge.images.flatten import flattened, transparent_colour
 from bdd_tf.edge.images.formats import EXTRAS, HEAD, KNOWN, family_of
-from bdd_tf.edge.images.opening import open_regular
+from bdd_tf.edge.images.opening import is_file_object, open_regular, read_object
 from bdd_tf.edge.images.resize import ResizeRule, check_array
 from bdd_tf.edge.images.tiff_tiles import correct_tiles
 from bdd_tf.errors import UsageError
 
-ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
-"""A path, the content of an image file, a Pillow image, or an RGB array uint8 [H, W, 3]."""
+ImageSource = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
+)
+"""A path, the content of an image file, an open binary file, a Pillow image, or an RGB array uint8 [H, W, 3]."""
 
 _PLUGINS = {"Webp": "WebP"}
 _EXIF_ORIENTATION = 0x0112
@@ -52,7 +55,8 @@ def read_image(source: ImageSource) -> NDArray[np.uint8]:
     by 257 and rounded), and only the first frame or page of a file is read.
 
     Args:
-        source: A path, the content of an image file, a Pillow image, or an array, which is returned unchanged.
+        source: A path, the content of an image file, an open binary file (read from its beginning), a Pillow image, or an
+            array, which is returned unchanged.
 
     Returns:
         uint8 array [H, W, 3], RGB.
@@ -125,9 +129,11 @@ def _decode(source: ImageSource, max_pixels: int | None = None) -> Image.Image:
     if isinstance(source, (str, os.PathLike)):
         with open_regular(source) as file:
             return _decode_file(file, max_pixels)
+    if is_file_object(source):
+        return _decode(read_object(source), max_pixels)
     raise UsageError(
-        f"an image must be a path, the bytes of a file, a PIL image or an RGB uint8 array [H, W, 3]; "
-        f"got {type(source).__name__}."
+        f"an image must be a path, the bytes of a file, an open binary file, a PIL image or an RGB uint8 array "
+        f"[H, W, 3]; got {type(source).__name__}."
     )
 
 

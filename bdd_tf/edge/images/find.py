@@ -11,6 +11,7 @@ from pathlib import Path
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.formats import HEAD, is_image
 from bdd_tf.edge.images.opening import read_head
+from bdd_tf.files import is_folder
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jif .jfif .jfi .mpo .png .apng .webp .bmp .dib .gif .tif .tiff .avif .heic .heif .hif .jxl".split()
@@ -76,7 +77,7 @@ def find_images(
     search = _Search(suffixes, left_out or (lambda path, reason: None), recognise)
     for given in (paths,) if isinstance(paths, (str, os.PathLike)) else paths:
         path = Path(given)
-        if path.is_dir():
+        if is_folder(path):
             yield from search.walk(path)
             search.visited.clear()
         else:

@@ -6,11 +6,17 @@ import errno
 import io
 import os
 import stat
+from contextlib import suppress
+from typing import BinaryIO, TypeGuard
 
 from bdd_tf.edge.images.errors import ImageError
+from bdd_tf.errors import UsageError
 
 MAX_BYTES = 4 * 1024**3
 """Larger files are refused: ``/proc/kcore`` claims to have 128 TiB."""
+
+_PART = 1 << 20
+_TEXT = "an image is read from a binary file, and this file is open as text; open it by open(path, 'rb')."
 
 _KINDS = (
     (stat.S_ISDIR, "this is a folder, not an image"),
@@ -81,6 +87,39 @@ def read_all(path: str | os.PathLike[str]) -> bytes:
             return file.read() or b""
         except OSError as error:
             raise ImageError(f"the file cannot be read: {error.strerror or error}") from None
+
+
+def is_file_object(source: object) -> TypeGuard[BinaryIO]:
+    """Return whether an object is an open file, such as `io.BytesIO`."""
+    return callable(getattr(source, "read", None))
+
+
+def read_object(file: BinaryIO) -> bytes:
+    """Return the content of an open binary file of at most `MAX_BYTES`, from its beginning if it can seek.
+
+    The file stays open.
+
+    Raises:
+        ImageError: If the file is larger, closed, or cannot be read.
+        UsageError: If it is open as text.
+    """
+    parts: list[bytes] = []
+    size = 0
+    try:
+        with suppress(AttributeError, OSError):  # a pipe
+            file.seek(0)
+        while part := file.read(_PART):
+            if isinstance(part, str):
+                raise UsageError(_TEXT)
+            parts.append(part)
+            size += len(part)
+            if size > MAX_BYTES:
+                raise ImageError(f"the file has more than {MAX_BYTES:,} bytes, which is the limit")
+    except UnicodeDecodeError:
+        raise UsageError(_TEXT) from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return b"".join(parts)
 
 
 def _refuse_unreadable(folder: str | os.PathLike[str]) -> None:

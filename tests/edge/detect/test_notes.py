@@ -21,6 +21,17 @@ def photo(tmp_path):
     return path
 
 
+def test_text_names_each_image_concerned(photo, tmp_path, capsys):
+    small = tmp_path / "small.png"
+    Image.fromarray(np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1))).save(small)
+    assert main(["detect", str(tmp_path), "--model", "cifake"]) == 0
+    large, other = capsys.readouterr().out.splitlines()
+    assert large.endswith(f"{photo}  (note: {NOTE})")
+    assert other.endswith(str(small))
+    assert main(["detect", str(tmp_path), "--model", "cifake", "--quiet"]) == 0
+    assert "note" not in capsys.readouterr().out
+
+
 def test_csv_has_a_column(photo, capsys):
     assert main(["detect", str(photo), "--model", "cifake", "--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))

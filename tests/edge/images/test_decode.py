@@ -3,6 +3,7 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 import warnings
 import zlib
 from itertools import pairwise
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bdd_tf.edge.images import decode
+from bdd_tf.edge.images import decode, opening
 from bdd_tf.edge.images.decode import as_array, load_image, open_image, read_image
 from bdd_tf.edge.images.errors import MAX_PIXELS, ImageError
 from bdd_tf.edge.images.find import find_images
@@ -27,6 +28,39 @@ def test_lossless_formats_give_the_pixels_that_were_saved(save, photo, name):
     for source in (path, str(path), path.read_bytes(), Image.open(path), photo):
         np.testing.assert_array_equal(read_image(source), photo)
     assert read_image(path).dtype == np.uint8
+
+
+def test_open_files_are_read_from_their_beginning_and_stay_open(save, photo):
+    path = save(photo, "a.png")
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, "png")  # leaves it at its end
+    with path.open("rb") as buffered, io.FileIO(path) as raw, tempfile.SpooledTemporaryFile() as spooled:
+        spooled.write(path.read_bytes())
+        for file in (buffered, raw, spooled, buffer):
+            np.testing.assert_array_equal(read_image(file), photo)
+            np.testing.assert_array_equal(read_image(file), photo)
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as end:
+        end.write(path.read_bytes())
+    with os.fdopen(reading, "rb") as pipe:
+        np.testing.assert_array_equal(read_image(pipe), photo)
+
+
+def test_open_files_that_are_no_images_are_one_sentence(save, photo, monkeypatch):
+    path = save(photo, "a.png")
+    with path.open() as text, pytest.raises(UsageError, match="open as text; open it by"):
+        read_image(text)
+    with pytest.raises(UsageError, match="open as text; open it by"):
+        read_image(io.StringIO("a"))
+    with path.open("rb") as closed:
+        pass
+    with pytest.raises(ImageError, match=r"the file cannot be read: .* closed file"):
+        read_image(closed)
+    with pytest.raises(ImageError, match=r"empty \(0 bytes\)"):
+        read_image(io.BytesIO())
+    monkeypatch.setattr(opening, "MAX_BYTES", 10)
+    with pytest.raises(ImageError, match="more than 10 bytes, which is the limit"):
+        read_image(io.BytesIO(path.read_bytes()))
 
 
 def test_jpeg_equals_pillow(save, photo):

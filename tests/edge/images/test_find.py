@@ -95,3 +95,8 @@ def test_files_of_proc_end(tmp_path):
 def test_a_known_beginning_is_checked_where_it_is_short():
     assert not is_image(b"BMW is no bitmap file at all, is it")
     assert not is_image(b"\xff\x0a")
+
+
+def test_a_name_that_no_file_can_have_is_yielded_like_a_missing_file(tmp_path):
+    names = [tmp_path / ("x" * 256), tmp_path / "a\0b"]
+    assert list(find_images(names)) == names
