@@ -13,7 +13,7 @@ from bdd_tf.edge.shipped_model import model_path, shipped_models
 from bdd_tf.edge.tflite.file import parse_tflite
 from bdd_tf.edge.tflite.metadata import METADATA_NAME, read_metadata
 from bdd_tf.edge.tflite.statistics import model_statistics
-from bdd_tf.errors import BddError, UsageError
+from bdd_tf.errors import BddError, UsageError, did_you_mean
 from bdd_tf.reports import published
 from bdd_tf.runs import RUNS_DIR, Run, run_named, trained_weights
 
@@ -46,6 +46,7 @@ def inform(path: str, runs_dir: Path = Path(RUNS_DIR)) -> dict:
             raise UsageError(
                 f"{path} is no .tflite file, checkpoint or run ({run.config} is missing), and no shipped model "
                 f"({', '.join(shipped_models())}); `bdd runs` lists the runs."
+                + did_you_mean(path, shipped_models())
             )
         return _run(run)
     with file.open("rb") as opened:

@@ -15,80 +15,9 @@ from bdd_tf.runs import RUNS_DIR
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `bdd train`: the fields of an experiment."""
-    parser.add_argument(
-        "--dataset",
-        help="data set (bdd data list); default: cifake; with --data-dir: folder or manifest, as found there",
-    )
-    parser.add_argument("--data-dir", help="folder, archive or CSV with the data")
-    add_name_arguments(parser)
-    add_set_argument(parser)
-    parser.add_argument("--backbone", help="e.g. bnext-n, bnext-t, quicknet, resnet50; default bnext-n")
-    parser.add_argument(
-        "--channels", help="rgb and any of sobel, fft, lbp, haar, median; default rgb,fft,lbp"
-    )
-    parser.add_argument("--variant", help="channel formulas: paper or stable")
-    parser.add_argument(
-        "--resolution",
-        type=int,
-        help="side of the input in pixels; default: "
-        + ", ".join(f"{side} for {name}" for name, side in DEFAULT_RESOLUTION.items())
-        + f", otherwise {LARGE_RESOLUTION}",
-    )
-    parser.add_argument(
-        "--stem-stride",
-        type=int,
-        help="stride of the backbone's stem: 1, 2 or 4; default: chosen by the resolution",
-    )
-    parser.add_argument(
-        "--stem",
-        help="adapter (a convolution reduces all channels to three) or direct (BNext's stem sees all of them)",
-    )
-    parser.add_argument(
-        "--resize",
-        help="native (shorter side to the resolution) or reference (to 9/8 of it), then centre crop; views (native "
-        "crops, data set photos only)",
-    )
-    parser.add_argument("--epochs", type=int, help="passes over the training split")
-    parser.add_argument("--batch", type=int, help="images per gradient")
-    parser.add_argument("--accumulate", type=int, help="gradients summed per update")
-    parser.add_argument("--learning-rate", type=float, help="peak learning rate")
-    parser.add_argument("--warmup", type=int, help="updates with linearly rising learning rate")
-    parser.add_argument("--weight-decay", type=float, help="AdamW's decay of float kernels")
-    parser.add_argument("--clip-norm", type=float, help="largest global norm of a gradient; 0: no limit")
-    parser.add_argument("--label-smoothing", type=float, help="in [0, 1)")
-    parser.add_argument("--ema", type=float, help="decay of a moving average of the weights; 0: none")
-    parser.add_argument("--train-fraction", type=float, help="fraction of the training images to use")
-    parser.add_argument(
-        "--hold-out", help="photos: fold A, B, C or final, or families and sources that training must not see"
-    )
-    parser.add_argument("--images-per-epoch", type=int, help="photos: images that an epoch draws")
-    parser.add_argument(
-        "--own-decoders", help="photos: folder made by python -m bdd_tf.datasets.reconstructions"
-    )
-    parser.add_argument(
-        "--own-decoder-share", type=float, help="photos: their share of the FAKE draws, in [0, 1)"
-    )
-    parser.add_argument("--augment", help="comma-separated: flip, vflip, rot90, crop, jitter; or none")
-    parser.add_argument("--init", help="initial weights: a run or a .weights.h5 file")
-    parser.add_argument("--freeze", type=int, choices=(0, 1), help="1: train adapter and classifier only")
-    parser.add_argument(
-        "--gradients", help="how BNext gradients are computed: int8 or float32 (native kernels), or keras"
-    )
-    parser.add_argument("--seed", type=int, help="of weights, order and augmentation")
-    parser.add_argument(
-        "--patience",
-        type=int,
-        help="end after so many epochs without a better validation AUC; 0: never end early",
-    )
-    parser.add_argument(
-        "--mixed-precision",
-        type=int,
-        choices=(0, 1),
-        help="1: compute in bfloat16, for float backbones on hardware that has it",
-    )
-    parser.add_argument(
-        "--loader-threads", type=int, help="threads that decode and augment images; default 2"
-    )
+    _add_data_arguments(parser.add_argument_group("data"))
+    _add_network_arguments(parser.add_argument_group("network"))
+    _add_optimization_arguments(parser.add_argument_group("optimization"))
     parser.add_argument(
         "--preset",
         help="a file of bdd_tf/experiments: scratch, paper, paper-cifake-t ...; default: paper with --init, else scratch",
@@ -96,7 +25,86 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="config.yaml to use instead of a preset")
     parser.add_argument("--run", help="name of the run; default: data set, backbone, channels and resolution")
     parser.add_argument("--runs-dir", type=Path, default=Path(RUNS_DIR))
+    add_set_argument(parser)
     _add_defaults(parser)
+
+
+def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--dataset",
+        help="data set (bdd data list); default: cifake; with --data-dir: folder or manifest, as found there",
+    )
+    group.add_argument("--data-dir", help="folder, archive or CSV with the data")
+    add_name_arguments(group)
+    group.add_argument("--train-fraction", type=float, help="fraction of the training images to use")
+    group.add_argument(
+        "--hold-out", help="photos: fold A, B, C or final, or families and sources that training must not see"
+    )
+    group.add_argument("--images-per-epoch", type=int, help="photos: images that an epoch draws")
+    group.add_argument(
+        "--own-decoders", help="photos: folder made by python -m bdd_tf.datasets.reconstructions"
+    )
+    group.add_argument(
+        "--own-decoder-share", type=float, help="photos: their share of the FAKE draws, in [0, 1)"
+    )
+    group.add_argument("--augment", help="comma-separated: flip, vflip, rot90, crop, jitter; or none")
+    group.add_argument("--loader-threads", type=int, help="threads that decode and augment images; default 2")
+
+
+def _add_network_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--backbone", help="e.g. bnext-n, bnext-t, quicknet, resnet50; default bnext-n")
+    group.add_argument("--channels", help="rgb and any of sobel, fft, lbp, haar, median; default rgb,fft,lbp")
+    group.add_argument("--variant", help="channel formulas: paper or stable")
+    group.add_argument(
+        "--resolution",
+        type=int,
+        help="side of the input in pixels; default: "
+        + ", ".join(f"{side} for {name}" for name, side in DEFAULT_RESOLUTION.items())
+        + f", otherwise {LARGE_RESOLUTION}",
+    )
+    group.add_argument(
+        "--stem-stride",
+        type=int,
+        help="stride of the backbone's stem: 1, 2 or 4; default: chosen by the resolution",
+    )
+    group.add_argument(
+        "--stem",
+        help="adapter (a convolution reduces all channels to three) or direct (BNext's stem sees all of them)",
+    )
+    group.add_argument(
+        "--resize",
+        help="native (shorter side to the resolution) or reference (to 9/8 of it), then centre crop; views (native "
+        "crops, data set photos only)",
+    )
+    group.add_argument("--init", help="initial weights: a run or a .weights.h5 file")
+    group.add_argument("--freeze", type=int, choices=(0, 1), help="1: train adapter and classifier only")
+    group.add_argument(
+        "--gradients", help="how BNext gradients are computed: int8 or float32 (native kernels), or keras"
+    )
+
+
+def _add_optimization_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--epochs", type=int, help="passes over the training split")
+    group.add_argument("--batch", type=int, help="images per gradient")
+    group.add_argument("--accumulate", type=int, help="gradients summed per update")
+    group.add_argument("--learning-rate", type=float, help="peak learning rate")
+    group.add_argument("--warmup", type=int, help="updates with linearly rising learning rate")
+    group.add_argument("--weight-decay", type=float, help="AdamW's decay of float kernels")
+    group.add_argument("--clip-norm", type=float, help="largest global norm of a gradient; 0: no limit")
+    group.add_argument("--label-smoothing", type=float, help="in [0, 1)")
+    group.add_argument("--ema", type=float, help="decay of a moving average of the weights; 0: none")
+    group.add_argument("--seed", type=int, help="of weights, order and augmentation")
+    group.add_argument(
+        "--patience",
+        type=int,
+        help="end after so many epochs without a better validation AUC; 0: never end early",
+    )
+    group.add_argument(
+        "--mixed-precision",
+        type=int,
+        choices=(0, 1),
+        help="1: compute in bfloat16, for float backbones on hardware that has it",
+    )
 
 
 def _add_defaults(parser: argparse.ArgumentParser) -> None:
@@ -151,7 +159,7 @@ def _settings(entries: list[str]) -> dict[str, object]:
     return found
 
 
-def add_name_arguments(parser: argparse.ArgumentParser) -> None:
+def add_name_arguments(parser: argparse._ActionsContainer) -> None:
     """Add the options for names of classes and columns, for the data sets folder and manifest."""
     parser.add_argument(
         "--real",
