@@ -38,7 +38,7 @@ PARAMETERS = {
     "Reducer": ["keepDims"], "Concatenation": ["axis", "fusedActivationFunction"],
     "Conv2D": ["padding", "strideW", "strideH", "fusedActivationFunction", "dilationWFactor", "dilationHFactor"],
     "StridedSlice": ["beginMask", "endMask", "ellipsisMask", "newAxisMask", "shrinkAxisMask"],
-    "Pool2D": ["padding", "strideW", "strideH", "filterWidth", "filterHeight", "fusedActivationFunction"],
+    "MirrorPad": ["mode"], "Pool2D": ["padding", "strideW", "strideH", "filterWidth", "filterHeight", "fusedActivationFunction"],
 }  # fmt: skip
 
 
@@ -48,8 +48,8 @@ def parameters(op):
         return []
     kind = type(op.builtinOptions).__name__.removesuffix("OptionsT")
     values = [int(getattr(op.builtinOptions, name)) for name in PARAMETERS.get(kind, ())]
-    if kind in ("Conv2D", "Pool2D"):
-        values[0] += 1  # TfLitePadding begins with "unknown"
+    if kind in ("Conv2D", "Pool2D", "MirrorPad"):
+        values[0] += 1  # TfLitePadding and TfLiteMirrorPaddingMode begin with "unknown"
     return values
 
 

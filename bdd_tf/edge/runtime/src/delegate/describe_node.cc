@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "ops/detail_channels_match.h"
 #include "ops/forensic_channels_match.h"
 #include "tflite/builtin_ops.h"
 
@@ -45,7 +46,7 @@ bool IsSpatial(int axis) { return axis == 1 || axis == 2; }
 // at all others.
 bool IsSmallConvolution(const TfLiteConvParams& p, const TfLiteTensor& input, const TfLiteTensor& filter,
                         const TfLiteTensor& bias) {
-  constexpr int kMaxParameter = 1 << 12, kMaxSide = 1 << 16, kMinOutputs = 16, kMaxInputs = 8;
+  constexpr int kMaxParameter = 1 << 12, kMaxSide = 1 << 16, kMinOutputs = 16, kMaxInputs = 16;
   const int *map = input.dims->data, *dims = filter.dims->data;
   for (int i = 0; i < 4; ++i) {
     if (map[i] < 1 || map[i] > kMaxSide || dims[i] < 1 || dims[i] > kMaxParameter) return false;
@@ -284,20 +285,35 @@ bool DescribeNode(TfLiteContext* context, const PackedConstants& packed, int ind
   return true;
 }
 
-bool DescribeChannels(TfLiteContext* context, const std::vector<int>& nodes, const std::vector<int>& consumers,
-                      int index, NodeSpec* spec) {
-  ChannelsMatch match;
-  if (!MatchChannels(context, nodes, consumers, index, &match)) return false;
+namespace {
+
+// Describes the operator spec->op, which replaces the nodes of a match. Returns false if there was no memory for it.
+template <typename Match>
+bool SetReplacement(int index, Match* match, NodeSpec* spec) {
   spec->index = index;
   spec->name = "forensic channels";
   spec->preferred_kind = Kind::kOperator;
-  spec->op = MakeChannels(match.spec);
   spec->small_conv2d = nullptr;
   spec->input_count = 1;
-  spec->inputs[0] = match.image;
-  spec->output = match.output;
-  spec->replaced_nodes = std::move(match.nodes);
+  spec->inputs[0] = match->image;
+  spec->output = match->output;
+  spec->replaced_nodes = std::move(match->nodes);
   return spec->op != nullptr;
+}
+
+}  // namespace
+
+bool DescribeChannels(TfLiteContext* context, const std::vector<int>& nodes, const std::vector<int>& consumers,
+                      int index, NodeSpec* spec) {
+  ChannelsMatch mixed;
+  if (MatchChannels(context, nodes, consumers, index, &mixed)) {
+    spec->op = MakeChannels(mixed.spec);
+    return SetReplacement(index, &mixed, spec);
+  }
+  DetailsMatch details;
+  if (!MatchDetails(context, nodes, consumers, index, &details)) return false;
+  spec->op = MakeDetails(details.spec);
+  return SetReplacement(index, &details, spec);
 }
 
 bool IsBinary(const NodeSpec& spec) {

@@ -200,24 +200,6 @@ void RemoveDuplicates(std::vector<int>* nodes) {
   *nodes = unique;
 }
 
-// Whether only the matched nodes read their results, except for that of node `last`.
-bool AreReadInsideOnly(const GraphReader& reader, const std::vector<int>& nodes, const std::vector<int>& consumers,
-                       int last) {
-  std::vector<int> inside(consumers.size(), 0);
-  for (const int index : nodes) {
-    const TfLiteNode* node = reader.Node(index, nullptr);
-    for (int i = 0; i < node->inputs->size; ++i) {
-      if (reader.IsTensor(node->inputs->data[i])) ++inside[static_cast<size_t>(node->inputs->data[i])];
-    }
-  }
-  for (const int index : nodes) {
-    if (index == last) continue;
-    const auto output = static_cast<size_t>(reader.Node(index, nullptr)->outputs->data[0]);
-    if (inside[output] != consumers[output]) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 bool MatchChannels(TfLiteContext* context, const std::vector<int>& candidates, const std::vector<int>& consumers,

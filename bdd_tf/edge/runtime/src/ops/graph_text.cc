@@ -32,6 +32,7 @@ constexpr KnownOperator kKnownOperators[] = {
     {kTfLiteBuiltinReverseV2, "REVERSE_V2", 0},
     {kTfLiteBuiltinFloor, "FLOOR", 0},
     {kTfLiteBuiltinPad, "PAD", 0},
+    {kTfLiteBuiltinMirrorPad, "MIRROR_PAD", 1},
     {kTfLiteBuiltinTranspose, "TRANSPOSE", 0},
     {kTfLiteBuiltinStridedSlice, "STRIDED_SLICE", 5},
     {kTfLiteBuiltinReshape, "RESHAPE", 0},
@@ -95,6 +96,23 @@ bool GraphReader::SecondInput(int node, float* scalar) const {
   if (!IsConstant(index) || tensor(index).type != kTfLiteFloat32 || tensor(index).bytes != 4) return false;
   *scalar = FloatAt(tensor(index).data, 0);
   return std::isfinite(*scalar);
+}
+
+bool AreReadInsideOnly(const GraphReader& reader, const std::vector<int>& nodes, const std::vector<int>& consumers,
+                       int last) {
+  std::vector<int> inside(consumers.size(), 0);
+  for (const int index : nodes) {
+    const TfLiteNode* node = reader.Node(index, nullptr);
+    for (int i = 0; i < node->inputs->size; ++i) {
+      if (reader.IsTensor(node->inputs->data[i])) ++inside[static_cast<size_t>(node->inputs->data[i])];
+    }
+  }
+  for (const int index : nodes) {
+    if (index == last) continue;
+    const auto output = static_cast<size_t>(reader.Node(index, nullptr)->outputs->data[0]);
+    if (inside[output] != consumers[output]) return false;
+  }
+  return true;
 }
 
 float FloatAt(const void* data, int64_t i) {

@@ -49,6 +49,11 @@ class GraphReader {
 float FloatAt(const void* data, int64_t i);
 int32_t IntAt(const void* data, int64_t i);
 
+// Whether only these nodes read their results, except for that of node `last`. consumers[t] is the number of times that
+// nodes of the model read tensor t.
+bool AreReadInsideOnly(const GraphReader& reader, const std::vector<int>& nodes, const std::vector<int>& consumers,
+                       int last);
+
 // Writes the text of the subgraph that produces a tensor from the tensor `leaf`, which is written as `leaf_name`.
 class GraphText {
  public:

@@ -10,7 +10,8 @@ constexpr int kTfLiteBuiltinAdd = 0, kTfLiteBuiltinAveragePool2d = 1, kTfLiteBui
               kTfLiteBuiltinCustom = 32, kTfLiteBuiltinPad = 34, kTfLiteBuiltinTranspose = 39, kTfLiteBuiltinMean = 40,
               kTfLiteBuiltinSub = 41, kTfLiteBuiltinStridedSlice = 45, kTfLiteBuiltinDelegate = 51,
               kTfLiteBuiltinCast = 53, kTfLiteBuiltinPrelu = 54, kTfLiteBuiltinMaximum = 55, kTfLiteBuiltinMinimum = 57,
-              kTfLiteBuiltinLog = 73, kTfLiteBuiltinSqrt = 75, kTfLiteBuiltinReverseV2 = 105, kTfLiteBuiltinRound = 116;
+              kTfLiteBuiltinLog = 73, kTfLiteBuiltinSqrt = 75, kTfLiteBuiltinMirrorPad = 100,
+              kTfLiteBuiltinReverseV2 = 105, kTfLiteBuiltinRound = 116;
 
 // Padding, as in parameters (TfLitePadding) and as in the options of Lce* operators (schema Padding).
 constexpr int kTfLitePaddingSame = 1, kTfLitePaddingValid = 2;
