@@ -16,7 +16,6 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from bdd_tf.edge.runtime import LIBRARY  # noqa: E402
 from bdd_tf.edge.runtime.build import TARGETS, build, host_target  # noqa: E402
 from bdd_tf.errors import BddError  # noqa: E402
 
@@ -27,7 +26,8 @@ TARGET = os.environ.get("BDD_TARGET")
 def library() -> Path | None:
     """The compiled delegate; None if no compiler for this machine is installed."""
     try:
-        return build(TARGET, ROOT / "build" / f"runtime-{TARGET or host_target()}" / LIBRARY)
+        target = TARGET or host_target()
+        return build(target, ROOT / "build" / f"runtime-{target}" / TARGETS[target].library)
     except BddError as error:
         if TARGET:
             raise SystemExit(f"bdd_tf: {error}") from None
@@ -55,7 +55,7 @@ class BuildWithLibrary(build_py):
         super().run()
         if not self.editable_mode and library() is not None:
             folder = Path(self.build_lib) / "bdd_tf" / "edge" / "runtime"
-            self.copy_file(str(library()), str(folder / LIBRARY))
+            self.copy_file(str(library()), str(folder / library().name))
 
 
 class PlatformWheel(bdist_wheel):

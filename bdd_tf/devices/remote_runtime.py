@@ -55,7 +55,7 @@ def wheel_for(facts: Facts, folder: Path = ROOT / "dist") -> Path:
     target = MACHINES.get(facts.machine)
     if target is None:
         raise RuntimeUnavailableError(
-            f"our runtime has no wheel for {facts.machine}, only for {', '.join(TARGETS)}."
+            f"our runtime has no wheel for {facts.machine}, only for {', '.join(sorted(set(MACHINES.values())))}."
         )
     source = ROOT / "bdd_tf"
     newest = max(p.stat().st_mtime for end in ("*.py", "*.cc", "*.h") for p in (source / "edge").rglob(end))

@@ -24,7 +24,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bdd_tf.edge.runtime import LIBRARY
 from bdd_tf.errors import BddError, UsageError, one_of
 
 SOURCES = Path(__file__).resolve().parent / "src"
@@ -34,10 +33,12 @@ FLAGS = (
     "-ffp-contract=off "
     "-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 ).split()
-LINK = (
+_LINUX_LINK = (
     "-shared -pthread -static-libstdc++ -static-libgcc -Wl,--no-undefined -s "
     f"-Wl,--version-script={SOURCES / 'delegate' / 'exports.map'}"
 ).split()
+# The linker signs the library ad hoc, without which Apple's processors run no code.
+_MACOS_LINK = "-shared -pthread -Wl,-dead_strip -Wl,-install_name,@rpath/libbdd_lce.dylib".split()
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,16 @@ class Target:
             kernel set is added here; its file is then left out on platforms that do not list it.
         platform: Tag of the platform's wheels; for Android, the prefix of the NDK's compiler.
         native: Additional flags for the system's compiler.
+        library: File name of the library.
+        link: Flags that link it.
     """
 
     zig: tuple[str, ...]
     kernels: dict[str, tuple[str, ...]]
     platform: str
     native: tuple[str, ...] = ()
+    library: str = "libbdd_lce.so"
+    link: tuple[str, ...] = tuple(_LINUX_LINK)
 
 
 _AVX512BW = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
@@ -84,14 +89,26 @@ TARGETS = {
         "manylinux_2_17_armv7l.manylinux2014_armv7l",
         ("-march=armv7-a", "-mfloat-abi=hard", "-mfpu=vfpv3-d16"),
     ),
+    "macos_arm64": Target(
+        ("-target", "aarch64-macos.11.0"),
+        {"neon.cc": ()},
+        "macosx_11_0_arm64",
+        ("-mmacosx-version-min=11.0",),
+        "libbdd_lce.dylib",
+        tuple(_MACOS_LINK),
+    ),
 }
 #: Targets without wheels. Android has its own C library, which only the NDK provides.
 ANDROID = {
-    "android_arm64": Target((), {"neon.cc": ()}, "aarch64-linux-android24"),
+    # Android 15 supports pages of 16 KiB, and then loads only libraries that are aligned to them.
+    "android_arm64": Target(
+        (),
+        {"neon.cc": ()},
+        "aarch64-linux-android24",
+        link=(*_LINUX_LINK, "-Wl,-z,max-page-size=16384"),
+    ),
 }
-#: Android 15 supports pages of 16 KiB, and then loads only libraries that are aligned to them.
-ANDROID_LINK = ("-Wl,-z,max-page-size=16384",)
-#: Target by `uname -m`.
+#: Target of a Linux machine by `uname -m`.
 MACHINES = {
     "x86_64": "x86_64",
     "amd64": "x86_64",
@@ -108,12 +125,15 @@ def host_target() -> str:
         BddError: If the delegate does not support this machine.
     """
     machine = platform.machine().lower()
+    if sys.platform == "darwin" and machine == "arm64":
+        return "macos_arm64"
     # A 32-bit system on a 64-bit kernel, for example Raspberry Pi OS.
     if machine == "aarch64" and sys.maxsize < 2**32:
         machine = "armv7l"
     if sys.platform != "linux" or machine not in MACHINES:
         raise BddError(
-            f"the delegate runs on Linux on x86-64, 64-bit and 32-bit ARM; this is {sys.platform} on {machine}."
+            "the delegate runs on Linux on x86-64, 64-bit and 32-bit ARM, and on macOS on ARM; this is "
+            f"{sys.platform} on {machine}."
         )
     return MACHINES[machine]
 
@@ -209,7 +229,7 @@ def build(target: str | None = None, output: Path | None = None) -> Path:
 
     Args:
         target: A key of `TARGETS` or `ANDROID`; None for this machine.
-        output: Path of the library; None for the folder of this module.
+        output: Path of the library; None for the folder of this module, with the target's file name.
 
     Returns:
         The library's path.
@@ -222,8 +242,10 @@ def build(target: str | None = None, output: Path | None = None) -> Path:
     if target not in (*TARGETS, *ANDROID):
         raise one_of("target", target, (*TARGETS, *ANDROID))
     if target in ANDROID and output is None:
-        raise UsageError("a library for Android needs a path: --output jniLibs/arm64-v8a/" + LIBRARY + ".")
-    output = output or Path(__file__).resolve().parent / LIBRARY
+        name = ANDROID[target].library
+        raise UsageError(f"a library for Android needs a path: --output jniLibs/arm64-v8a/{name}.")
+    settings = {**TARGETS, **ANDROID}[target]
+    output = output or Path(__file__).resolve().parent / settings.library
     command = compiler(target)
     stamp, state = output.with_suffix(".stamp"), _fingerprint(command, target)
     if output.is_file() and stamp.is_file() and stamp.read_text() == state:
@@ -232,15 +254,15 @@ def build(target: str | None = None, output: Path | None = None) -> Path:
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as scratch:
         folder = Path(scratch)
         objects = compile_objects(command, target, folder)
-        link = (*LINK, *ANDROID_LINK) if target in ANDROID else LINK
-        _run([*command, *link, *map(str, objects), "-o", str(folder / LIBRARY)])
-        (folder / LIBRARY).replace(output)
+        linked = folder / settings.library
+        _run([*command, *settings.link, *map(str, objects), "-o", str(linked)])
+        linked.replace(output)
     stamp.write_text(state)
     return output
 
 
 def _fingerprint(command: list[str], target: str) -> str:
-    digest = hashlib.sha256(repr((command, target, FLAGS, LINK, {**TARGETS, **ANDROID}[target])).encode())
+    digest = hashlib.sha256(repr((command, target, FLAGS, {**TARGETS, **ANDROID}[target])).encode())
     for path in sorted(p for p in SOURCES.rglob("*") if p.is_file()):
         digest.update(str(path.relative_to(SOURCES)).encode() + path.read_bytes())
     return digest.hexdigest()
@@ -264,7 +286,7 @@ def main() -> int:
         "--output",
         type=Path,
         metavar="FILE",
-        help=f"path of the library (default: {LIBRARY} inside the package)",
+        help="path of the library (default: inside the package)",
     )
     args = parser.parse_args()
     try:
