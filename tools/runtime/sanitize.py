@@ -1,7 +1,7 @@
-"""Tests the delegate with AddressSanitizer and UndefinedBehaviorSanitizer: `make test-sanitize CASES=1000000`.
+"""Tests the C++ runtime with AddressSanitizer and UndefinedBehaviorSanitizer: `make test-sanitize CASES=1000000`.
 
-Runs all operator cases on every kernel set, then mutated models. Exits with 77 (skipped) if the compiler has no
-sanitizers. `--coverage` measures line coverage with gcov instead.
+Runs all operator cases on every kernel set, then mutated models, then mutated files with the interpreter. Exits with 77
+(skipped) if the compiler has no sanitizers. `--coverage` measures line coverage with gcov instead.
 """
 
 import argparse
@@ -25,8 +25,8 @@ SKIPPED = 77
 EMULATED_AMX = f'-DBDD_TILES="{HERE / "emulated_tiles.h"}"'
 
 
-def build(folder: Path, flags: tuple) -> Path:
-    """Compile the host and the delegate into one program."""
+def build(folder: Path, flags: tuple) -> list[Path]:
+    """Compile the delegate and the interpreter into each of the two hosts."""
     from bdd_tf.edge.runtime.build import SOURCES, compile_objects, host_target
     from bdd_tf.errors import BddError
 
@@ -48,13 +48,33 @@ def build(folder: Path, flags: tuple) -> Path:
         objects = compile_objects(command, host_target(), folder, (*flags, EMULATED_AMX))
     except BddError as error:
         sys.exit(str(error))
-    host = folder / "host"
-    subprocess.run(
-        [*command, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-pthread", *flags, f"-I{SOURCES}",
-         str(HERE / "host.cc"), *map(str, objects), "-o", str(host)],
-        check=True,
-    )  # fmt: skip
-    return host
+    hosts = []
+    for name in ("host", "file_host"):
+        hosts.append(folder / name)
+        subprocess.run(
+            [*command, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-pthread", *flags, f"-I{SOURCES}",
+             str(HERE / f"{name}.cc"), *map(str, objects), "-o", str(hosts[-1])],
+            check=True,
+        )  # fmt: skip
+    return hosts
+
+
+def run(folder: Path, command: list) -> bool:
+    """Run a host; on failure, print how to repeat its last case."""
+    # Before each case, the host writes its number to file descriptor 9.
+    last = folder / "last"
+    last.write_text("")
+    words = ["bash", "-c", f'exec 9<>"{last}"; exec "$0" "$@"', *map(str, command)]
+    # Mutated sizes may ask for gigabytes: that must fail like any lack of memory.
+    limits = "allocator_may_return_null=1:max_allocation_size_mb=256"
+    done = subprocess.run(words, env={**os.environ, "ASAN_OPTIONS": limits}, check=False)
+    if done.returncode != 0:
+        number = last.read_text().strip()
+        print(
+            f"failed with {done.returncode}"
+            + (f"; --cases 1 --seed {int(number)} repeats it" if number else "")
+        )
+    return done.returncode == 0
 
 
 def coverage(folder: Path) -> None:
@@ -77,12 +97,16 @@ def coverage(folder: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--cases", type=int, default=30_000, help="number of mutated models that must reach prepare"
+        "--cases",
+        type=int,
+        default=30_000,
+        help="number of mutated models that must reach prepare, and of mutated files",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--coverage", action="store_true", help="line coverage instead of sanitizers")
     args = parser.parse_args()
     from bdd_tf.edge.shipped_model import shipped_model
+    from tests.edge.runtime import small_detectors
     from tools.runtime import corpus
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -90,29 +114,18 @@ def main() -> int:
         count = corpus.write(folder / "corpus", [shipped_model("cifake")])
         print(f"{count} models in the corpus", flush=True)
         flags = ("--coverage", "-O0") if args.coverage else SANITIZERS
-        host = build(folder, flags)
-        for words in (["check"], ["fuzz", str(args.cases), str(args.seed)]):
-            with (folder / "last").open("w+") as last:
-                # Before each case, the host writes its number to file descriptor 9.
-                done = subprocess.run(
-                    [
-                        "bash",
-                        "-c",
-                        f'exec 9>"{folder}/last"; exec "$0" "$@"',
-                        host,
-                        folder / "corpus",
-                        *words,
-                    ],
-                    check=False,
-                )
-                if done.returncode != 0:
-                    number = (folder / "last").read_text().strip()
-                    print(
-                        f"failed with {done.returncode}"
-                        + (f"; --cases 1 --seed {int(number)} repeats it" if number else "")
-                    )
-                    return 1
-                last.flush()
+        host, file_host = build(folder, flags)
+        small = [folder / f"{name}.tflite" for name in small_detectors.CASES]
+        for path in small:
+            path.write_bytes(small_detectors.build(path.stem))
+        cases, seed = str(args.cases), str(args.seed)
+        programs = (
+            [host, folder / "corpus", "check"],
+            [host, folder / "corpus", "fuzz", cases, seed],
+            [file_host, cases, seed, *small],
+        )
+        if not all(run(folder, program) for program in programs):
+            return 1
         if args.coverage:
             coverage(folder)
     return 0

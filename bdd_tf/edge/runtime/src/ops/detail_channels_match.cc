@@ -69,18 +69,11 @@ std::string DetailsText(const DetailsSpec& spec, int axis) {
 
 // Finds the image and its size. Returns false if the tensors are of other types.
 bool FindImage(const GraphReader& reader, int rgb, DetailsMatch* match) {
-  const TfLiteNode* scaled = reader.Producer(rgb, kTfLiteBuiltinMul, 2);
-  const TfLiteNode* cast =
-      scaled != nullptr ? reader.Producer(scaled->inputs->data[0], kTfLiteBuiltinCast, 1) : nullptr;
-  if (cast == nullptr || !reader.IsTensor(cast->inputs->data[0])) return false;
-  match->image = cast->inputs->data[0];
-  const TfLiteTensor& image = reader.tensor(match->image);
-  if (image.type != kTfLiteUInt8 || image.dims == nullptr || image.dims->size != 4 || reader.IsConstant(match->image) ||
-      image.dims->data[3] != 3) {
-    return false;
-  }
+  match->image = ImageOf(reader, rgb);
+  if (match->image < 0) return false;
   constexpr int kMinSide = 8, kMaxSide = 1 << 14;
-  const int h = image.dims->data[1], w = image.dims->data[2];
+  const TfLiteIntArray& dims = *reader.tensor(match->image).dims;
+  const int h = dims.data[1], w = dims.data[2];
   match->spec.height = h;
   match->spec.width = w;
   return h >= kMinSide && w >= kMinSide && h <= kMaxSide && w <= kMaxSide &&

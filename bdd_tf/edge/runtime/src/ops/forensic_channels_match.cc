@@ -135,17 +135,10 @@ const TfLiteNode* FindConcatenation(const GraphReader& reader, const TfLiteNode&
 
 // Matches the RGB planes, and with them the image and its size.
 bool MatchRgb(const GraphReader& reader, int rgb, ChannelsMatch* match) {
-  const TfLiteNode* scaled = reader.Producer(rgb, kTfLiteBuiltinMul, 2);
-  const TfLiteNode* cast =
-      scaled != nullptr ? reader.Producer(scaled->inputs->data[0], kTfLiteBuiltinCast, 1) : nullptr;
-  if (cast == nullptr || !reader.IsTensor(cast->inputs->data[0])) return false;
-  match->image = cast->inputs->data[0];
-  const TfLiteTensor& image = reader.tensor(match->image);
-  if (image.type != kTfLiteUInt8 || image.dims == nullptr || image.dims->size != 4 || reader.IsConstant(match->image) ||
-      image.dims->data[3] != 3) {
-    return false;
-  }
-  const int h = image.dims->data[1], w = image.dims->data[2];
+  match->image = ImageOf(reader, rgb);
+  if (match->image < 0) return false;
+  const TfLiteIntArray& dims = *reader.tensor(match->image).dims;
+  const int h = dims.data[1], w = dims.data[2];
   constexpr int kMinSide = 32;
   if (h < kMinSide || w < kMinSide || h > kMaxSpectrumSide || w > kMaxSpectrumSide || h % 2 != 0 || w % 2 != 0) {
     return false;

@@ -115,6 +115,17 @@ bool AreReadInsideOnly(const GraphReader& reader, const std::vector<int>& nodes,
   return true;
 }
 
+int ImageOf(const GraphReader& reader, int rgb) {
+  const TfLiteNode* scaled = reader.Producer(rgb, kTfLiteBuiltinMul, 2);
+  const TfLiteNode* cast =
+      scaled != nullptr ? reader.Producer(scaled->inputs->data[0], kTfLiteBuiltinCast, 1) : nullptr;
+  if (cast == nullptr || !reader.IsTensor(cast->inputs->data[0]) || reader.IsConstant(cast->inputs->data[0])) return -1;
+  const TfLiteTensor& image = reader.tensor(cast->inputs->data[0]);
+  const bool fits =
+      image.type == kTfLiteUInt8 && image.dims != nullptr && image.dims->size == 4 && image.dims->data[3] == 3;
+  return fits ? cast->inputs->data[0] : -1;
+}
+
 float FloatAt(const void* data, int64_t i) {
   float value = 0;
   std::memcpy(&value, static_cast<const uint8_t*>(data) + 4 * i, 4);

@@ -49,6 +49,10 @@ class GraphReader {
 float FloatAt(const void* data, int64_t i);
 int32_t IntAt(const void* data, int64_t i);
 
+// The tensor of the image, uint8 [N, H, W, 3], from which `rgb` is made by a cast and a multiplication; -1 if it is
+// made otherwise.
+int ImageOf(const GraphReader& reader, int rgb);
+
 // Whether only these nodes read their results, except for that of node `last`. consumers[t] is the number of times that
 // nodes of the model read tensor t.
 bool AreReadInsideOnly(const GraphReader& reader, const std::vector<int>& nodes, const std::vector<int>& consumers,

@@ -1,0 +1,111 @@
+"""The engine ``native``: this package's own runtime, which needs neither LiteRT nor TensorFlow."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bdd_tf.edge.runtime import library_path
+from bdd_tf.edge.tflite.file import TfliteModel
+from bdd_tf.errors import BddError
+
+_MESSAGE_BYTES = 256
+
+
+class _Options(ctypes.Structure):
+    _fields_ = (("threads", ctypes.c_int), ("batch", ctypes.c_int), ("kernels", ctypes.c_char_p))
+
+
+@cache
+def _library(path: Path) -> ctypes.CDLL:
+    """Load the library and declare its functions (``bdd_tf/edge/runtime/src/include/bdd.h``)."""
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BddError(f"this machine cannot load {path}: {error}") from None
+    model, text = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_size_t)
+    library.bdd_open_memory.argtypes = (
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.POINTER(_Options),
+        ctypes.POINTER(model),
+        *text,
+    )
+    library.bdd_set_batch.argtypes = (model, ctypes.c_int, *text)
+    library.bdd_score.argtypes = (model, ctypes.c_void_p, ctypes.c_void_p, *text)
+    library.bdd_input_size.argtypes = (model, *[ctypes.POINTER(ctypes.c_int)] * 3)
+    library.bdd_close.argtypes = (model,)
+    library.bdd_close.restype = None
+    return library
+
+
+class NativeEngine:
+    """Our own interpreter (``src/interpreter``), for files of binary detectors.
+
+    Args:
+        model: The file.
+        num_threads: Threads per inference, 1 to 64.
+
+    Raises:
+        BddError: If the library is missing, or the file has operators that it lacks; names the first of them.
+    """
+
+    name = "native"
+
+    def __init__(self, model: TfliteModel, num_threads: int = 1) -> None:
+        self._library = _library(library_path())
+        self._model = ctypes.c_void_p()
+        self._message = ctypes.create_string_buffer(_MESSAGE_BYTES)
+        options = _Options(num_threads, 1, None)
+        content = bytes(model.content)
+        self._check(
+            self._library.bdd_open_memory(
+                content,
+                len(content),
+                ctypes.byref(options),
+                ctypes.byref(self._model),
+                self._message,
+                _MESSAGE_BYTES,
+            ),
+            "cannot run this model",
+        )
+        size = [ctypes.c_int() for _ in range(3)]
+        self._library.bdd_input_size(self._model, *map(ctypes.byref, size))
+        self._batch, self._shape = 1, (size[1].value, size[2].value, 3)
+
+    def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Score a batch; see :meth:`bdd_tf.edge.engines.Engine.run`."""
+        if images.dtype != np.uint8 or images.shape[1:] != self._shape:
+            raise BddError(
+                f"the native engine was given {images.dtype} {images.shape[1:]}; it needs uint8 {self._shape}."
+            )
+        if len(images) != self._batch:
+            self._batch = 0
+            self._check(
+                self._library.bdd_set_batch(self._model, len(images), self._message, _MESSAGE_BYTES), "failed"
+            )
+            self._batch = len(images)
+        images = np.ascontiguousarray(images)
+        scores = np.empty(len(images), np.float32)
+        self._check(
+            self._library.bdd_score(
+                self._model, images.ctypes.data, scores.ctypes.data, self._message, _MESSAGE_BYTES
+            ),
+            "failed",
+        )
+        return scores
+
+    def _check(self, status: int, what: str) -> None:
+        if status:
+            text = self._message.value.decode(errors="replace")
+            raise BddError(f"the native engine {what}: {text}.")
+
+    def __del__(self) -> None:
+        if getattr(self, "_model", None):
+            self._library.bdd_close(self._model)
+            self._model = ctypes.c_void_p()

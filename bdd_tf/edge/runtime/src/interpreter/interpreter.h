@@ -1,0 +1,77 @@
+// Runs a .tflite file without another runtime: it plays the runtime that the delegate expects (tflite/c_abi.h), gives
+// it the file's nodes, and runs those that the delegate leaves as float operators (interpreter/float_ops.h).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "interpreter/float_ops.h"
+#include "interpreter/model_file.h"
+#include "support/memory.h"
+#include "tflite/c_abi.h"
+
+namespace bdd {
+
+struct InterpreterOptions {
+  int threads = 1;
+  int batch = 1;
+  const char* kernels = "auto";
+};
+
+class Interpreter {
+ public:
+  // Returns null and the reason if the file is damaged or not supported, or memory is short. Takes over `content`.
+  static std::unique_ptr<Interpreter> Make(Buffer<uint8_t> content, const InterpreterOptions& options, Message* why);
+  ~Interpreter();
+  Interpreter(const Interpreter&) = delete;
+  Interpreter& operator=(const Interpreter&) = delete;
+
+  const ModelFile& file() const { return file_; }
+  const Shape& input_shape() const { return input_shape_; }  // [N, H, W, 3]
+  int64_t output_count() const { return output_count_; }     // of all images
+  // Changes the number of images per run. After a failure, nothing can be run until it succeeds.
+  bool SetBatch(int batch, Message* why) { return Prepare(batch, why); }
+  // Runs on `images` of the input's shape; writes output_count() numbers. Returns false and the reason if it fails.
+  // Does not allocate. Not for several threads at once.
+  bool Run(const uint8_t* images, float* outputs, Message* why);
+
+ private:
+  struct Step;
+
+  Interpreter() = default;
+  bool Load(const InterpreterOptions& options, Message* why);
+  bool AddTensors(Message* why);
+  void AddNodes();
+  void SetCallbacks();
+  bool Partition(Message* why);
+  bool AddDelegateStep(const std::vector<int>& nodes, Message* why);
+  bool AddFloatStep(int node, Message* why);
+  bool Prepare(int batch, Message* why);
+  bool PrepareFloat(Step* step, Message* why);
+  bool IsReady(const std::vector<bool>& computed, int node) const;
+  LiveTensor Live(int tensor) const;
+  bool Resize(int tensor, const Shape& shape);
+  TfLiteIntArray* NewArray(const std::vector<int32_t>& values);
+  static void Report(TfLiteContext* context, const char* format, ...);
+
+  Buffer<uint8_t> content_;
+  ModelFile file_;
+  TfLiteContext context_ = {};
+  TfLiteDelegate* delegate_ = nullptr;
+  TfLiteRegistration registration_ = {};
+  std::vector<bool> claimed_;
+  std::vector<TfLiteTensor> tensors_;
+  std::vector<Buffer<uint8_t>> memory_;  // of each tensor that is computed
+  std::vector<TfLiteNode> nodes_;
+  std::vector<TfLiteRegistration> registrations_;
+  std::vector<TfLiteIntArray*> arrays_;
+  TfLiteIntArray* plan_ = nullptr;
+  std::vector<std::unique_ptr<Step>> steps_;
+  Message error_;
+  Shape input_shape_;
+  int64_t output_count_ = 0;
+  bool ready_ = false;
+};
+
+}  // namespace bdd

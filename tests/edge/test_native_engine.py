@@ -1,0 +1,83 @@
+"""The engine `native` gives the runtime's scores, and refuses what it cannot run by name."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bdd_tf.edge.detector import Detector
+from bdd_tf.edge.engines import create_engine
+from bdd_tf.edge.shipped_model import shipped_models
+from bdd_tf.edge.tflite.file import parse_tflite
+from bdd_tf.errors import BddError
+from tests.edge.runtime import small_detectors
+
+
+@pytest.fixture(scope="module", params=[*shipped_models(), *small_detectors.CASES])
+def content(request):
+    path = shipped_models().get(request.param)
+    return path.read_bytes() if path else small_detectors.build(request.param)
+
+
+def images(engine_input, count):
+    return np.random.default_rng(count).integers(0, 256, (count, *engine_input), np.uint8)
+
+
+def test_scores_are_those_of_litert_for_any_batch_and_number_of_threads(content):
+    model = parse_tflite(content)
+    side = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].shape[1]
+    for threads in (1, 2):
+        native, expected = (create_engine(model, name, threads) for name in ("native", "litert"))
+        for count in (1, 3, 2):
+            x = images((side, side, 3), count)
+            np.testing.assert_allclose(native.run(x), expected.run(x), atol=1e-6)
+
+
+def test_a_detector_gives_the_same_verdicts(tmp_path):
+    rng = np.random.default_rng(3)
+    photos = [rng.integers(0, 256, (200, 300, 3), np.uint8) // 4 * 3 for _ in range(3)]
+    with Detector(engine="native") as native, Detector() as expected:
+        np.testing.assert_allclose(native.predict(photos), expected.predict(photos), atol=1e-6)
+
+
+def test_an_operator_that_is_missing_is_named(monkeypatch):
+    from bdd_tf.legacy_keras import tf
+
+    image = tf.keras.Input((16, 16, 3), batch_size=1, dtype="uint8")
+    x = tf.keras.layers.DepthwiseConv2D(3)(tf.cast(image, tf.float32))
+    x = tf.keras.layers.Dense(1)(tf.keras.layers.GlobalAveragePooling2D()(x))
+    content = tf.lite.TFLiteConverter.from_keras_model(tf.keras.Model(image, x)).convert()
+    with pytest.raises(BddError, match=r"DEPTHWISE_CONV_2D, code 4\) is not supported.*supported: ADD, "):
+        create_engine(parse_tflite(content), "native")
+
+
+def test_wrong_images_are_refused():
+    engine = create_engine(parse_tflite(small_detectors.build("rgb")), "native")
+    for wrong in (np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 16, 16, 3), np.float32)):
+        with pytest.raises(BddError, match=r"needs uint8 \(16, 16, 3\)"):
+            engine.run(wrong)
+
+
+def test_a_forked_child_goes_on_with_new_threads():
+    engine = create_engine(parse_tflite(small_detectors.build("haar")), "native", 2)
+    x = images((16, 16, 3), 2)
+    expected = engine.run(x)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(engine.run(x), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_it_needs_neither_litert_nor_tensorflow(tmp_path):
+    """In a process that cannot import them."""
+    code = (
+        "import sys\n"
+        "for name in ('ai_edge_litert', 'tflite_runtime', 'tensorflow'): sys.modules[name] = None\n"
+        "import numpy as np; from bdd_tf.edge import Detector\n"
+        "print(Detector(engine='native').predict([np.full((100, 100, 3), 90, np.uint8)]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[0.")
