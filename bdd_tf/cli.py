@@ -27,7 +27,7 @@ VERBS = {
     "info": "show the contents and cost of a .tflite file, a run or a checkpoint",
 }
 #: Verbs that build networks or read data for training: they take `--plugin`.
-_PLUGIN_VERBS = ("train", "evaluate", "convert", "info", "report")
+_PLUGIN_VERBS = ("train", "evaluate", "convert", "detect", "info", "report")
 EXIT_BROKEN_PIPE = 141
 #: Module that may be missing: extra of the package that installs it.
 _EXTRA_OF = {

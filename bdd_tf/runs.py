@@ -221,6 +221,16 @@ def _score(logit: Any, temperature: float) -> float:
     return 1 / (1 + math.exp(-max(min(calibrated, 700.0), -700.0)))
 
 
+def unchosen_notes(run: Run) -> list[str]:
+    """Say that a run's threshold is the default one, if nothing chose another; else return nothing."""
+    if run.metrics("validation").is_file():
+        return []
+    return [
+        f"no threshold was chosen for {run.name} yet, so that it is 0.5; bdd evaluate --run {run.name} --split validation "
+        "chooses one."
+    ]
+
+
 def evaluation_notes(run: Run) -> list[str]:
     """Return the notes of the evaluation on the validation split; none if there was no evaluation."""
     try:

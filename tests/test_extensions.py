@@ -74,6 +74,10 @@ def test_the_documented_plugin_trains_converts_and_detects(mine, tmp_path, make_
     registry.BACKBONES.pop("tiny")
     assert main(["evaluate", "--run", "mine"]) == 2
     assert "unknown backbone 'tiny'" in capsys.readouterr().err
+    image = next((data / "test" / "REAL").iterdir())
+    assert main(["detect", str(image), "--run", "mine", "--explain", str(tmp_path / "maps")]) == 0
+    assert "explaining by occlusion: unknown backbone 'tiny'" in capsys.readouterr().err
+    assert len(list((tmp_path / "maps").iterdir())) == 1
 
 
 def test_registered_channels_come_last_in_an_order_that_does_not_depend_on_registration(mine):

@@ -10,7 +10,7 @@ from bdd_tf.console import say
 from bdd_tf.errors import UsageError, one_of
 from bdd_tf.models.channel_names import parse_channels
 from bdd_tf.presets import experiment
-from bdd_tf.runs import RUNS_DIR, Validated, evaluation_notes, existing_run
+from bdd_tf.runs import RUNS_DIR, Validated, evaluation_notes, existing_run, unchosen_notes
 from converters.choices import DELEGATE_FREE, WEIGHTS
 
 if TYPE_CHECKING:
@@ -198,7 +198,8 @@ def main(args: argparse.Namespace) -> int:
     reference = "the binary file" if args.twin else "Keras"
     print(describe(output, parsed, operations, agreement, reference))
     if args.run:
-        for note in evaluation_notes(existing_run(args.run, args.runs_dir)):
+        run = existing_run(args.run, args.runs_dir)
+        for note in (*unchosen_notes(run), *evaluation_notes(run)):
             say(f"warning: {note}")
     if args.ship:
         from converters.release import describe_release, release_model

@@ -19,7 +19,7 @@ from bdd_tf.metrics import calibration, classification, score_files
 from bdd_tf.metrics.bootstrap import metrics_document
 from bdd_tf.models.detector import logits
 from bdd_tf.models.operation_counts import Operations, count_operations
-from bdd_tf.runs import FALSE_ALARMS, Run, Validated, validated
+from bdd_tf.runs import FALSE_ALARMS, Run, Validated, unchosen_notes, validated
 from bdd_tf.training.weights import load_trained
 
 
@@ -117,7 +117,7 @@ def evaluate_run(
     if subject.own and split == "validation":
         chosen, notes = choose(labels, found, (*FALSE_ALARMS, *false_alarms))
     else:
-        chosen, notes = validated(run), []
+        chosen, notes = validated(run), unchosen_notes(run)
     scores = calibration.calibrated(found, chosen.temperature)
     document = _document(subject, labels, scores, chosen.threshold, bootstrap, count_operations(model))
     document |= calibration.calibration_document(labels, found, chosen.temperature)
@@ -206,7 +206,7 @@ def summary(document: dict) -> str:
             ("accuracy on FAKE", "accuracy_fake"),
         )
     ]
-    rows.append(f"{'threshold (from validation)':34} {document['threshold']:.4f}")
+    rows.append(f"{'threshold':34} {document['threshold']:.4f}")
     for rate, there in document["thresholds"].items():
         if there["threshold"] is not None:
             parts = [f"{'at most ' + rate + ' false alarms':34} from {there['threshold']:.4f} on"]

@@ -26,6 +26,9 @@ from bdd_tf.metrics.classification import (
     why_undefined,
 )
 
+#: AUC from which on a network is said to rank images, though its threshold may not separate them.
+_RANKS = 0.7
+
 
 def _interval(samples: np.ndarray) -> list[float] | None:
     samples = samples[~np.isnan(samples)]
@@ -165,10 +168,18 @@ def metrics_document(
     notes = [f"{reason}."] if reason else []
     called = np.asarray(scores) >= threshold
     if called.all() or not called.any():
-        notes.append(
-            f"the network calls all {len(called)} images {LABELS[int(called.all())]}: it tells nothing apart. Train longer, or "
-            "with another learning rate, and check the data (bdd data check)."
-        )
+        everything = f"the network calls all {len(called)} images {LABELS[int(called.all())]}"
+        auc = measured["auc"]
+        if auc is not None and auc > _RANKS:
+            notes.append(
+                f"{everything}, though it ranks them (AUC {auc:.4f}): the threshold {threshold:.4f} does not suit them. "
+                "bdd evaluate --split validation chooses one."
+            )
+        else:
+            notes.append(
+                f"{everything}: it tells nothing apart. Train longer, or with another learning rate, and check the data "
+                "(bdd data check)."
+            )
     if leaked is not None:
         leaked = np.asarray(leaked, dtype=bool)
         if leaked.shape != labels.shape:

@@ -10,7 +10,7 @@ from bdd_tf.datasets.index import assign_splits, index
 from bdd_tf.datasets.shortcuts import categories, threshold, warnings_of
 from bdd_tf.datasets.sources import records_of
 from bdd_tf.metrics.bootstrap import metrics_document
-from bdd_tf.runs import Run, evaluation_notes
+from bdd_tf.runs import Run, evaluation_notes, unchosen_notes
 
 
 def warnings(root, cache):
@@ -92,5 +92,13 @@ def test_a_network_that_calls_everything_one_class(tmp_path, score, word):
     assert "notes" not in metrics_document(labels, labels * 0.8 + 0.1, 0.5, bootstrap=0)
     run = Run(tmp_path)
     assert evaluation_notes(run) == []
+    assert "no threshold was chosen" in unchosen_notes(run)[0]
     run.metrics("validation").write_text('{"notes": ["a"]}')
     assert evaluation_notes(run) == ["a"]
+    assert unchosen_notes(run) == []
+
+
+def test_a_perfect_ranking_beside_a_wrong_threshold_is_not_called_useless():
+    labels = np.array([0, 1] * 5)
+    notes = metrics_document(labels, labels * 0.1 + 0.7, 0.5, bootstrap=0)["notes"]
+    assert any("calls all 10 images FAKE, though it ranks them (AUC 1.0000)" in note for note in notes)

@@ -109,7 +109,15 @@ class ExplanationWriter:
                 ) from None
         self._by = options.by or _default_explainer(run)
         reference = None if options.reference is None else _load_reference(options.reference, detector)
-        self._explainer = create_explainer(self._by, detector, run=run, reference=reference)
+        try:
+            self._explainer = create_explainer(self._by, detector, run=run, reference=reference)
+        except BddError as error:
+            if options.by or self._by == "occlusion":
+                raise
+            # For example a run of a plug-in: its file works without it, and so does occlusion.
+            print(f"bdd: {self._by} cannot load the run; explaining by occlusion: {error}", file=sys.stderr)
+            self._by = "occlusion"
+            self._explainer = create_explainer(self._by, detector, reference=reference)
         self._images: dict[Path, Path] = {}  # image of each heat map
         self._explained = self._left_out = 0
 
