@@ -105,18 +105,33 @@ def test_every_way_to_name_the_same_images(folder, bdd_detect):
         (["--from-file", "nowhere"], b"", "--from-file nowhere: no such file"),
         (["--explain", "-"], b"GIF89a", "--explain needs a FOLDER for archives, URLs and standard input"),
         (["d", "--output", "nowhere/a.csv"], b"", "a file in a folder that exists"),
+        (
+            ["d", "--output", "new/"],
+            b"",
+            "--output is 'new/', which ends like a folder; give the path of a file",
+        ),
+        (["d", "--html", "new.html/"], b"", "--html is 'new.html/', which ends like a folder"),
+        (["d", "--output", "."], b"", "--output is '.', which is a folder; give the path of a file"),
+        (
+            ["d", "--output", "pipe"],
+            b"",
+            "--output: pipe is a pipe, not a regular file; give the path of a file",
+        ),
+        (["d", "--html", "pipe.html"], b"", "--html: pipe.html is a pipe, not a regular file"),
         ([], b"", "give images"),
     ],
 )
 def test_inputs_that_cannot_be_used_are_one_sentence(folder, bdd_detect, arguments, stdin, message):
     for name in ("list.csv", "old.html", "m.csv"):
         (folder.parent / name).write_text("d/a.png\n")
-    before = [path.read_bytes() for path in sorted(folder.parent.rglob("*.*"))]
+    for name in ("pipe", "pipe.html"):
+        os.mkfifo(folder.parent / name)
+    before = [path.read_bytes() for path in sorted(folder.parent.rglob("*.*")) if path.is_file()]
     code, records, err = bdd_detect(*arguments, stdin=stdin)
     assert code in (1, 2)
     assert message in err
     assert records == []
-    assert before == [path.read_bytes() for path in sorted(folder.parent.rglob("*.*"))]
+    assert before == [path.read_bytes() for path in sorted(folder.parent.rglob("*.*")) if path.is_file()]
 
 
 def test_a_pattern_without_a_match_says_so(folder, bdd_detect):
@@ -223,6 +238,13 @@ def test_results_go_to_a_file_sorted_and_quietly(folder, bdd_detect):
     found = [json.loads(line)["fake_probability"] for line in open("out.json")]  # noqa: PTH123, SIM115
     assert found == sorted(found, reverse=True)
     assert len(found) == 3
+
+
+def test_a_link_given_as_output_stays_a_link(folder, bdd_detect):
+    (folder.parent / "link.json").symlink_to("out.json")
+    assert bdd_detect("d", "--output", "link.json")[0] == 0
+    assert (folder.parent / "link.json").is_symlink()
+    assert len((folder.parent / "out.json").read_text().splitlines()) == 3
 
 
 def test_ctrl_c_ends_with_what_was_scored(folder, bdd_detect, monkeypatch):
