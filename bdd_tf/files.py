@@ -32,14 +32,12 @@ def replaced_file(path: Path) -> Path:
         mode = stat.S_IFREG
     if not stat.S_ISREG(mode):
         kind = next((word for is_kind, word in _KINDS if is_kind(mode)), "device")
-        raise UsageError(
-            f"{path} is a {kind}, not a regular file; give the path of a file (`> FILE` redirects standard output)."
-        )
+        raise UsageError(f"{path} is a {kind}, not a regular file; give the path of a file.")
     return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
 
 
 @contextmanager
-def replace_atomically(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+def replace_atomically(path: Path, suffix: str = ".tmp", *, follow: bool = True) -> Iterator[Path]:
     """Write a file under a temporary name, then rename it.
 
     A reader, or a process that is killed in between, leaves either the old file or the complete new one. Of a symbolic
@@ -48,6 +46,7 @@ def replace_atomically(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     Args:
         path: Final path of the file. Its folder must exist.
         suffix: Suffix of the temporary name, for writers that choose the format by it (``".weights.h5"``).
+        follow: False: replace a symbolic link itself. For files whose names no user gave, in folders that others fill.
 
     Yields:
         Path of an empty temporary file in the same folder. If the block ends without an exception, this file
@@ -57,8 +56,10 @@ def replace_atomically(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
         UsageError: If the path is something else than a regular file.
         OSError: If the folder is not writable, or the rename fails.
     """
-    path = replaced_file(Path(path))
-    old = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+    path = Path(path)
+    if follow or not os.path.islink(path):  # noqa: PTH114
+        path = replaced_file(path)
+    old = stat.S_IMODE(path.stat().st_mode) if is_file(path) and not os.path.islink(path) else None  # noqa: PTH114
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}{suffix}")
     # The system applies the umask; reading it would change it for a moment, in all threads.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if old is None else 0o600))
@@ -84,12 +85,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def complete_file(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+def complete_file(path: Path, suffix: str = ".tmp", *, follow: bool = True) -> Iterator[Path]:
     """`replace_atomically` for output files that a user named: an `OSError` becomes a `BddError`.
 
     Args:
         path: Final path of the file. Its folder must exist.
         suffix: Suffix of the temporary name.
+        follow: As in `replace_atomically`.
 
     Yields:
         Path of an empty temporary file to write to.
@@ -99,7 +101,7 @@ def complete_file(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
         BddError: If the file cannot be written.
     """
     try:
-        with replace_atomically(path, suffix) as temporary:
+        with replace_atomically(path, suffix, follow=follow) as temporary:
             yield temporary
     except OSError as error:
         raise BddError(f"{path} cannot be written: {error.strerror or error}.") from error
@@ -136,7 +138,9 @@ def check_output(option: str, given: str | None, suffix: str = "") -> Path | Non
         try:
             replaced_file(path)
         except UsageError as error:
-            raise UsageError(f"{option}: {error}") from None
+            # An output of any suffix is text that standard output would hold.
+            hint = "" if suffix else " `> FILE` redirects standard output."
+            raise UsageError(f"{option}: {error}{hint}") from None
     return path
 
 

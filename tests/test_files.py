@@ -34,9 +34,9 @@ def test_only_regular_files_are_replaced(tmp_path, monkeypatch):
     os.mkfifo(pipe)
     link.symlink_to(pipe)
     for path in (pipe, link):
-        with pytest.raises(UsageError, match=r"is a pipe, not a regular file; .*> FILE"):
+        with pytest.raises(UsageError, match=r"is a pipe, not a regular file; give the path"):
             write_atomically(path, b"x")
-        with pytest.raises(UsageError, match=r"--output: .* is a pipe, not a regular file"):
+        with pytest.raises(UsageError, match=r"--output: .* is a pipe, not a regular file; .*> FILE"):
             check_output("--output", str(path))
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert link.is_symlink()

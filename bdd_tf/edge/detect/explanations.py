@@ -160,7 +160,7 @@ class ExplanationWriter:
             ),
         )
         try:
-            with complete_file(path) as partial:
+            with complete_file(path, follow=False) as partial:
                 partial.write_bytes(heat_map.png(picture))
         except BddError as error:
             return (
