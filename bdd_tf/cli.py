@@ -8,7 +8,7 @@ import os
 import re
 import select
 import sys
-from typing import NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from bdd_tf import __version__
 from bdd_tf.errors import BddError, UsageError, did_you_mean, one_of
@@ -38,8 +38,17 @@ _EXTRA_OF = {
 }
 
 
+_NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-(inf|infinity|nan)", re.IGNORECASE)
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one sentence, with a suggestion and a pointer to the help."""
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        """Take a negative number for a value: with an option such as ``-0``, argparse takes all of them for options."""
+        if _NEGATIVE.fullmatch(arg_string) and arg_string not in self._option_string_actions:
+            return None
+        return super()._parse_optional(arg_string)
 
     def error(self, message: str) -> NoReturn:
         """Raise the error for wrong arguments.

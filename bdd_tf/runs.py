@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +126,21 @@ def run_named(name: str, runs_dir: str | Path = RUNS_DIR) -> Run:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
         raise UsageError(f"run name {name!r} should be letters, digits, '.', '_', '+' and '-'.")
     return Run(Path(runs_dir) / name)
+
+
+def check_run_folder(run: Run) -> None:
+    """Check that the folder of a run exists or can be created.
+
+    Raises:
+        UsageError: If there is a file in its place, or in that of a folder above it.
+    """
+    for path in (run.path, *run.path.parents):
+        if path.is_dir():
+            return
+        if os.path.lexists(path):
+            raise UsageError(
+                f"the run's folder would be {run.path}, but {path} is not a folder; choose another name or folder."
+            )
 
 
 def existing_run(name: str, runs_dir: str | Path = RUNS_DIR) -> Run:

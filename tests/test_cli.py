@@ -70,6 +70,15 @@ def test_wrong_names_echo_what_was_given_and_list_what_is_possible(
             ["convert", "--run", "a", "--twin", "int"],
             "unknown twin 'int'; possible: float, int8. Did you mean 'int8'?",
         ),
+        (
+            ["data", "check", "../nosuch"],
+            "there is no file or folder ../nosuch; give a folder, an archive or a CSV.",
+        ),
+        (["data", "check", "nosuch.csv"], "there is no file or folder nosuch.csv; give"),
+        (
+            ["data", "check", "cifak"],
+            "'cifak' is neither a file or folder that exists nor a data set; data sets: cifake, .* Did you mean 'cifake'?",
+        ),
         (["train", "--dataset", "cifake", "x"], "'x' is one argument too many."),
     ],
 )

@@ -10,8 +10,8 @@ from bdd_tf.datasets.check import check, print_report
 from bdd_tf.datasets.class_names import Classes, Location
 from bdd_tf.datasets.sources import SOURCES, recognise
 from bdd_tf.edge.labels import LABELS
-from bdd_tf.errors import UsageError
-from bdd_tf.files import cache_folder
+from bdd_tf.errors import UsageError, did_you_mean
+from bdd_tf.files import cache_folder, exists
 from bdd_tf.training.options import add_name_arguments
 
 
@@ -102,8 +102,21 @@ def _recognise(args: argparse.Namespace) -> None:
         raise UsageError(
             f"bdd data {args.action} needs a folder, an archive, a CSV or the name of a data set: {', '.join(SOURCES)}."
         )
-    if args.dataset is None or (args.data_dir is None and given not in SOURCES and Path(given).exists()):
+    if args.dataset and args.data_dir is None and given not in SOURCES and not exists(given):
+        raise _unknown(given)
+    if args.dataset is None or (args.data_dir is None and given not in SOURCES):
         args.dataset, args.data_dir = recognise(given), given
+
+
+def _unknown(given: str) -> UsageError:
+    """Build the error for what is neither a path nor a data set."""
+    path = Path(given)
+    if path.suffix or path.name != given:
+        return UsageError(f"there is no file or folder {given}; give a folder, an archive or a CSV.")
+    return UsageError(
+        f"{given!r} is neither a file or folder that exists nor a data set; data sets: {', '.join(SOURCES)}."
+        f"{did_you_mean(given, SOURCES)}"
+    )
 
 
 def _location(args: argparse.Namespace) -> Location:

@@ -17,6 +17,7 @@ from bdd_tf.commands.detect_inputs import Inputs, is_image_or_video
 from bdd_tf.commands.detect_options import add_arguments
 from bdd_tf.commands.detect_outputs import check_outputs, output
 from bdd_tf.commands.detect_progress import Progress
+from bdd_tf.edge.checks import number_within, whole_number
 from bdd_tf.edge.detect.explanations import ExplainOptions, ExplanationWriter
 from bdd_tf.edge.detect.fetch import Fetcher
 from bdd_tf.edge.detect.loader import ImageLoader
@@ -27,6 +28,7 @@ from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.images.find import HEAT_MAP, IMAGE_SUFFIXES, Census, LeftOut, find_images
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics, summary
 from bdd_tf.edge.labels import FAKE, LABELS
+from bdd_tf.edge.runtime import MAX_THREADS
 from bdd_tf.edge.text import visible
 from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES
 from bdd_tf.errors import UsageError, one_of
@@ -60,8 +62,13 @@ def main(args: argparse.Namespace) -> int:
     # Negated, so that NaN is refused as well.
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise UsageError(f"--threshold is {args.threshold:g}; it must lie in [0, 1].")
+    if args.false_alarms is not None:
+        number_within("--false-alarms", args.false_alarms, 0, 1)
+    whole_number("--threads", args.threads, 1, MAX_THREADS)
     if args.null and not args.list_fakes:
         raise UsageError("--null requires --list-fakes.")
+    if args.max_tiles is not None and args.crop != "tiles":
+        raise UsageError("--max-tiles requires --crop tiles.")
     try:
         with Inputs(args.paths, args.from_file, FETCHER if args.fetch else None) as inputs:
             others = (args.from_file, args.model, args.explain_reference)
@@ -260,7 +267,7 @@ def _not_empty(paths: Iterator[Path], given: list[str], census: Census) -> Itera
 
 def _model_of_run(runs: Path, name: str) -> Path:
     folder = runs / name
-    if not folder.is_dir():
+    if not name or not folder.is_dir():
         known = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
         if not known:
             raise UsageError(f"no such run: {folder}; there are no runs in {runs} (`bdd train` makes one).")

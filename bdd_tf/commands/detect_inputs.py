@@ -46,7 +46,8 @@ class Inputs:
         paths: Files, folders and URLs.
 
     Raises:
-        UsageError: If a path is a URL without a fetcher, or of another scheme than http and https, or a list cannot be read.
+        UsageError: If a path is empty, a URL without a fetcher, or of another scheme than http and https, or a list cannot be
+            read, or standard input is given twice.
     """
 
     def __init__(
@@ -58,6 +59,11 @@ class Inputs:
         self._fetched: dict[str, str] = {}  # path of a fetched file, and its URL
         self._problems: dict[str, str] = {}  # path of a file that was not fetched, and the reason
         self.paths: list[str] = []
+        if given.count("-") + (from_file == "-") > 1:
+            twice = "as - and as --from-file -" if from_file == "-" else "as - and as -"
+            raise UsageError(
+                f"standard input is given twice, {twice}; it can be read once: leave one of them out."
+            )
         try:
             for path in given:
                 self._add(path)
@@ -118,6 +124,10 @@ class Inputs:
         self._closing.close()
 
     def _add(self, path: str) -> None:
+        if not path:
+            raise UsageError(
+                "an input is the empty path ''; give an image, a video or a folder (. is this folder)."
+            )
         if path == "-":
             self._add_standard_input()
         elif is_url(path):
@@ -168,6 +178,10 @@ class Inputs:
         if not paths:
             raise UsageError(
                 f"{what} lists no paths; write one per line (lines that begin with # are comments)."
+            )
+        if "" in paths:
+            raise UsageError(
+                f"{what}: path {paths.index('') + 1} of the list is empty; remove the zero byte before which there is none."
             )
         for path in paths:
             if is_url(path):
@@ -226,9 +240,9 @@ def _listed(content: bytes) -> list[str] | None:
     content = content.removeprefix(codecs.BOM_UTF8)
     if b"\0" in content:
         # Names are exact here (find -print0) and may hold any other byte. Binary data has runs of zeros.
-        if b"\0\0" in content:
+        if b"\0\0\0" in content or (b"\0\0" in content and _BINARY.search(content[:_EXAMINED])):
             return None
-        return [os.fsdecode(line) for line in content.split(b"\0") if line.strip()]
+        return [os.fsdecode(line) for line in content.removesuffix(b"\0").split(b"\0")]
     if _BINARY.search(content[:_EXAMINED]):
         return None
     lines = (line.rstrip(b"\r") for line in content.split(b"\n"))

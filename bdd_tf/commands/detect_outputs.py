@@ -6,13 +6,12 @@ import argparse
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 
 from bdd_tf.commands.detect_inputs import is_image_or_video
 from bdd_tf.edge.images.formats import HEAD
 from bdd_tf.edge.images.opening import read_head
 from bdd_tf.errors import UsageError
-from bdd_tf.files import complete_file, exists, is_file, is_folder, same_file
+from bdd_tf.files import check_output, complete_file, exists, is_file, same_file
 
 _OPTIONS = ("output", "html", "save_video", "timeline", "explain")
 
@@ -49,15 +48,13 @@ def output(given: str | None) -> Iterator[None]:
         given: The file, which `check_outputs` has checked; None to leave standard output alone.
 
     Raises:
-        UsageError: If its folder does not exist, or it is an image or video.
+        UsageError: If its folder does not exist, or it is an image or video, or no regular file.
         BddError: If it cannot be written.
     """
-    if given is None:
+    path = check_output("--output", given)
+    if path is None:
         yield
         return
-    path = Path(given)
-    if not is_folder(path.parent) or is_folder(path):
-        raise UsageError(f"--output is {given!r}; it must be a file in a folder that exists.")
     if is_file(path) and is_image_or_video(read_head(path, HEAD)):
         raise UsageError(f"--output is {given!r}, which is an image; it would be lost. Choose another file.")
     with (

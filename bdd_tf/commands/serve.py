@@ -8,9 +8,11 @@ import math
 import socket
 import sys
 
+from bdd_tf.edge.checks import whole_number
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.engines import engine_names
 from bdd_tf.edge.images.errors import MAX_PIXELS
+from bdd_tf.edge.runtime import MAX_THREADS
 from bdd_tf.edge.shipped_model import model_path
 from bdd_tf.errors import UsageError
 from bdd_tf.service.app import create_app
@@ -111,6 +113,7 @@ def main(args: argparse.Namespace) -> int:
         UsageError: If an argument is invalid, or there is no such model or address.
         BddError: If the model cannot be used, or the port is in use.
     """
+    whole_number("--threads", args.threads, 1, MAX_THREADS)
     limits = _limits(args)
     hosts = Hosts(args.host, tuple(args.allow_host))
     with Detector(args.model, engine=args.engine, num_threads=args.threads) as detector:

@@ -46,7 +46,8 @@ def scan_tree(root: Path, classes: Classes | None = None) -> list[Record]:
         folder. Its source is the first folder of another name. What is left out is counted and named on standard error.
 
     Raises:
-        UsageError: If some images have a split and others have none, or a folder of a split holds no images.
+        UsageError: If some images have a split and others have none, or a folder of a split or the class folders hold no
+            images.
     """
     census = Census()
     start = len(str(root)) + (not str(root).endswith(os.sep))
@@ -68,6 +69,7 @@ def scan_tree(root: Path, classes: Classes | None = None) -> list[Record]:
     if census.reasons:
         say(f"{root}: {census.summary()}")
     if base is None:
+        _refuse_empty_classes(root, found, classes or Classes())
         return []
     _refuse_empty_splits(root.joinpath(*base), [f for f, _ in labelled], words)
     records = [_record(image, label, len(base), words) for image, label in labelled]
@@ -94,6 +96,19 @@ def _common(one: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:
     while equal < min(len(one), len(other)) and one[equal] == other[equal]:
         equal += 1
     return tuple(one[:equal])
+
+
+def _refuse_empty_classes(root: Path, found: list[_Found], classes: Classes) -> None:
+    """Refuse a tree with class folders that hold no images."""
+    below = [Path(path, name).relative_to(root) for path, names, _ in os.walk(root) for name in names]
+    words = classes.words({plain(folder.name) for folder in below})
+    full = {image.folders[:depth] for image in found for depth in range(len(image.folders) + 1)}
+    empty = sorted(str(f) for f in below if plain(f.name) in words and f.parts not in full)
+    if empty:
+        more = f" and {len(empty) - 8} more" if len(empty) > 8 else ""
+        raise UsageError(
+            f"{root}: the class folders {', '.join(empty[:8])}{more} hold no images; put some there."
+        )
 
 
 def _refuse_empty_splits(base: Path, found: list[_Found], words: dict[str, int]) -> None:

@@ -17,6 +17,7 @@ from bdd_tf.datasets.labelled_tree import SPLIT_FOLDERS, scan_tree
 from bdd_tf.datasets.photos import MANIFEST, read_manifest
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.find import find_images
+from bdd_tf.edge.images.formats import HEAD, is_image
 from bdd_tf.edge.images.opening import read_all
 from bdd_tf.edge.labels import FAKE, REAL
 from bdd_tf.errors import UsageError
@@ -195,6 +196,11 @@ def _rows(table: Path) -> list[list[str]]:
     """The cells of a table: UTF-8, or UTF-16 with a byte order mark; separated by commas, semicolons or tabs."""
     try:
         content = read_all(table)
+        if is_image(content[:HEAD]):
+            raise UsageError(
+                f"{table} is an image, not a table; a data set is a folder of images, an archive or a CSV of {_COLUMNS}. "
+                "`bdd detect` scores an image."
+            )
         wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
         text = content.decode("utf-16" if wide else "utf-8-sig")
         first = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
@@ -230,19 +236,20 @@ def scan_manifest(table: Path, names: Location | None = None) -> list[Record]:
     ]
     if missing:
         raise UsageError(
-            f"{table} lacks the column {' and '.join(dict.fromkeys(missing))}; its first line holds "
-            f"{', '.join(columns) or 'nothing'}, and should be {_COLUMNS} (other names: --columns path=NAME label=NAME)."
+            f"{table} lacks the column{'s' * (len(set(missing)) > 1)} {' and '.join(dict.fromkeys(missing))}; its first "
+            f"line holds {', '.join(columns) or 'nothing'}, and should be {_COLUMNS} "
+            "(other names: --columns path=NAME label=NAME)."
         )
     labels = names.classes.labels
-    records, faults, seen = [], [], set()
+    records, faults, seen, unknown = [], [], set(), False
     for number, cells in enumerate(rows[1:], start=2):
         if not any(cells):
             continue
         row = dict(zip(columns, cells, strict=False))
         path, label, split, source = (row.get(called[c], "") for c in COLUMNS)
         if plain(label) not in labels:
-            known = (*names.classes.real, *names.classes.fake) or ("REAL", "FAKE", "0", "1")
-            faults.append(f"line {number}: label {label!r} is not one of {', '.join(known)} (--real, --fake)")
+            unknown = True
+            faults.append(f"line {number}: unknown label {label!r}")
         elif split and split.lower() not in SPLIT_FOLDERS:
             faults.append(f"line {number}: split {split!r} is not one of train, validation, test")
         elif path in seen:
@@ -256,10 +263,17 @@ def scan_manifest(table: Path, names: Location | None = None) -> list[Record]:
     if faults:
         more = f"\n  and {len(faults) - 10} more" if len(faults) > 10 else ""
         lines = f"{len(faults)} bad line" + "s" * (len(faults) > 1)
-        raise UsageError(f"{table} has {lines}:\n  " + "\n  ".join(faults[:10]) + more)
+        known = f"\n{_known_labels(labels)}" if unknown else ""
+        raise UsageError(f"{table} has {lines}:\n  " + "\n  ".join(faults[:10]) + more + known)
     if len({bool(r.split) for r in records}) > 1:
         raise UsageError(f"{table} gives a split for some images only; give one for all or for none.")
     return records
+
+
+def _known_labels(labels: dict[str, int]) -> str:
+    """The labels of a manifest, for a message."""
+    real, fake = (", ".join(name for name, label in labels.items() if label == k) for k in (REAL, FAKE))
+    return f"labels, in any case: REAL is {real}; FAKE is {fake}; others with --real NAME --fake NAME."
 
 
 def benchmark(splits: dict[str, str], otherwise: str | None) -> Callable[[Path], list[Record]]:

@@ -5,6 +5,7 @@ A file is called after data set and backbone, e.g. ``photos-bnext-n.tflite``; th
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bdd_tf.errors import UsageError, did_you_mean, one_of
@@ -63,10 +64,15 @@ def model_path(model: str | Path | None, folder: Path = FOLDER) -> Path:
         folder: Folder of the bundled models.
 
     Raises:
-        UsageError: If the default model is wanted and there is none.
+        UsageError: If the default model is wanted and there is none, or the path is empty.
     """
     if model is None:
         return shipped_model(None, folder)
+    if not os.fspath(model):
+        raise UsageError(
+            "the model is the empty path ''; give the path of a .tflite file or the name of a bundled model: "
+            f"{', '.join(shipped_models(folder)) or 'there is none'}."
+        )
     if isinstance(model, str):
         for short, path in shipped_models(folder).items():
             if model in (short, path.stem):

@@ -24,7 +24,7 @@ from bdd_tf.legacy_keras import tf
 from bdd_tf.metrics import classification
 from bdd_tf.metrics.score_files import write_json
 from bdd_tf.models.detector import freeze_backbone
-from bdd_tf.runs import RUNS_DIR, Run
+from bdd_tf.runs import RUNS_DIR, Run, check_run_folder
 from bdd_tf.training.history import HISTORY, ends_early, finished_epochs, write_history
 from bdd_tf.training.schedule import learning_rate, warmup_note
 from bdd_tf.training.step import TrainingStep
@@ -281,6 +281,7 @@ def _probe(data: PhotoDataSet, run: Run) -> None:
 
 
 def _check_folder(config: Experiment, run: Run) -> None:
+    check_run_folder(run)
     if run.config.is_file():
         there = Experiment.load(run.config)
         old, new = there.to_dict(), config.to_dict()

@@ -10,7 +10,7 @@ from bdd_tf.errors import BddError, UsageError
 from bdd_tf.files import replace_atomically
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.detector import build_detector, seed_everything
-from bdd_tf.runs import Run, existing_run, run_named, trained_weights
+from bdd_tf.runs import Run, check_run_folder, existing_run, run_named, trained_weights
 
 
 def build(config: Experiment, *, training: bool = False) -> tf.keras.Model:
@@ -70,9 +70,14 @@ def load_model(run_or_file: str | Path, runs_dir: Path) -> tf.keras.Model:
 
 def save_model(model: tf.keras.Model, run: str, like: str | Path, runs_dir: Path) -> Run:
     """Write a detector as a new run with the configuration of another one; see :func:`bdd_tf.save`."""
+    if not isinstance(model, tf.keras.Model):
+        raise UsageError(
+            f"model is {model!r} of type {type(model).__name__}; it must be a Keras model that bdd_tf.load returned."
+        )
     source = Run(Path(like)) if Path(like).is_dir() else existing_run(str(like), runs_dir)
     config = Experiment.load(source.config)
     target = run_named(run, runs_dir)
+    check_run_folder(target)
     if target.path.exists() and any(target.path.iterdir()):
         raise UsageError(f"{target.path} exists already; choose another name.")
     expected = [tuple(weight.shape) for weight in build(config).weights]

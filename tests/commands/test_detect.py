@@ -163,7 +163,7 @@ def test_models_and_engines_that_do_not_exist_are_wrong_usage(run, folder, float
         run(folder, "--model", "nowhere.tflite")
     with pytest.raises(UsageError, match="unknown engine"):
         run(folder, "--model", float_file, "--engine", "warp")
-    with pytest.raises(UsageError, match="num_threads"):
+    with pytest.raises(UsageError, match="--threads is 0"):
         run(folder, "--model", float_file, "--threads", 0)
 
 

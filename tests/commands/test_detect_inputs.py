@@ -105,18 +105,68 @@ def test_every_way_to_name_the_same_images(folder, bdd_detect):
         (["--from-file", "nowhere"], b"", "--from-file nowhere: no such file"),
         (["--explain", "-"], b"GIF89a", "--explain needs a FOLDER for archives, URLs and standard input"),
         (["d", "--output", "nowhere/a.csv"], b"", "a file in a folder that exists"),
+        (
+            ["d", "--output", "new/"],
+            b"",
+            "--output is 'new/', which ends like a folder; give the path of a file",
+        ),
+        (["d", "--html", "new.html/"], b"", "--html is 'new.html/', which ends like a folder"),
+        (["d", "--output", "."], b"", "--output is '.', which is a folder; give the path of a file"),
+        (
+            ["d", "--output", "pipe"],
+            b"",
+            "--output: pipe is a pipe, not a regular file; give the path of a file",
+        ),
+        (["d", "--html", "pipe.html"], b"", "--html: pipe.html is a pipe, not a regular file"),
         ([], b"", "give images"),
+        ([""], b"", "an input is the empty path ''; give an image, a video or a folder"),
+        (["d/a.png", ""], b"", "an input is the empty path ''"),
+        (["-"], b"\0d/a.png\0", "standard input: path 1 of the list is empty"),
+        (["-"], b"d/a.png\0\0d/b.png\0", "standard input: path 2 of the list is empty"),
+        (
+            ["d", "--model", ""],
+            b"",
+            "the model is the empty path ''; give the path of a .tflite file or the name",
+        ),
+        (
+            ["d", "--explain", "--explain-reference", ""],
+            b"",
+            "--explain-reference is '', which does not exist",
+        ),
+        (["d", "--run", ""], b"", "no such run"),
+        (["--from-file", "-", "-"], b"d\n", "standard input is given twice, as - and as --from-file -;"),
+        (["-", "-"], b"d\n", "standard input is given twice, as - and as -;"),
+        (["d", "--threshold", "-1"], b"", "--threshold is -1; it must lie in [0, 1]."),
+        (["d", "--threshold", "-0.5"], b"", "--threshold is -0.5; it must lie in [0, 1]."),
+        (["d", "--threshold", "-inf"], b"", "--threshold is -inf; it must lie in [0, 1]."),
+        (["d", "--smooth", "-1"], b"", "--smooth is -1; it must be a number of seconds, at least 0."),
+        (["d", "--smooth", "-1e-3"], b"", "--smooth is -0.001; it must be a number of seconds, at least 0."),
+        (
+            ["d", "--explain", "--explain-limit", "-1"],
+            b"",
+            "--explain-limit is -1; it must be at least 0 (0: all).",
+        ),
+        (["d", "--false-alarms", "-1"], b"", "--false-alarms is -1; it must be from 0 to 1."),
+        (["d", "--false-alarms", "nan"], b"", "--false-alarms is nan; it must be from 0 to 1."),
+        (["d", "--threads", "0"], b"", "--threads is 0; it must be between 1 and 64."),
+        (["d", "-0"], b"", "--null requires --list-fakes."),
+        (["d", "--max-tiles", "4"], b"", "--max-tiles requires --crop tiles."),
+        (["d", "--max-tiles", "4", "--crop", "faces"], b"", "--max-tiles requires --crop tiles."),
+        (["d/a.png", "--frames"], b"", "--frames takes videos, but d/a.png is not a video."),
+        (["d/a.png", "d/b.png", "--frames"], b"", "--frames takes videos, but none of the 2 inputs is one."),
     ],
 )
 def test_inputs_that_cannot_be_used_are_one_sentence(folder, bdd_detect, arguments, stdin, message):
     for name in ("list.csv", "old.html", "m.csv"):
         (folder.parent / name).write_text("d/a.png\n")
-    before = [path.read_bytes() for path in sorted(folder.parent.rglob("*.*"))]
+    for name in ("pipe", "pipe.html"):
+        os.mkfifo(folder.parent / name)
+    before = [path.read_bytes() for path in sorted(folder.parent.rglob("*.*")) if path.is_file()]
     code, records, err = bdd_detect(*arguments, stdin=stdin)
     assert code in (1, 2)
     assert message in err
     assert records == []
-    assert before == [path.read_bytes() for path in sorted(folder.parent.rglob("*.*"))]
+    assert before == [path.read_bytes() for path in sorted(folder.parent.rglob("*.*")) if path.is_file()]
 
 
 def test_a_pattern_without_a_match_says_so(folder, bdd_detect):
@@ -223,6 +273,18 @@ def test_results_go_to_a_file_sorted_and_quietly(folder, bdd_detect):
     found = [json.loads(line)["fake_probability"] for line in open("out.json")]  # noqa: PTH123, SIM115
     assert found == sorted(found, reverse=True)
     assert len(found) == 3
+
+
+def test_names_of_blanks_are_exact_in_a_list_that_zero_bytes_end(folder, bdd_detect):
+    (folder.parent / " ").write_bytes((folder / "a.png").read_bytes())
+    assert [r["path"] for r in bdd_detect("-", stdin=b" \0d/a.png\0")[1]] == [" ", "d/a.png"]
+
+
+def test_a_link_given_as_output_stays_a_link(folder, bdd_detect):
+    (folder.parent / "link.json").symlink_to("out.json")
+    assert bdd_detect("d", "--output", "link.json")[0] == 0
+    assert (folder.parent / "link.json").is_symlink()
+    assert len((folder.parent / "out.json").read_text().splitlines()) == 3
 
 
 def test_ctrl_c_ends_with_what_was_scored(folder, bdd_detect, monkeypatch):

@@ -237,7 +237,10 @@ def test_manifests_of_spreadsheets(image, tmp_path, cache, separator, encoding):
     ):
         with pytest.raises(UsageError, match=message):
             records_of("manifest", Location(where.path, where.classes, columns), cache)
-    with pytest.raises(UsageError, match="label 'Camera' is not one of REAL"):
+    with pytest.raises(
+        UsageError,
+        match=r"unknown label 'Camera'\n.*\nlabels, .* REAL is real, 0_real, .*; FAKE is fake, .* 1; ",
+    ):
         records_of("manifest", Location(where.path, columns=where.columns), cache)
 
 
@@ -284,25 +287,25 @@ def test_manifest_lists_its_faults(image, tmp_path, cache):
     text = str(error.value)
     for part in (
         "24 bad lines",
-        "line 2: label 'maybe'",
+        "line 2: unknown label 'maybe'",
         "line 3: no file",
         "line 4: split 'sometimes'",
         "14 more",
     ):
         assert part in text
     assert "line 5: a.png is listed twice" in text
-    assert len(text.splitlines()) == 12
+    assert len(text.splitlines()) == 13
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "lacks the column path and label"),
+        ("", "lacks the columns path and label"),
         ("file,label\na,REAL", "lacks the column path.*file, label"),
         ("path,label\na.png,REAL\n", "no FAKE images"),
         ("path,label,split\na.png,REAL,train\nb.png,FAKE,", "some images only"),
         ("path,label,split\na.png,REAL,test\nb.png,FAKE,test", "train split"),
-        ("path,label\na.png", "label ''"),
+        ("path,label\na.png", "unknown label ''"),
         ("path,label\na\0.png,REAL", "."),
     ],
 )
@@ -320,6 +323,29 @@ def test_manifest_that_is_no_text(tmp_path, cache):
         records_of("manifest", str(tmp_path / "list.csv"), cache)
     with pytest.raises(UsageError, match="not a file"):
         records_of("manifest", str(tmp_path), cache)
+
+
+def test_an_image_is_no_table(image, tmp_path, cache):
+    image(tmp_path / "a.png", 1)
+    with pytest.raises(UsageError, match=r"a\.png is an image, not a table; a data set is a folder"):
+        records_of("manifest", str(tmp_path / "a.png"), cache)
+
+
+@pytest.mark.parametrize("other", [None, "REAL/notes.txt", "c.png"])
+def test_class_folders_without_images(image, tmp_path, cache, other):
+    for name in ("REAL", "FAKE"):
+        (tmp_path / name).mkdir()
+    if other is not None:
+        image(tmp_path / "x.png", 1)
+        (tmp_path / "x.png").rename(tmp_path / other)
+        if other.endswith(".txt"):
+            (tmp_path / other).write_text("text")
+    with pytest.raises(UsageError, match="the class folders FAKE, REAL hold no images; put some there"):
+        records_of("folder", str(tmp_path), cache)
+    image(tmp_path / "REAL/FAKE/both.png", 1)  # in folders of both classes: none of them is empty
+    (tmp_path / "FAKE").rmdir()
+    with pytest.raises(UsageError, match="is not laid out as folder"):
+        records_of("folder", str(tmp_path), cache)
 
 
 def test_wrong_requests(image, tmp_path, cache):

@@ -132,3 +132,8 @@ def test_the_runtime_says_nothing_of_its_own_but_errors_remain(capfd):
     with without_lines(_NOTES):
         os.write(2, b"INFO: Created something.\nERROR: it is broken\n")
     assert capfd.readouterr().err == "ERROR: it is broken\n"
+
+
+def test_an_empty_path_is_no_model():
+    with pytest.raises(UsageError, match=r"the model is the empty path ''.* photos"):
+        Detector("")

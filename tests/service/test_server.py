@@ -160,7 +160,7 @@ def test_ipv6_and_names_can_be_bound():
         (["--max-upload", "0"], "--max-upload is 0"),
         (["--max-megapixels", "101"], "between 1e-06 and 100"),
         (["--upload-timeout", "inf"], "--upload-timeout is inf"),
-        (["--threads", "0"], "num_threads is 0"),
+        (["--threads", "0"], "--threads is 0; it must be between 1 and 64"),
         (["--engine", "onnx"], "litert"),
         (["--model", "missing.tflite"], "no such model"),
     ],

@@ -59,6 +59,14 @@ def test_a_tuned_model_is_saved_as_a_run_like_the_one_it_came_from(trained, tmp_
     with pytest.raises(UsageError, match="other shapes"):
         bdd_tf.save(other, "other", like=trained.path, runs_dir=tmp_path)
     assert not (tmp_path / "other").exists()
+    with pytest.raises(UsageError, match="model is 3 of type int; it must be a Keras model"):
+        bdd_tf.save(3, "other", like=trained.path, runs_dir=tmp_path)
+    (tmp_path / "file.jpg").touch()
+    for name in ("file.jpg", "file.jpg/inside"):
+        with pytest.raises(UsageError, match=r"file\.jpg is not a folder; choose another name"):
+            bdd_tf.save(model, str(tmp_path / name), like=trained.path)
+        with pytest.raises(UsageError, match=r"file\.jpg is not a folder; choose another name"):
+            trainer.train(old, Run(tmp_path / name))
 
 
 def test_history_counts_every_image_once_per_epoch(trained):

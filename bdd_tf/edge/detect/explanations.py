@@ -75,8 +75,9 @@ class ExplainOptions:
         if limit < 0:
             raise UsageError(f"--explain-limit is {limit}; it must be at least 0 (0: all).")
         reference = None if args.explain_reference is None else Path(args.explain_reference)
-        if reference is not None and not exists(reference):
-            raise UsageError(f"--explain-reference is {str(reference)!r}, which does not exist.")
+        # An empty path is no path, although `Path` takes it for this folder.
+        if reference is not None and not exists(args.explain_reference):
+            raise UsageError(f"--explain-reference is {args.explain_reference!r}, which does not exist.")
         if args.explain_by == "grad-cam" and args.run is None:
             raise UsageError("--explain-by grad-cam needs a run's Keras weights: give --run NAME.")
         return cls(Path(args.explain) if args.explain else None, args.explain_by, limit or None, reference)
@@ -167,7 +168,7 @@ class ExplanationWriter:
             ),
         )
         try:
-            with complete_file(path) as partial:
+            with complete_file(path, follow=False) as partial:
                 partial.write_bytes(heat_map.png(picture))
         except BddError as error:
             return (

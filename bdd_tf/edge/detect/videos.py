@@ -55,6 +55,7 @@ class VideoOptions:
         timeline = check_output("--timeline", args.timeline, ".png")
         page = check_output("--html", args.html, ".html")
         _check_single_input(args)
+        _check_frames(args)
         return cls(
             camera=args.camera,
             crop=args.crop,
@@ -107,9 +108,25 @@ def _check_single_input(args: argparse.Namespace) -> None:
     options = " and ".join(used)
     if len(args.paths) != 1 or is_folder(args.paths[0]):
         raise UsageError(f"{options} takes a single video; give one file.")
-    path = Path(args.paths[0])
-    if exists(path) and path.suffix.lower() not in VIDEO_SUFFIXES and not is_video(path):
-        raise UsageError(f"{options} takes a video, but {path} is not a video.")
+    if _is_other_file(args.paths[0]):
+        raise UsageError(f"{options} takes a video, but {args.paths[0]} is not a video.")
+
+
+def _check_frames(args: argparse.Namespace) -> None:
+    """Refuse --frames if no input can be or hold a video."""
+    if not args.frames or args.camera is not None or not all(_is_other_file(path) for path in args.paths):
+        return
+    several = f"none of the {len(args.paths)} inputs is one"
+    raise UsageError(
+        f"--frames takes videos, but {f'{args.paths[0]} is not a video' if len(args.paths) == 1 else several}."
+    )
+
+
+def _is_other_file(given: str) -> bool:
+    """Return whether a path is that of a file that exists and is no video."""
+    path = Path(given)
+    video = path.suffix.lower() in VIDEO_SUFFIXES
+    return not video and exists(path) and not is_folder(path) and not is_video(path)
 
 
 class VideoScorer:

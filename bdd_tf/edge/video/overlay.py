@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from bdd_tf.edge.images.box import Box
 from bdd_tf.edge.labels import FAKE, LABELS
 from bdd_tf.edge.opencv import load_cv2, openable, why_no_window
 from bdd_tf.errors import BddError, UsageError
+from bdd_tf.files import complete_file
 
 SMALLEST_SIDE = 240
 """Frames with a shorter side below this are enlarged by an integer factor, so that the text fits."""
@@ -161,7 +162,6 @@ class VideoFile:
     def __init__(self, path: str | os.PathLike[str], rate: float) -> None:
         self._path = Path(path)
         check_video_name(self._path)
-        self._partial = self._path.with_name(f".{self._path.stem}.{os.getpid()}.tmp{self._path.suffix}")
         self._rate = rate
         self._writer: Any = None
         self._closing = ExitStack()
@@ -179,12 +179,13 @@ class VideoFile:
         if self._writer is None:
             code = cv2.VideoWriter_fourcc(*_CODECS[self._path.suffix.lower()])
             self._size = bgr.shape[1], bgr.shape[0]
-            name = self._closing.enter_context(openable(self._partial))
+            partial = self._closing.enter_context(complete_file(self._path, self._path.suffix))
+            name = self._closing.enter_context(openable(partial))
             self._writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, code, self._rate, self._size)
             if not self._writer.isOpened():
                 self.discard()
                 raise BddError(
-                    f"--save-video: {self._path} cannot be written; does its folder exist, and may you write there?"
+                    f"--save-video: OpenCV cannot write {self._path}; try the other suffix, .mp4 or .avi."
                 )
         if (bgr.shape[1], bgr.shape[0]) != self._size:  # a stream may change its frame size; a file cannot
             bgr = cv2.resize(bgr, self._size)
@@ -197,22 +198,23 @@ class VideoFile:
 
     def close(self) -> None:
         """Finish the file and rename it; if no frame was written, no file is left."""
-        if self._release():
-            self._partial.replace(self._path)
+        self._release()
+        self._closing.close()
 
     def discard(self) -> None:
         """Delete the incomplete file."""
         self._release()
-        self._partial.unlink(missing_ok=True)
+        with suppress(_Discarded), self._closing:
+            raise _Discarded
 
-    def _release(self) -> bool:
-        """Close the writer; return whether there was one."""
-        if self._writer is None:
-            return False
-        self._writer.release()
-        self._writer = None
-        self._closing.close()
-        return True
+    def _release(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+
+
+class _Discarded(Exception):
+    """Ends the writing of a file that shall not appear."""
 
 
 def check_video_name(path: str | os.PathLike[str]) -> None:

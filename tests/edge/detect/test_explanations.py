@@ -130,7 +130,8 @@ def test_a_picture_that_cannot_be_written_leaves_the_verdict(run, folder):
     first, second = (json.loads(line) for line in out.splitlines())
     assert code == 1
     assert first["verdict"] in ("REAL", "FAKE")
-    assert "cannot be written" in first["error"]
+    assert "no heat map was written: " in first["error"]
+    assert "is a folder, not a regular file" in first["error"]
     assert first["explanation"]["picture"] is None
     assert second["error"] is None
     assert "1 incomplete" in err

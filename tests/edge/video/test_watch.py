@@ -272,6 +272,20 @@ def test_a_video_that_cannot_be_written_is_told(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_saved_video_replaces_the_target_of_a_link_and_no_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe.avi")
+    (tmp_path / "link.avi").symlink_to("o.avi")
+    with pytest.raises(UsageError, match="is a pipe, not a regular file"):
+        VideoFile(tmp_path / "pipe.avi", 30).write(plain(1), 0)
+    for finish in (VideoFile.discard, VideoFile.close):
+        file = VideoFile(tmp_path / "link.avi", 30)
+        file.write(plain(200, 64, 64), 0)
+        finish(file)
+        assert (tmp_path / "link.avi").is_symlink()
+        assert (tmp_path / "o.avi").exists() == (finish is VideoFile.close)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.avi", "o.avi", "pipe.avi"]
+
+
 class FakeScreen:
     """The part of cv2 that shows windows; closed after some frames."""
 
