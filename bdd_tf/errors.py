@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 
 
 class BddError(Exception):
@@ -15,6 +16,24 @@ class UsageError(BddError):
     """The request is invalid (unknown name, missing path, value out of range). Exit code 2."""
 
     exit_code = 2
+
+
+def exit_code(work: Callable[[], object], prefix: str) -> int:
+    """Run a program's work.
+
+    Args:
+        work: The work.
+        prefix: Name of the program, in front of the message.
+
+    Returns:
+        0; after a `BddError`, whose text is printed on standard error, the error's exit code.
+    """
+    try:
+        work()
+    except BddError as error:
+        print(f"{prefix}: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 def one_of(kind: str, given: object, possible: Sequence[str]) -> UsageError:

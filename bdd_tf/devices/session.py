@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 from bdd_tf.console import say
 from bdd_tf.devices.adb import AdbDevice, check_serial
@@ -44,35 +45,31 @@ def parse_device(text: str, parent: str | None) -> Callable[[], Device]:
 
 
 @contextlib.contextmanager
-def termination_as_interrupt() -> Iterator[None]:
-    """Handle SIGTERM and a closed terminal like Ctrl-C, so that the device is cleaned up."""
+def _handled(signals: Iterable[int], handler: Any) -> Iterator[None]:
+    """Handle signals in another way for a while; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    before = {s: signal.signal(s, handler) for s in signals}
+    try:
+        yield
+    finally:
+        for s, earlier in before.items():
+            signal.signal(s, earlier)
+
+
+def termination_as_interrupt() -> contextlib.AbstractContextManager[None]:
+    """Handle SIGTERM and a closed terminal like Ctrl-C, so that the device is cleaned up."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
+    return _handled((signal.SIGTERM, signal.SIGHUP), interrupt)
 
 
-@contextlib.contextmanager
-def _signals_ignored() -> Iterator[None]:
+def _signals_ignored() -> contextlib.AbstractContextManager[None]:
     """Ignore signals during the clean-up, which takes seconds: a second Ctrl-C must not interrupt it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
+    return _handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)
 
 
 @contextlib.contextmanager

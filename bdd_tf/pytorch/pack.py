@@ -16,7 +16,7 @@ import numpy as np
 from bdd_tf.config import Experiment
 from bdd_tf.datasets.of_experiment import dataset_of
 from bdd_tf.datasets.pipeline import DataSet
-from bdd_tf.errors import BddError, UsageError
+from bdd_tf.errors import UsageError, exit_code
 from bdd_tf.files import replace_atomically, write_atomically
 from bdd_tf.models.bnext_sizes import BNEXT
 from bdd_tf.training.options import add_arguments, experiment_from
@@ -59,28 +59,33 @@ def main(argv: list[str] | None = None) -> int:
         "--graph", type=Path, help="write the graph of a backbone other than BNext to this .json file"
     )
     args = parser.parse_args(argv)
-    try:
-        config = experiment_from(args)
-        if not (args.images or args.settings or args.graph):
-            raise UsageError("no output: give --images, --settings or --graph.")
-        if args.settings:
-            config.save(args.settings)
-        if args.graph:
-            graph = graph_of(config)
-            if graph is None:
-                raise UsageError(f"{config.backbone} needs no graph: omit --graph.")
-            write_atomically(args.graph, json.dumps(graph).encode())
-        if args.images:
-            data = dataset_of(config)
-            if not isinstance(data, DataSet):
-                raise UsageError(
-                    "data set photos is degraded anew in each epoch and cannot be packed; train it with bdd train."
-                )
-            pack(data, args.images)
-    except BddError as error:
-        print(f"bdd_tf.pytorch.pack: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return exit_code(lambda: write_outputs(args), "bdd_tf.pytorch.pack: error")
+
+
+def write_outputs(args: argparse.Namespace) -> None:
+    """Write the files that the options name.
+
+    Raises:
+        UsageError: If they name none, or one that the experiment has not.
+        BddError: If the data set cannot be read.
+    """
+    config = experiment_from(args)
+    if not (args.images or args.settings or args.graph):
+        raise UsageError("no output: give --images, --settings or --graph.")
+    if args.settings:
+        config.save(args.settings)
+    if args.graph:
+        graph = graph_of(config)
+        if graph is None:
+            raise UsageError(f"{config.backbone} needs no graph: omit --graph.")
+        write_atomically(args.graph, json.dumps(graph).encode())
+    if args.images:
+        data = dataset_of(config)
+        if not isinstance(data, DataSet):
+            raise UsageError(
+                "data set photos is degraded anew in each epoch and cannot be packed; train it with bdd train."
+            )
+        pack(data, args.images)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ except ModuleNotFoundError:
 
 from bdd_tf import console
 from bdd_tf.config import Experiment
-from bdd_tf.errors import BddError, UsageError
+from bdd_tf.errors import exit_code
 from bdd_tf.pytorch.checkpoint import (
     read_data,
     read_teacher,
@@ -124,12 +124,7 @@ def run(args: argparse.Namespace) -> dict[str, float | None]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    try:
-        run(_arguments().parse_args(argv))
-    except BddError as error:
-        print(f"bdd_tf.pytorch.train: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return exit_code(lambda: run(_arguments().parse_args(argv)), "bdd_tf.pytorch.train: error")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bdd_tf.errors import BddError, UsageError, one_of
+from bdd_tf.errors import BddError, UsageError, exit_code, one_of
 
 SOURCES = Path(__file__).resolve().parent / "src"
 FLAGS = (
@@ -289,12 +289,7 @@ def main() -> int:
         help="path of the library (default: inside the package)",
     )
     args = parser.parse_args()
-    try:
-        print(build(args.target, args.output))
-    except BddError as error:
-        print(f"bdd: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(lambda: print(build(args.target, args.output)), "bdd")
 
 
 if __name__ == "__main__":

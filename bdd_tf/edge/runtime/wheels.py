@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from bdd_tf.edge.runtime.build import TARGETS
-from bdd_tf.errors import BddError
+from bdd_tf.errors import BddError, exit_code
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -72,14 +72,13 @@ def main() -> int:
     args = parser.parse_args()
     if unknown := [t for t in args.targets if t not in TARGETS]:
         parser.error(f"unknown target {unknown[0]}; possible: {', '.join(TARGETS)}")
-    try:
+
+    def build_all() -> None:
         for target in args.targets or TARGETS:
             wheel = build_wheel(target, args.output)
             print(f"{wheel}  {wheel.stat().st_size / 1e6:.2f} MB")
-    except BddError as error:
-        print(f"bdd: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(build_all, "bdd")
 
 
 if __name__ == "__main__":

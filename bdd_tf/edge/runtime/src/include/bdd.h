@@ -7,9 +7,9 @@
  *   bdd_score(model, rgb, &probability, why, sizeof why);   // rgb: height * width * 3 bytes
  *   bdd_close(model);
  *
- * The network's input is RGB of the size that bdd_input_size returns. Cutting views out of a photograph, or resizing it, is
- * the caller's part; the metadata say which rule the file has (docs/architecture.md). Models that do not share a bdd_model
- * may run in several threads. There is no global state.
+ * The network's input is RGB of the size that bdd_input_size returns. Cutting views out of a photograph, or resizing
+ * it, is the caller's part; the metadata say which rule the file has (docs/architecture.md). Models that do not share a
+ * bdd_model may run in several threads. There is no global state.
  */
 #ifndef BDD_H_
 #define BDD_H_
@@ -44,13 +44,13 @@ typedef struct bdd_options {
   const char* kernels; /* a set of instructions, as bdd_lce_kernels names them; NULL: the fastest one */
 } bdd_options;
 
-/* Reads a model. `options` may be NULL. On success sets *model, which bdd_close frees; else *model is NULL, and `message`
- * (of message_size bytes; may be NULL) holds one sentence. */
+/* Reads a model. `options` may be NULL. On success sets *model, which bdd_close frees; else *model is NULL, and
+ * `message` (of message_size bytes; may be NULL) holds one sentence. */
 BDD_API int bdd_open_file(const char* path, const bdd_options* options, bdd_model** model, char* message,
                           size_t message_size);
 /* The same from memory, which is copied. */
-BDD_API int bdd_open_memory(const void* data, size_t size, const bdd_options* options, bdd_model** model,
-                            char* message, size_t message_size);
+BDD_API int bdd_open_memory(const void* data, size_t size, const bdd_options* options, bdd_model** model, char* message,
+                            size_t message_size);
 
 /* Changes the number of images per call, 1 to 1024. After an error nothing can be scored until it succeeds. */
 BDD_API int bdd_set_batch(bdd_model* model, int batch, char* message, size_t message_size);
@@ -58,16 +58,18 @@ BDD_API int bdd_set_batch(bdd_model* model, int batch, char* message, size_t mes
 /* The number of images per call, and the height and width of one in pixels. */
 BDD_API int bdd_input_size(const bdd_model* model, int* batch, int* height, int* width);
 
-/* The metadata of the detector: JSON of *size bytes, not terminated; NULL if the file has none. Valid until bdd_close. */
+/* The metadata of the detector: JSON of *size bytes, not terminated; NULL if the file has none. Valid until bdd_close.
+ */
 BDD_API const char* bdd_metadata(const bdd_model* model, size_t* size);
 
-/* Scores a batch: `rgb` is uint8 [batch, height, width, 3], `probabilities` float [batch], in [0, 1]. Does not allocate. Not
- * for several threads at once on one model. */
+/* Scores a batch: `rgb` is uint8 [batch, height, width, 3], `probabilities` float [batch], in [0, 1]. Does not
+ * allocate. Not for several threads at once on one model. */
 BDD_API int bdd_score(bdd_model* model, const uint8_t* rgb, float* probabilities, char* message, size_t message_size);
 
 BDD_API void bdd_close(bdd_model* model);
 
-/* The version of this interface, "MAJOR.MINOR.PATCH": a program that was made for one major version works with all of it. */
+/* The version of this interface, "MAJOR.MINOR.PATCH": a program that was made for one major version works with all of
+ * it. */
 BDD_API const char* bdd_version(void);
 
 #ifdef __cplusplus

@@ -90,17 +90,8 @@ bool Channels::Tabulate(int64_t size, bool transposed, Transform* t) {
 }
 
 bool Channels::Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output, Message* why) {
-  if (count != 1 || inputs[0] == nullptr) return why->Set("expected one input");
+  if (!CheckImages(inputs, count, spec_.height, spec_.width, *output, why)) return false;
   const Shape& shape = inputs[0]->shape;
-  if (inputs[0]->type != kTfLiteUInt8 || inputs[0]->constant != nullptr || shape.rank != 4 || shape.dims[0] < 1 ||
-      shape.dims[3] != 3) {
-    return why->Set("the input is not uint8 [N, H, W, 3]");
-  }
-  if (output->type != kTfLiteFloat32) return why->Set("the output is not float32");
-  if (shape.dims[1] != spec_.height || shape.dims[2] != spec_.width) {
-    return why->Set("an image of %d x %d; the model is made for %d x %d", shape.dims[1], shape.dims[2], spec_.height,
-                    spec_.width);
-  }
   if (Times(shape.Elements(), 4) < 0) return why->Set("the images are too large");
   kernels_ = &kernels;
   planar_ = false;

@@ -19,6 +19,21 @@ bool ReadOption(const uint8_t* options, size_t size, const char* key, int64_t lo
   return true;
 }
 
+bool CheckImages(const Value* const* inputs, int count, int32_t height, int32_t width, const Value& output,
+                 Message* why) {
+  if (count != 1 || inputs[0] == nullptr) return why->Set("expected one input");
+  const Shape& shape = inputs[0]->shape;
+  if (inputs[0]->type != kTfLiteUInt8 || inputs[0]->constant != nullptr || shape.rank != 4 || shape.dims[0] < 1 ||
+      shape.dims[3] != 3) {
+    return why->Set("the input is not uint8 [N, H, W, 3]");
+  }
+  if (output.type != kTfLiteFloat32) return why->Set("the output is not float32");
+  if (shape.dims[1] != height || shape.dims[2] != width) {
+    return why->Set("an image of %d x %d; the model is made for %d x %d", shape.dims[1], shape.dims[2], height, width);
+  }
+  return true;
+}
+
 bool Window::Fit(int32_t length, bool same) {
   input = length;
   const int64_t reach = Reach();

@@ -113,6 +113,10 @@ class Operator {
 // or its options are invalid.
 std::unique_ptr<Operator> MakeOperator(const char* name, const uint8_t* options, size_t size, Message* why);
 
+// Checks the input and the output of an operator on images, uint8 [N, height, width, 3] -> floats.
+bool CheckImages(const Value* const* inputs, int count, int32_t height, int32_t width, const Value& output,
+                 Message* why);
+
 // Parts of MakeOperator.
 std::unique_ptr<Operator> MakeBconv2d(const uint8_t* options, size_t size, Message* why);
 std::unique_ptr<Operator> MakeBMaxPool2d(const uint8_t* options, size_t size, Message* why);
