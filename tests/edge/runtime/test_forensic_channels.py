@@ -120,3 +120,19 @@ def test_details_with_another_weight_stay_with_the_runtime(monkeypatch):
     expected, _ = run(content, x, fuse=False)
     assert not claimed
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_runtime_that_separates_the_channels_is_told_how_to_go_on():
+    content = build((32, 32), ("rgb", "fft", "lbp"), "stable")
+
+    def allocate(**options):
+        interpreter = interpreter_module().Interpreter(
+            model_content=content,
+            experimental_delegates=[lce_delegate(**options)],
+            experimental_preserve_all_tensors=True,
+        )
+        interpreter.allocate_tensors()
+
+    with pytest.raises(RuntimeError, match=r"experimental_preserve_all_tensors.*lce_delegate\(fuse=False\)"):
+        allocate()
+    allocate(fuse=False)
