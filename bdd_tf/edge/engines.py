@@ -47,9 +47,9 @@ DEFAULT_ENGINE = "litert"
 
 _ENGINES = {
     "litert": "bdd_tf.edge.engines:LiteRtEngine",
-    "native": "bdd_tf.edge.native_engine:NativeEngine",
     # A plugin outside the edge package, because LCE's interpreter imports TensorFlow.
     "lce": "bdd_tf.plugins.lce_engine:LceEngine",
+    "native": "bdd_tf.edge.native_engine:NativeEngine",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -93,6 +94,14 @@ class Server:
     def socket(self) -> socket.socket:
         """A bare connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def open_files(self) -> set[str]:
+        """What the process holds open: paths (of deleted files as well), ``socket:[INODE]`` and the like."""
+        names = set()
+        for path in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+                names.add(os.readlink(path))  # noqa: PTH115 (deleted files have odd names)
+        return names
 
     def memory(self) -> float:
         """Resident memory in MiB."""

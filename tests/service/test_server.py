@@ -20,9 +20,7 @@ from tests.service.serving import MODEL, ROOT, Server, read_answer
 
 def listening(server):
     """The addresses that the process listens on, from the kernel."""
-    inodes = {
-        p.readlink().name[8:-1] for p in Path(f"/proc/{server.process.pid}/fd").iterdir() if "socket:" in str(p.readlink())
-    }  # fmt: skip
+    inodes = {name[8:-1] for name in server.open_files() if name.startswith("socket:")}
     found = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:

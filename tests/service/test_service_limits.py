@@ -1,6 +1,5 @@
 """Hostile and impatient clients: each is refused as it deserves, and the next honest one is served."""
 
-import os
 import socket
 import statistics
 import threading
@@ -115,8 +114,7 @@ def test_clients_that_do_not_read_are_given_up(tight):
 
 
 def open_sockets(server):
-    folder = Path(f"/proc/{server.process.pid}/fd")
-    mine = {p.readlink().name for p in folder.iterdir() if "socket:" in str(p.readlink())}
+    mine = {name for name in server.open_files() if name.startswith("socket:")}
     table = Path(f"/proc/{server.process.pid}/net/tcp").read_text().splitlines()[1:]
     return sum(f"socket:[{line.split()[9]}]" in mine for line in table)
 
@@ -166,21 +164,15 @@ def test_the_whole_answer_arrives_although_the_upload_is_not_read(server):
         assert server.json("POST", "/nonesuch", body)[0] == 404
 
 
-def open_files(server):
-    """Regular files that the process holds open, deleted ones as well, without what it has at rest."""
-    folder = Path(f"/proc/{server.process.pid}/fd")
-    return {os.readlink(path) for path in folder.iterdir()}  # noqa: PTH115 (deleted files have odd names)
-
-
 def test_no_file_is_kept_not_even_while_an_upload_arrives(tight, temporary):
     server = tight()
     assert server.detect(b"x")[0] == 422
-    before = open_files(server)
+    before = server.open_files()
     body, headers = form(('name="image"; filename="secret.png"', bytes(12 << 20)))
     connection = server.socket()
     connection.sendall(head(len(body), headers["Content-Type"]) + body[: 11 << 20])
     time.sleep(0.5)
-    more = open_files(server) - before
+    more = server.open_files() - before
     assert len(more) <= 1  # the connection
     assert all(name.startswith("socket:") for name in more)
     assert not list(temporary.iterdir())
