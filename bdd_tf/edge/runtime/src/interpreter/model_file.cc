@@ -16,6 +16,7 @@ constexpr int kBufferData = 0, kBufferOffset = 1;
 constexpr int kOperatorCode = 0, kOperatorInputs = 1, kOperatorOutputs = 2, kOperatorOptions = 4, kOperatorCustom = 5;
 constexpr int kMetadataName = 0, kMetadataBuffer = 1;
 constexpr uint32_t kSchemaVersion = 3;
+constexpr size_t kMaxOperators = 8192;
 
 // The type of a tensor in the file; false if the interpreter has none like it.
 bool TypeOf(int8_t stored, TfLiteType* type) {
@@ -100,7 +101,10 @@ bool ReadGraph(const FlatTable& graph, const std::vector<FlatTable>& codes, cons
     if (!ReadTensor(table, buffers, &model->tensors.back())) return why->Set("tensor %d is damaged", number);
   }
   const size_t count = model->tensors.size();
-  for (const FlatTable& table : graph.Tables(kGraphOperators)) {
+  const std::vector<FlatTable> operators = graph.Tables(kGraphOperators);
+  // Ordering them takes quadratic time. BNext-T with all channels has about 700.
+  if (operators.size() > kMaxOperators) return why->Set("more than %d operators", static_cast<int>(kMaxOperators));
+  for (const FlatTable& table : operators) {
     const auto number = static_cast<int>(model->operators.size());
     model->operators.emplace_back();
     ModelFile::Operator& op = model->operators.back();
