@@ -179,6 +179,9 @@ def records_of(
         UsageError: For an unknown name, a missing path or wrong layout, an empty class or an empty split.
         BddError: For a damaged archive or a failed download.
     """
+    if name not in SOURCES and "/" in name:
+        path = option("--data-dir", "DATA_DIR=")
+        raise UsageError(f"{name} is a path, not the name of a data set; give it with {path}.")
     if name not in SOURCES:
         raise one_of("data set", name, tuple(SOURCES))
     names = data_dir if isinstance(data_dir, Location) else Location(data_dir)

@@ -349,6 +349,8 @@ def test_class_folders_without_images(image, tmp_path, cache, other):
 
 
 def test_wrong_requests(image, tmp_path, cache):
+    with pytest.raises(UsageError, match=r"\.\./mine is a path, not the name.*with --data-dir"):
+        records_of("../mine", None, cache)
     with pytest.raises(UsageError, match=r"unknown data set 'cifak'.*Did you mean 'cifake'"):
         records_of("cifak", None, cache)
     for name in ("dffd", "cocofake", "folder", "manifest"):
