@@ -141,7 +141,9 @@ class BuiltinDescriber {
   bool DescribeElementwise(const char* name, Arithmetic arithmetic) {
     Set(name, Kind::kElementwise);
     spec_.arithmetic = arithmetic;
-    return IsMap(output_) && second_ != nullptr && CheckOperand(*input_, 1) && CheckOperand(*second_, 0);
+    // A damaged file may list more inputs, which the passes over the graph would read as operands.
+    return node_.inputs->size == 2 && IsMap(output_) && second_ != nullptr && CheckOperand(*input_, 1) &&
+           CheckOperand(*second_, 0);
   }
 
   // Whether an operand is a map of the output's size, one vector per image, or a constant vector or scalar. For the
@@ -162,8 +164,8 @@ class BuiltinDescriber {
 
   bool DescribePrelu() {
     Set("PRELU", Kind::kPrelu);
-    return IsMap(input_) && IsConstant(second_) && second_->type == kTfLiteFloat32 && second_->dims->size >= 1 &&
-           second_->bytes == sizeof(float) * static_cast<size_t>(input_->dims->data[3]);
+    return node_.inputs->size == 2 && IsMap(input_) && IsConstant(second_) && second_->type == kTfLiteFloat32 &&
+           second_->dims->size >= 1 && second_->bytes == sizeof(float) * static_cast<size_t>(input_->dims->data[3]);
   }
 
   bool DescribeMean() {

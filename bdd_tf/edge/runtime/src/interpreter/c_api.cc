@@ -48,6 +48,7 @@ int bdd_open_memory(const void* data, size_t size, const bdd_options* options, b
     return Fail(BDD_BAD_ARGUMENT, "data and model must not be NULL", message, message_size);
   }
   *model = nullptr;
+  if (size == 0) return Fail(BDD_BAD_MODEL, "the file is empty", message, message_size);
   bdd::Buffer<uint8_t> content;
   if (size > static_cast<size_t>(bdd::kMaxBytes) || !content.Reset(static_cast<int64_t>(size))) {
     return Fail(BDD_NO_MEMORY, "no memory for the file", message, message_size);
