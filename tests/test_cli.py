@@ -79,6 +79,11 @@ def test_wrong_names_echo_what_was_given_and_list_what_is_possible(
             ["data", "check", "cifak"],
             "'cifak' is neither a file or folder that exists nor a data set; data sets: cifake, .* Did you mean 'cifake'?",
         ),
+        (["convert", "--untrained", "--output", "new/"], "--output is 'new/', which ends like a folder;"),
+        (
+            ["convert", "--untrained", "--output", "no/m.tflite"],
+            "--output is 'no/m.tflite', but there is no folder no;",
+        ),
         (["train", "--dataset", "cifake", "x"], "'x' is one argument too many."),
     ],
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bdd_tf.console import say
 from bdd_tf.errors import UsageError, one_of
+from bdd_tf.files import check_output
 from bdd_tf.models.channel_names import parse_channels
 from bdd_tf.presets import experiment
 from bdd_tf.runs import RUNS_DIR, Validated, evaluation_notes, existing_run, unchosen_notes
@@ -82,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="convert a network with random weights, to measure its speed and size",
     )
-    untrained.add_argument("--output", type=Path, help="with --untrained: the file to write")
+    untrained.add_argument("--output", help="with --untrained: the file to write")
     untrained.add_argument("--backbone", default="bnext-t", help="with --untrained; default bnext-t")
     untrained.add_argument("--resolution", type=int, default=224, help="with --untrained; default 224")
     untrained.add_argument(
@@ -124,6 +125,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--twin and --weights cannot be combined: --twin determines the precision.")
     if args.twin and args.twin not in DELEGATE_FREE:
         raise one_of("twin", args.twin, DELEGATE_FREE)
+    args.output = check_output("--output", args.output)
     if args.untrained and args.output is None:
         raise UsageError("--untrained needs --output F.tflite.")
 
