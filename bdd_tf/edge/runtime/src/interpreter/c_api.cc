@@ -63,7 +63,7 @@ int bdd_open_file(const char* path, const bdd_options* options, bdd_model** mode
   }
   *model = nullptr;
   std::FILE* file = std::fopen(path, "rb");
-  long size = -1;
+  int64_t size = -1;
   if (file != nullptr && std::fseek(file, 0, SEEK_END) == 0) size = std::ftell(file);
   bdd::Buffer<uint8_t> content;
   bool good = size > 0 && size <= bdd::kMaxBytes && std::fseek(file, 0, SEEK_SET) == 0 && content.Reset(size);
