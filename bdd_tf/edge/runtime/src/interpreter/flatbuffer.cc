@@ -57,7 +57,7 @@ std::vector<FlatTable> FlatTable::Tables(int field) const {
   uint64_t first = 0, count = 0;
   std::vector<FlatTable> tables;
   if (!Vector(field, 4, &first, &count) || !IsCopied(count, kMaxTables)) return tables;
-  tables.reserve(count);
+  tables.reserve(static_cast<size_t>(count));
   for (uint64_t i = 0; i < count; ++i) {
     const uint64_t target = Target(first + 4 * i);
     tables.push_back(target == 0 ? FlatTable() : FlatTable(buffer_, target));

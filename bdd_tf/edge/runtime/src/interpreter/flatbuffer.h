@@ -78,7 +78,7 @@ class FlatTable {
     uint64_t first = 0, count = 0;
     std::vector<T> values;
     if (!Vector(field, sizeof(T), &first, &count) || !IsCopied(count, kMaxNumbers)) return values;
-    values.reserve(count);
+    values.reserve(static_cast<size_t>(count));
     for (uint64_t i = 0; i < count; ++i) values.push_back(buffer_->At<T>(first + i * sizeof(T)));
     return values;
   }
