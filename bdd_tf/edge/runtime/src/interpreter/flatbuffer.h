@@ -60,7 +60,6 @@ class FlatTable {
     const uint64_t at = FieldAt(field, sizeof(T));
     return at == 0 ? fallback : buffer_->At<T>(at);
   }
-  bool Has(int field) const { return FieldAt(field, 4) != 0; }
   FlatTable Table(int field) const;
   std::vector<FlatTable> Tables(int field) const;
   FlatBytes Bytes(int field) const;

@@ -65,8 +65,8 @@ class Binary final : public FloatOperator {
     }
     if (!IsKnownActivation(activation_)) return why->Set("the activation is not supported");
     const Shape &a = inputs[0]->shape, &b = inputs[1]->shape;
-    first_repeats_ = a.Elements() < b.Elements();
-    const Shape &large = first_repeats_ ? b : a, &small = first_repeats_ ? a : b;
+    const bool first_repeats = a.Elements() < b.Elements();
+    const Shape &large = first_repeats ? b : a, &small = first_repeats ? a : b;
     const int64_t period = small.Elements();
     bool fits = period == 1 || period == large.Elements();
     if (!fits) fits = large.rank > 0 && period == large.dims[large.rank - 1] && small.dims[small.rank - 1] == period;
@@ -94,7 +94,6 @@ class Binary final : public FloatOperator {
     }
   }
   int32_t code_, activation_;
-  bool first_repeats_ = false;
 };
 
 // MEAN of [N, H, W, C] over H and W.

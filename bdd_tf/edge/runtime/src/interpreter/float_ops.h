@@ -17,8 +17,6 @@ struct LiveTensor {
   const void* data = nullptr;  // of constants, and of maps once they are computed
   bool constant = false;
   int64_t bytes = 0;
-  float scale = 0.0f;
-  int32_t zero_point = 0;
 };
 
 class FloatOperator {
