@@ -57,6 +57,8 @@ class Degradation:
         grey: Probability of grey.
         jitter: Probability of changed brightness, contrast and saturation.
         mask: Probability of a mask of 16-pixel patches.
+        clean: Share of the images that :meth:`light` draws instead, without a rescale, as detectors see images that were
+            saved once.
     """
 
     size: int = 128
@@ -74,6 +76,7 @@ class Degradation:
     grey: float = 0.2
     jitter: float = 0.8
     mask: float = 0.3
+    clean: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse impossible values.
@@ -95,6 +98,7 @@ class Degradation:
             "grey",
             "jitter",
             "mask",
+            "clean",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is a probability; got {getattr(self, name)}.")
@@ -104,9 +108,9 @@ class Degradation:
                 raise UsageError(f"{name} is the range {low} to {high}; it must be positive and rising.")
 
     @classmethod
-    def light(cls, size: int = 128) -> Degradation:
-        """A mild chain, e.g. for a teacher: rescale and one JPEG of quality 75 to 95, flips and turns."""
-        return cls(size, hard=0, codec=0.7, quality=(75, 95), webp=0, second=0, blur=0, noise=0, cutout=0, grey=0,
+    def light(cls, size: int = 128, rescale: float = 0.5, codec: float = 0.7) -> Degradation:
+        """A mild chain: rescale and one JPEG of quality 75 to 95, flips and turns."""
+        return cls(size, rescale, hard=0, codec=codec, quality=(75, 95), webp=0, second=0, blur=0, noise=0, cutout=0, grey=0,
                    jitter=0, mask=0)  # fmt: skip
 
 
@@ -329,4 +333,7 @@ def degrade(image: Pixels, short_side: float, chain: Degradation, key: tuple[int
     """
     rng = np.random.default_rng(list(key))
     height, width = image.shape[:2]
+    # No draw without a share, so that trainings from before it get the same pixels.
+    if chain.clean and rng.random() < chain.clean:
+        chain = Degradation.light(chain.size, rescale=0, codec=1)
     return apply(image, draw(rng, chain, height, width, short_side), chain.size)

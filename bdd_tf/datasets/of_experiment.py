@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from bdd_tf.config import PHOTOS, Experiment
+from bdd_tf.datasets.degrade import Degradation
 from bdd_tf.datasets.photo_batches import Mixture
 from bdd_tf.datasets.photo_set import PhotoDataSet, photo_set
 from bdd_tf.datasets.pipeline import DataSet, load_dataset
@@ -46,7 +47,8 @@ def dataset_of(
             images_per_epoch=config.images_per_epoch,
             seed=config.seed,
         )
-        return photo_set(data_dir or config.data_dir, mixture, config.resolution)
+        chain = Degradation(config.resolution, clean=config.clean_share)
+        return photo_set(data_dir or config.data_dir, mixture, chain)
     return load_dataset(
         dataset or config.dataset,
         rule=config.rule,

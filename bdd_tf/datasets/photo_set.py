@@ -168,13 +168,13 @@ def _short(photo: Photo) -> int:
     return max(round(photo.short_side), 1)
 
 
-def photo_set(data_dir: str | None, mixture: Mixture, size: int) -> PhotoDataSet:
+def photo_set(data_dir: str | None, mixture: Mixture, chain: Degradation) -> PhotoDataSet:
     """Open the data set ``photos``.
 
     Args:
         data_dir: Folder with ``manifest.csv``.
         mixture: The fold and the draws.
-        size: Side of the crops in pixels.
+        chain: The degradation of training; its ``size`` is the side of all crops in pixels.
 
     Raises:
         UsageError: Without a folder, for a damaged manifest, unknown names and impossible values.
@@ -183,4 +183,4 @@ def photo_set(data_dir: str | None, mixture: Mixture, size: int) -> PhotoDataSet
         raise UsageError(
             "data set photos needs --data-dir: a folder with manifest.csv and its images (docs/photos.md)."
         )
-    return PhotoDataSet(PhotoBatches(data_dir, mixture, Degradation(size)))
+    return PhotoDataSet(PhotoBatches(data_dir, mixture, chain))

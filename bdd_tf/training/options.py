@@ -47,6 +47,9 @@ def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--own-decoder-share", type=float, help="photos: their share of the FAKE draws, in [0, 1)"
     )
+    group.add_argument(
+        "--clean-share", type=float, help="photos: share of the crops coded once and not degraded, in [0, 1)"
+    )
     group.add_argument("--augment", help="comma-separated: flip, vflip, rot90, crop, jitter; or none")
     group.add_argument("--loader-threads", type=int, help="threads that decode and augment images; default 2")
 
@@ -178,8 +181,8 @@ def add_name_arguments(parser: argparse._ActionsContainer) -> None:
 
 _FIELDS = (
     "dataset data_dir backbone variant resolution stem_stride stem resize epochs batch accumulate learning_rate warmup "
-    "weight_decay clip_norm label_smoothing train_fraction hold_out images_per_epoch own_decoders own_decoder_share ema "
-    "init gradients patience seed"
+    "weight_decay clip_norm label_smoothing train_fraction hold_out images_per_epoch own_decoders own_decoder_share "
+    "clean_share ema init gradients patience seed"
 ).split()
 
 

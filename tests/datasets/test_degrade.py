@@ -146,6 +146,19 @@ def test_impossible_chains_are_refused():
     assert Degradation.light(96).noise == 0
 
 
+def test_a_share_of_the_images_is_only_coded_once():
+    hides = dataclasses.replace(NOTHING, mask=1, codec=0)
+    share = dataclasses.replace(hides, clean=0.4)
+    image = np.full((144, 144, 3), 128, np.uint8)
+    # A hidden patch is black; an image that is only coded has no black pixel.
+    masked = [(degrade.degrade(image, 400, share, (5, i)) == 0).any() for i in range(400)]
+    assert np.mean(masked) == pytest.approx(0.6, abs=0.08)
+    # Without a share nothing is drawn for it: earlier trainings keep their pixels.
+    chain = Degradation(96)
+    expected = apply(IMAGE, draw(np.random.default_rng([5, 1]), chain, 144, 144, 400), 96)
+    np.testing.assert_array_equal(degrade.degrade(IMAGE, 400, chain, (5, 1)), expected)
+
+
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("side", [90, 144, 700])
 def test_conditions_are_the_same_every_time_and_give_crops_of_one_size(condition, side):
