@@ -6,6 +6,7 @@ on a Xeon and 30 % on an EPYC. For this machine, the environment variable CXX se
 installed, the system's compiler (c++, g++, clang++) is used.
 
 For Android (``--target android_arm64``, docs/android.md) the compiler is that of the NDK in ANDROID_NDK_HOME.
+``--target wasm32`` makes a WebAssembly module (docs/web.md).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hashlib
 import importlib.util
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -41,6 +43,21 @@ _LINUX_LINK = (
 _MACOS_LINK = "-shared -pthread -Wl,-dead_strip -Wl,-install_name,@rpath/libbdd_lce.dylib".split()
 
 
+
+
+def _wasm_link() -> tuple[str, ...]:
+    """A module without a main function. It exports the C interface, and memory to call it with."""
+    listed = re.findall(r"\bbdd_\w+", (SOURCES / "delegate" / "exports.map").read_text())
+    exported = [name for name in listed if name != "bdd_open_file"]  # a module has no files
+    return (
+        *"-mexec-model=reactor -s -Wl,--gc-sections -Wl,--strip-all".split(),
+        # The stack lies below everything else, so that an overflow is a trap. A damaged model cannot take more memory
+        # than an image of 100 million pixels needs.
+        *"-Wl,-z,stack-size=1048576 -Wl,--max-memory=1073741824".split(),
+        *(f"-Wl,--export={name}" for name in (*exported, "malloc", "free")),
+    )
+
+
 @dataclass(frozen=True)
 class Target:
     """A platform that the delegate can be compiled for.
@@ -53,6 +70,7 @@ class Target:
         native: Additional flags for the system's compiler.
         library: File name of the library.
         link: Flags that link it.
+        common: Flags of all its files, after `FLAGS`.
     """
 
     zig: tuple[str, ...]
@@ -61,6 +79,7 @@ class Target:
     native: tuple[str, ...] = ()
     library: str = "libbdd_lce.so"
     link: tuple[str, ...] = tuple(_LINUX_LINK)
+    common: tuple[str, ...] = ()
 
 
 _AVX512BW = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
@@ -108,6 +127,19 @@ ANDROID = {
         link=(*_LINUX_LINK, "-Wl,-z,max-page-size=16384"),
     ),
 }
+#: Targets without wheels, for web browsers and Node.js. The features are those of the standard's version 2, and every
+#: browser has them since 2023; WASI serves as the C library alone (support/wasm_system.cc).
+WEB = {
+    "wasm32": Target(
+        ("-target", "wasm32-wasi", "-mcpu=generic+simd128+bulk_memory+sign_ext+nontrapping_fptoint"),
+        {"wasm_simd128.cc": ()},
+        "",
+        library="bdd.wasm",
+        link=_wasm_link(),
+        common=("-fno-PIC", "-no-pthread"),
+    ),
+}
+_ALL = {**TARGETS, **ANDROID, **WEB}
 #: Target of a Linux machine by `uname -m`.
 MACHINES = {
     "x86_64": "x86_64",
@@ -142,7 +174,7 @@ def compiler(target: str) -> list[str]:
     """The command that compiles C++ for a target.
 
     Args:
-        target: A key of `TARGETS` or `ANDROID`.
+        target: A key of `TARGETS`, `ANDROID` or `WEB`.
 
     Returns:
         The words of the command.
@@ -152,7 +184,7 @@ def compiler(target: str) -> list[str]:
     """
     if target in ANDROID:
         return [_ndk_compiler(ANDROID[target])]
-    settings = TARGETS[target]
+    settings = _ALL[target]
     try:
         own = host_target() == target
     except BddError:
@@ -193,7 +225,7 @@ def compile_objects(command: list[str], target: str, folder: Path, extra: tuple[
 
     Args:
         command: The result of `compiler`.
-        target: A key of `TARGETS` or `ANDROID`.
+        target: A key of `TARGETS`, `ANDROID` or `WEB`.
         folder: Folder for the object files.
         extra: Additional flags, after the common ones.
 
@@ -203,8 +235,9 @@ def compile_objects(command: list[str], target: str, folder: Path, extra: tuple[
     Raises:
         BddError: If compilation fails, with the compiler's output.
     """
-    kernels = {**TARGETS, **ANDROID}[target].kernels
-    specific = {name for t in (*TARGETS.values(), *ANDROID.values()) for name in t.kernels}
+    settings = _ALL[target]
+    kernels = settings.kernels
+    specific = {name for t in _ALL.values() for name in t.kernels}
     jobs: list[tuple[Path, tuple[str, ...]]]
     jobs = [(p, ()) for p in sorted(SOURCES.rglob("*.cc")) if p.name not in specific]
     # In zig, 512-bit registers are a separate feature.
@@ -217,7 +250,8 @@ def compile_objects(command: list[str], target: str, folder: Path, extra: tuple[
     def compile_one(job: tuple[Path, tuple[str, ...]]) -> Path:
         source, flags = job
         output = folder / f"{source.stem}.o"
-        _run([*command, *FLAGS, f"-I{SOURCES}", *flags, *extra, "-c", str(source), "-o", str(output)])
+        flags = (*settings.common, *flags, *extra)
+        _run([*command, *FLAGS, f"-I{SOURCES}", *flags, "-c", str(source), "-o", str(output)])
         return output
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -228,7 +262,7 @@ def build(target: str | None = None, output: Path | None = None) -> Path:
     """Compile and link the library, unless it is up to date.
 
     Args:
-        target: A key of `TARGETS` or `ANDROID`; None for this machine.
+        target: A key of `TARGETS`, `ANDROID` or `WEB`; None for this machine.
         output: Path of the library; None for the folder of this module, with the target's file name.
 
     Returns:
@@ -239,12 +273,12 @@ def build(target: str | None = None, output: Path | None = None) -> Path:
         BddError: If no suitable compiler is installed, or compilation fails.
     """
     target = target or host_target()
-    if target not in (*TARGETS, *ANDROID):
-        raise one_of("target", target, (*TARGETS, *ANDROID))
+    if target not in _ALL:
+        raise one_of("target", target, tuple(_ALL))
     if target in ANDROID and output is None:
         name = ANDROID[target].library
         raise UsageError(f"a library for Android needs a path: --output jniLibs/arm64-v8a/{name}.")
-    settings = {**TARGETS, **ANDROID}[target]
+    settings = _ALL[target]
     output = output or Path(__file__).resolve().parent / settings.library
     command = compiler(target)
     stamp, state = output.with_suffix(".stamp"), _fingerprint(command, target)
@@ -262,7 +296,7 @@ def build(target: str | None = None, output: Path | None = None) -> Path:
 
 
 def _fingerprint(command: list[str], target: str) -> str:
-    digest = hashlib.sha256(repr((command, target, FLAGS, {**TARGETS, **ANDROID}[target])).encode())
+    digest = hashlib.sha256(repr((command, target, FLAGS, _ALL[target])).encode())
     for path in sorted(p for p in SOURCES.rglob("*") if p.is_file()):
         digest.update(str(path.relative_to(SOURCES)).encode() + path.read_bytes())
     return digest.hexdigest()
@@ -280,7 +314,7 @@ def main() -> int:
         prog="python -m bdd_tf.edge.runtime.build", description=__doc__.split("\n")[0]
     )
     parser.add_argument(
-        "--target", choices=[*TARGETS, *ANDROID], help="platform to compile for (default: this machine)"
+        "--target", choices=list(_ALL), help="platform to compile for (default: this machine)"
     )
     parser.add_argument(
         "--output",

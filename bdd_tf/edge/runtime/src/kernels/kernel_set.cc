@@ -26,6 +26,8 @@ struct Available {
     sets[count++] = NeonKernels();
 #elif defined(__arm__)
     if (HasNeon()) sets[count++] = NeonKernels();
+#elif defined(__wasm_simd128__)
+    sets[count++] = WasmKernels();
 #endif
     sets[count++] = ScalarKernels();
   }

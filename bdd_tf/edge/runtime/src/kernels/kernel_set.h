@@ -17,6 +17,7 @@
 //   avx512bw       avx512bw.cc                      Intel Skylake to Cooper Lake servers
 //   avx2           avx2.cc                          x86-64 since Haswell and Zen
 //   neon           neon.cc                          64-bit ARM, and 32-bit ARM with NEON
+//   simd128        wasm_simd128.cc                  WebAssembly engines
 //   scalar         scalar.cc                        all; the reference for the others
 #pragma once
 
@@ -253,5 +254,6 @@ const KernelSet* Avx512VpopcntdqKernels();
 const KernelSet* Avx512VpopcntdqParityKernels();
 const KernelSet* AmxKernels();
 const KernelSet* NeonKernels();
+const KernelSet* WasmKernels();
 
 }  // namespace bdd

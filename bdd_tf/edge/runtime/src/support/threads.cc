@@ -1,5 +1,7 @@
 #include "support/threads.h"
 
+#if !defined(__wasm__)
+
 #include <sched.h>
 #include <unistd.h>
 
@@ -120,3 +122,5 @@ void* ThreadPool::Main(void* argument) {
 }
 
 }  // namespace bdd
+
+#endif

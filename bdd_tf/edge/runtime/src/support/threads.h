@@ -1,9 +1,11 @@
 // A pool of threads that run the items of one loop at a time. Each thread takes the next item from an atomic counter.
 // Workers spin for a short time after a loop, because the next operator of a network usually follows at once, and then
-// sleep.
+// sleep. WebAssembly has no threads here: the pool is the caller alone.
 #pragma once
 
+#if !defined(__wasm__)
 #include <pthread.h>
+#endif
 
 #include <atomic>
 #include <cstddef>
@@ -17,13 +19,25 @@ class ThreadPool {
 
   static constexpr int kMaxThreads = 64;
 
+#if defined(__wasm__)
+  explicit ThreadPool(int) {}
+  int threads() const { return 1; }
+  void Run(int64_t items, Task task, void* argument) {
+    for (int64_t i = 0; i < items; ++i) task(argument, i, 0);
+  }
+#else
   // `threads` includes the caller. The pool is smaller if the system refuses to create a thread.
   explicit ThreadPool(int threads);
   ~ThreadPool();
-  ThreadPool(const ThreadPool&) = delete;
-  ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return workers_ + 1; }
+
+  // Calls task(argument, i, worker) for each i in [0, items) and returns when all items are done. The caller works too,
+  // as worker 0. Concurrent calls are serialized.
+  void Run(int64_t items, Task task, void* argument);
+#endif
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
 
   // Calls f(i) for each i in [0, items).
   template <typename F>
@@ -34,10 +48,7 @@ class ThreadPool {
         static_cast<void*>(&call));
   }
 
-  // Calls task(argument, i, worker) for each i in [0, items) and returns when all items are done. The caller works too,
-  // as worker 0. Concurrent calls are serialized.
-  void Run(int64_t items, Task task, void* argument);
-
+#if !defined(__wasm__)
  private:
   struct Worker {
     ThreadPool* pool;
@@ -66,6 +77,7 @@ class ThreadPool {
   alignas(64) std::atomic<uint32_t> generation_{0};
   alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<int> busy_{0};
+#endif
 };
 
 }  // namespace bdd

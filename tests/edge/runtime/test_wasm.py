@@ -1,0 +1,124 @@
+"""The WebAssembly module in Node: the same scores as the native library, and errors as sentences."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bdd_tf.edge.detector import Detector
+from bdd_tf.edge.runtime import build as building
+from bdd_tf.edge.shipped_model import shipped_model
+from tests.edge.runtime import small_detectors
+
+ROOT = Path(__file__).resolve().parents[3]
+HARNESS = Path(__file__).with_name("wasm_harness.mjs")
+#: Largest difference of a score to the native library's: the order of float additions differs.
+TOLERANCE = 1e-5
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("node") is None, reason="no node here: apt-get install nodejs"),
+]
+
+
+@pytest.fixture(scope="module")
+def module():
+    """The module, compiled once and kept in build/."""
+    pytest.importorskip("ziglang")
+    return building.build("wasm32", ROOT / "build" / "web" / "bdd.wasm")
+
+
+@pytest.fixture
+def node(module, tmp_path):
+    """A function: tasks for the harness to its answers."""
+
+    def run(tasks):
+        path = tmp_path / "tasks.json"
+        path.write_text(json.dumps(tasks))
+        done = subprocess.run(
+            ["node", HARNESS, ROOT / "web" / "package", module, path],
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def inputs(count, side, seed=0):
+    """Network inputs: half noise, half smooth shapes with a little noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:side, 0:side]
+    images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
+    for i in range(0, count, 2):
+        a, b, c = rng.uniform(0.02, 0.6, 3)
+        waves = np.stack([np.sin(a * x), np.cos(b * y), np.sin(c * (x + y))], -1) * 90 + 128
+        images[i] = np.clip(waves + rng.normal(0, 6, waves.shape), 0, 255).astype(np.uint8)
+    return images
+
+
+def test_the_module_imports_nothing_and_exports_the_c_interface(module):
+    shown = subprocess.run(
+        ["node", "-e", "const m = new WebAssembly.Module(require('fs').readFileSync(process.argv[1]));"
+         "console.log(JSON.stringify([WebAssembly.Module.imports(m), WebAssembly.Module.exports(m).map(e => e.name)]))",
+         module],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    imported, exported = json.loads(shown.stdout)
+    assert imported == []
+    assert {"memory", "malloc", "free", "_initialize", "bdd_open_memory", "bdd_score", "bdd_close"} <= set(exported)
+    assert "bdd_open_file" not in exported
+
+
+@pytest.mark.parametrize("name", ["photos", "cifake"])
+def test_bundled_models_score_200_inputs_as_native(node, tmp_path, name):
+    model = shipped_model(name)
+    with Detector(model, engine="native") as detector:
+        images = inputs(200, detector.resize.size)
+        expected = detector.predict_batch(images)
+    (tmp_path / "inputs").write_bytes(images.tobytes())
+    task = {"model": str(model), "inputs": str(tmp_path / "inputs")}
+    simd, scalar = node([{**task, "count": 8, "kernels": "simd128"}, {**task, "count": 1, "kernels": "scalar"}])
+    assert np.ptp(expected) > 0.5
+    for found in (simd, scalar):
+        difference = np.abs(np.float32(found["scores"]) - expected).max()
+        print(f"{name}: largest difference {difference:.2g}, {found['ms']:.0f} ms")
+        assert difference <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", small_detectors.CASES)
+def test_small_detectors_score_as_native(node, tmp_path, name):
+    from bdd_tf.edge.native_engine import NativeEngine
+    from bdd_tf.edge.tflite.file import parse_tflite
+
+    content = small_detectors.build(name)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    images = inputs(12, small_detectors.CASES[name][0])
+    (tmp_path / "inputs").write_bytes(images.tobytes())
+    expected = NativeEngine(parse_tflite(content)).run(images)
+    task = {"model": str(path), "inputs": str(tmp_path / "inputs")}
+    answers = node([{**task, "count": n, "kernels": k} for n in (1, 5) for k in ("simd128", "scalar")])
+    for found in answers:
+        np.testing.assert_allclose(found["scores"], expected, atol=TOLERANCE)
+
+
+def test_errors_are_the_sentences_of_the_c_interface(node, tmp_path):
+    content = shipped_model("cifake").read_bytes()
+    files = {"text": b"no model", "empty": b"", "cut": content[: len(content) // 3]}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    answers = node(
+        [{"model": str(tmp_path / name)} for name in (*files, "gone")]
+        + [{"model": str(shipped_model("cifake")), "kernels": "avx2"}]
+    )
+    assert {found["kind"] for found in answers} == {"BddError"}
+    said = [found["error"] for found in answers]
+    assert "not a .tflite file" in said[0]
+    assert said[1] == "the file is empty"
+    assert said[2]
+    assert said[3].startswith("the model cannot be read: ")
+    assert "kernels a set that this machine has" in said[4]

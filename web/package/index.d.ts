@@ -1,0 +1,88 @@
+/** Whatever the package refuses; the message is a sentence for people. */
+export class BddError extends Error {}
+
+/** Part of an image, in pixels from its upper left corner. */
+export interface Box {
+  left: number;
+  top: number;
+  width: number;
+  height: number;
+}
+
+export interface Crop {
+  box: Box;
+  /** Probability in [0, 1] that the image is FAKE, judged by this part alone. */
+  probability: number;
+}
+
+/** A property of an image that lies outside the training range. */
+export type Deviation = "featureless" | "smaller" | "larger" | "contrast" | "detail" | "padded";
+
+export interface Prediction {
+  /** Probability in [0, 1] that the image is AI-made. */
+  probability: number;
+  /** "FAKE" if the probability is at least the threshold. */
+  verdict: "REAL" | "FAKE";
+  /** The file's threshold, in [0, 1]. */
+  threshold: number;
+  /** Why the verdict is unreliable; null if the image is like the training images as far as the check can tell. */
+  deviation: Deviation | null;
+  /** The deviation in words, without a capital letter and a full stop. */
+  note: string | null;
+  /** Size of the image in pixels, after the file's rotation was applied. */
+  width: number;
+  height: number;
+  /** The parts that were scored: native crops, or one part for files that resize. */
+  crops: Crop[];
+}
+
+/** Pixels: `data` holds width * height * 4 bytes, RGBA, alpha not premultiplied. ImageData is one. */
+export interface Pixels {
+  width: number;
+  height: number;
+  data: Uint8Array | Uint8ClampedArray;
+}
+
+export interface LoadOptions {
+  /** The module, if it does not lie beside this file as bdd.wasm: compiled, as bytes, or its URL. */
+  wasm?: WebAssembly.Module | ArrayBuffer | ArrayBufferView | string | URL;
+  /** "simd128" (default) or "scalar", which is for comparisons. */
+  kernels?: "simd128" | "scalar";
+}
+
+/** Metadata of a detector; docs/architecture.md of bdd_tf describes the keys. */
+export interface Metadata {
+  format: number;
+  threshold: number;
+  thresholds?: Record<string, number>;
+  labels: [string, string];
+  backbone?: string;
+  channels?: string[];
+  resolution?: number;
+  dataset?: string;
+  [key: string]: unknown;
+}
+
+/** Scores images with a .tflite file written by `bdd convert`. */
+export class Detector {
+  private constructor();
+  /**
+   * Loads a detector.
+   * @param model URL, path (Node), or content of the file.
+   * @throws BddError if the file cannot be read, is damaged, or is no detector.
+   */
+  static load(model: string | URL | ArrayBuffer | ArrayBufferView | Blob, options?: LoadOptions): Promise<Detector>;
+  /**
+   * Scores one image. Files (Blob) are decoded by the browser, without colour conversion; Node has no decoder.
+   * @throws BddError if it is no image, is damaged, or has more than 100 million pixels.
+   */
+  predict(image: Pixels | ImageData | ImageBitmap | Blob): Promise<Prediction>;
+  /** Scores `count` images of the network's own size: RGB, count * size * size * 3 bytes. */
+  predictInputs(rgb: Uint8Array, count: number): Float32Array;
+  readonly metadata: Metadata;
+  readonly threshold: number;
+  /** Side of the network's input in pixels. */
+  readonly size: number;
+  /** Frees the memory; calling it twice is allowed. */
+  close(): void;
+}
