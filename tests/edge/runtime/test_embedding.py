@@ -94,4 +94,4 @@ def test_null_pointers_and_options_out_of_range_are_refused():
     assert library.bdd_input_size(None, None, None, None) == 1
     library.bdd_close(None)
     library.bdd_version.restype = ctypes.c_char_p
-    assert library.bdd_version() == b"0.1.0"
+    assert library.bdd_version() == b"0.2.0"

@@ -2,14 +2,14 @@
  *
  *   char why[256];
  *   bdd_model* model = NULL;
- *   if (bdd_open_file("cifake-bnext-n.tflite", NULL, &model, why, sizeof why) != BDD_OK) puts(why);
- *   float probability;
- *   bdd_score(model, rgb, &probability, why, sizeof why);   // rgb: height * width * 3 bytes
+ *   if (bdd_open_file("photos-bnext-n.tflite", NULL, &model, why, sizeof why) != BDD_OK) puts(why);
+ *   bdd_image image = {BDD_RGB, width, height, {pixels}, {0}, 0};
+ *   bdd_verdict verdict;
+ *   if (bdd_score_image(model, &image, &verdict, why, sizeof why) == BDD_OK) printf("%.3f\n", verdict.probability);
  *   bdd_close(model);
  *
- * The network's input is RGB of the size that bdd_input_size returns. Cutting views out of a photograph, or resizing
- * it, is the caller's part; the metadata say which rule the file has (docs/architecture.md). Models that do not share a
- * bdd_model may run in several threads. There is no global state.
+ * An image may have any size: the rule of the file, one resized image or native crops, is applied as Python applies it,
+ * to the bit. Models that do not share a bdd_model may run in several threads. There is no global state.
  */
 #ifndef BDD_H_
 #define BDD_H_
@@ -65,6 +65,67 @@ BDD_API const char* bdd_metadata(const bdd_model* model, size_t* size);
 /* Scores a batch: `rgb` is uint8 [batch, height, width, 3], `probabilities` float [batch], in [0, 1]. Does not
  * allocate. Not for several threads at once on one model. */
 BDD_API int bdd_score(bdd_model* model, const uint8_t* rgb, float* probabilities, char* message, size_t message_size);
+
+enum bdd_format {
+  BDD_RGB = 0,
+  BDD_RGBA = 1, /* alpha is not premultiplied; composited over white */
+  BDD_BGR = 2,
+  BDD_BGRA = 3,
+  BDD_GREY = 4,
+  BDD_NV12 = 5,  /* planes: Y, then U and V in turns; BT.601, full range, chroma of half the width and height */
+  BDD_NV21 = 6,  /* planes: Y, then V and U in turns */
+  BDD_YUV420 = 7 /* planes: Y, U, V */
+};
+
+/* An image in the caller's memory, upright (apply a photograph's EXIF rotation first). */
+typedef struct bdd_image {
+  int format;               /* enum bdd_format */
+  int width, height;        /* 1 to 65535 pixels, and at most 100 million of them */
+  const uint8_t* planes[3]; /* interleaved formats use the first */
+  size_t strides[3];        /* bytes from one row to the next; 0: rows without gaps */
+  int chroma_step;          /* BDD_YUV420: bytes from one chroma sample to the next, 1 or 2; 0: 1 */
+} bdd_image;
+
+/* Part of an image, in pixels from its upper left corner. */
+typedef struct bdd_box {
+  int left, top, width, height;
+} bdd_box;
+
+/* Reasons to distrust a score, the first that applies (docs/detection.md). */
+enum bdd_deviation {
+  BDD_USUAL = 0,
+  BDD_FEATURELESS = 1, /* every crop is flat, black or white */
+  BDD_SMALLER = 2,     /* than any training image; files that resize */
+  BDD_LARGER = 3,      /* than any training image; files that resize */
+  BDD_UNUSUAL_CONTRAST = 4,
+  BDD_UNUSUAL_DETAIL = 5,
+  BDD_PADDED = 6 /* smaller than a crop, and padded by reflection */
+};
+
+typedef struct bdd_verdict {
+  double probability; /* that the image is FAKE, in [0, 1] */
+  double threshold;   /* of the file */
+  int fake;           /* 1: FAKE, the probability is at least the threshold; 0: REAL */
+  int crops;          /* parts of the image that were scored; see bdd_crop */
+  int highest;        /* the part with the highest probability */
+  int deviation;      /* enum bdd_deviation */
+} bdd_verdict;
+
+/* Prepares memory for images of up to this size. Without it, bdd_score_image allocates when an image needs more than
+ * those before it did. */
+BDD_API int bdd_reserve(bdd_model* model, int width, int height, char* message, size_t message_size);
+
+/* Scores one image of any size. The file must have a detector's metadata. Not for several threads at once on one
+ * model. */
+BDD_API int bdd_score_image(bdd_model* model, const bdd_image* image, bdd_verdict* verdict, char* message,
+                            size_t message_size);
+
+/* Part `index` of the image that was scored last: its place and its own probability; either pointer may be NULL. */
+BDD_API int bdd_crop(const bdd_model* model, int index, bdd_box* box, float* probability);
+
+/* The pixels of that part as the network saw them: RGB, height * width * 3 bytes of the input's size. Valid until the
+ * next image. NULL if there is none. */
+BDD_API const uint8_t* bdd_crop_pixels(const bdd_model* model, int index);
 
 BDD_API void bdd_close(bdd_model* model);
 

@@ -1,11 +1,13 @@
 #include <cstdio>
 #include <new>
 
+#include "detector/detector.h"
 #include "include/bdd.h"
 #include "interpreter/interpreter.h"
 
 struct bdd_model {
   std::unique_ptr<bdd::Interpreter> interpreter;
+  std::unique_ptr<bdd::Detector> detector;  // made when the first image is scored: files without metadata have none
 };
 
 namespace {
@@ -117,6 +119,65 @@ int bdd_score(bdd_model* model, const uint8_t* rgb, float* probabilities, char* 
   return BDD_OK;
 }
 
+namespace {
+
+// The detector of a model; null and the reason if its file is none.
+bdd::Detector* DetectorOf(bdd_model* model, bdd::Message* why) {
+  if (model->detector != nullptr) return model->detector.get();
+  std::unique_ptr<bdd::Detector> made(new (std::nothrow) bdd::Detector);
+  size_t size = 0;
+  const char* metadata = bdd_metadata(model, &size);
+  if (made == nullptr) {
+    why->Set("no memory for the detector");
+    return nullptr;
+  }
+  if (!made->Load(metadata, size, *model->interpreter, why)) return nullptr;
+  model->detector = std::move(made);
+  return model->detector.get();
+}
+
+}  // namespace
+
+int bdd_reserve(bdd_model* model, int width, int height, char* message, size_t message_size) {
+  if (model == nullptr) return Fail(BDD_BAD_ARGUMENT, "model must not be NULL", message, message_size);
+  bdd::Message why;
+  bdd::Detector* detector = DetectorOf(model, &why);
+  if (detector == nullptr) return Fail(BDD_BAD_MODEL, why.text(), message, message_size);
+  if (!detector->Reserve(width, height, &why)) return Fail(BDD_BAD_ARGUMENT, why.text(), message, message_size);
+  return BDD_OK;
+}
+
+int bdd_score_image(bdd_model* model, const bdd_image* image, bdd_verdict* verdict, char* message,
+                    size_t message_size) {
+  if (model == nullptr || image == nullptr || verdict == nullptr) {
+    return Fail(BDD_BAD_ARGUMENT, "model, image and verdict must not be NULL", message, message_size);
+  }
+  bdd::Message why;
+  bdd::Detector* detector = DetectorOf(model, &why);
+  if (detector == nullptr) return Fail(BDD_BAD_MODEL, why.text(), message, message_size);
+  bdd::PixelReader pixels;
+  const char* problem = nullptr;
+  if (!pixels.Set(*image, &problem)) return Fail(BDD_BAD_ARGUMENT, problem, message, message_size);
+  if (!detector->Score(pixels, model->interpreter.get(), verdict, &why)) {
+    return Fail(BDD_FAILED, why.text(), message, message_size);
+  }
+  return BDD_OK;
+}
+
+int bdd_crop(const bdd_model* model, int index, bdd_box* box, float* probability) {
+  if (model == nullptr || model->detector == nullptr || index < 0 || index >= model->detector->count()) {
+    return BDD_BAD_ARGUMENT;
+  }
+  if (box != nullptr) *box = model->detector->box(index);
+  if (probability != nullptr) *probability = model->detector->score(index);
+  return BDD_OK;
+}
+
+const uint8_t* bdd_crop_pixels(const bdd_model* model, int index) {
+  if (model == nullptr || model->detector == nullptr || index < 0 || index >= model->detector->count()) return nullptr;
+  return model->detector->pixels(index);
+}
+
 void bdd_close(bdd_model* model) { delete model; }
 
-const char* bdd_version(void) { return "0.1.0"; }
+const char* bdd_version(void) { return "0.2.0"; }
