@@ -19,7 +19,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime kernels wheels demo test test-slow test-torch agreement test-arm test-sanitize test-runtimes test-browser lint docs docs-serve train evaluate evaluate-photos convert detect serve benchmark data report ablation notebooks coverage clean
+.PHONY: help setup runtime kernels wheels demo test test-slow test-torch agreement test-arm test-sanitize test-runtimes test-browser test-web web web-serve lint docs docs-serve train evaluate evaluate-photos convert detect serve benchmark data report ablation notebooks coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -70,6 +70,15 @@ test-arm: runtime ## the wheels on emulated 64-bit and 32-bit ARM, results equal
 
 test-browser: runtime ## the page of `bdd serve` in Chromium (Debian: apt-get install chromium) [SCREENSHOT=folder]
 	$(if $(SCREENSHOT),SCREENSHOT="$(SCREENSHOT)") $(PY) -m pytest tests/service/browser.py -rs $(ARGS)
+
+web: runtime ## the npm package and the page that runs without a service, in build/web/
+	$(PY) -m tools.web.build
+
+web-serve: web ## that page at http://127.0.0.1:8002 [PORT=8002]
+	$(PY) -m tools.web.serve $(call option,PORT,port)
+
+test-web: web ## the page without a service in Chromium, and its accessibility (axe-core by npm) [SCREENSHOTS=folder]
+	$(if $(SCREENSHOTS),SCREENSHOTS="$(SCREENSHOTS)") $(PY) -m pytest tests/web/browser.py -rs $(ARGS)
 
 coverage: runtime kernels ## run the tests, with line coverage
 	$(PY) -m pytest $(PARALLEL) --cov --cov-report=term

@@ -63,6 +63,9 @@ export interface Metadata {
   [key: string]: unknown;
 }
 
+/** The pixels of an image file or a bitmap, as `predict` reads them. Browsers only. */
+export function pixelsOf(image: Blob | ImageBitmap): Promise<Pixels>;
+
 /** Scores images with a .tflite file written by `bdd convert`. */
 export class Detector {
   private constructor();

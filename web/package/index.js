@@ -4,6 +4,7 @@ import { noteOf } from "./notes.js";
 import { checkData, copyBitmap, decode } from "./pixels.js";
 import { BddError, Runtime, bytesOf } from "./runtime.js";
 
+export { pixelsOf } from "./pixels.js";
 export { BddError } from "./runtime.js";
 
 export class Detector {

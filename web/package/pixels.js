@@ -64,6 +64,17 @@ export function copyBitmap(bitmap, image) {
   }
 }
 
+/** The pixels of an image file or a bitmap, as `predict` reads them: { width, height, data }, RGBA. */
+export async function pixelsOf(image) {
+  const isFile = typeof Blob !== "undefined" && image instanceof Blob;
+  const bitmap = isFile ? await decode(image) : image;
+  const { width, height } = bitmap;
+  const data = new Uint8ClampedArray(4 * width * height);
+  copyBitmap(bitmap, { width, height, set: (rows, first) => data.set(rows, 4 * width * first) });
+  if (isFile) bitmap.close();
+  return { width, height, data };
+}
+
 /** Checks image data: width, height, and RGBA bytes. */
 export function checkData(given) {
   const { width, height, data } = given ?? {};

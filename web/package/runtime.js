@@ -6,7 +6,7 @@ const MESSAGE_BYTES = 256;
 const MAX_MODEL_BYTES = 256 * 2 ** 20;
 /** Layouts of bdd.h's structures on wasm32: sizes, and offsets of members, in bytes. */
 const IMAGE = { size: 40, width: 4, height: 8, plane: 12, stride: 24 };
-const VERDICT = { size: 24, threshold: 4, fake: 8, crops: 12, highest: 16, deviation: 20 };
+const VERDICT = { size: 32, threshold: 8, fake: 16, crops: 20, highest: 24, deviation: 28 };
 const BOX_SIZE = 16;
 /** enum bdd_format */
 const RGBA = 1;
@@ -210,7 +210,7 @@ export class Runtime {
 
   /** Scores the image that `image` made room for. */
   score(image) {
-    const at = this.#allocate(IMAGE.size + VERDICT.size + BOX_SIZE + 4);
+    const at = this.#allocate(IMAGE.size + VERDICT.size + BOX_SIZE + 8); // malloc aligns to 16 bytes
     const verdict = at + IMAGE.size, box = verdict + VERDICT.size, probability = box + BOX_SIZE;
     this.#bytes(at, IMAGE.size).fill(0);
     const given = this.#view(at, IMAGE.size);
@@ -221,8 +221,8 @@ export class Runtime {
     this.#call("bdd_score_image", this.#alive(), at, verdict);
     const found = this.#view(verdict, VERDICT.size);
     const result = {
-      probability: found.getFloat32(0, true),
-      threshold: found.getFloat32(VERDICT.threshold, true),
+      probability: found.getFloat64(0, true),
+      threshold: found.getFloat64(VERDICT.threshold, true),
       fake: found.getInt32(VERDICT.fake, true) === 1,
       highest: found.getInt32(VERDICT.highest, true),
       deviation: found.getInt32(VERDICT.deviation, true),

@@ -1,16 +1,19 @@
 // WebAssembly's 128-bit vectors: 4 channels per register. i8x16.popcnt is one instruction on ARM, but about eight on
 // x86-64, so for encoded input a carry-save adder makes one of them serve four words.
+//
+// Lanes, rows and pixels are those of scalar.cc, so that sums have the same order, and scores the same bits. (The other
+// sets also fuse some products and sums, for which WebAssembly has no instruction.)
 #include <wasm_simd128.h>
 
 #define BDD_LANES 4
-#define BDD_ROWS 2
+#define BDD_ROWS 1
 #define BDD_CONVOLVE_ROWS 2
 #include "kernels/make_kernel_set.h"
 
 namespace bdd {
 namespace {
 
-constexpr int kPixels = 2;  // engines compile to 16 registers on x86-64
+constexpr int kPixels = 4;
 constexpr int kChannels = 16;
 constexpr int kRegisters = kChannels / 4;
 constexpr int kWordsPerFlush = 31;  // each word adds at most 8 to a byte
@@ -46,16 +49,14 @@ void BgemmTile(const uint32_t* const* indirection, const Taps& taps, const uint3
   each([&](auto m, auto v) BDD_INLINE { wasm_v128_store(popcounts + m * kChannels + 4 * v, totals[m][v]); });
 }
 
-// One pixel and kWide registers of channels, for input encoded with Encoding::kDifferences; avx2.cc explains the adder.
-template <int kWide>
+// One pixel and 16 channels, for input encoded with Encoding::kDifferences; avx2.cc explains the adder.
 inline void BgemmEncoded(const uint32_t* pixel, const Taps& taps, const uint32_t* weights, int32_t* popcounts) {
   const int32_t* offsets = taps.offsets;
   const v128_t zero = wasm_i32x4_const_splat(0);
-  v128_t odd[kWide], twos[kWide], fours[kWide];
-  Unroll<kWide>([&](auto v) BDD_INLINE { odd[v] = twos[v] = fours[v] = zero; });
-  const auto word = [&](int64_t k, v128_t x, int v) BDD_INLINE {
-    return wasm_v128_xor(x, wasm_v128_load(weights + k * kChannels + 4 * v));
-  };
+  v128_t odd[kRegisters], twos[kRegisters], fours[kRegisters];
+  Unroll<kRegisters>([&](auto v) BDD_INLINE { odd[v] = twos[v] = fours[v] = zero; });
+  const auto word = [&](int64_t k, v128_t x, int v)
+                        BDD_INLINE { return wasm_v128_xor(x, wasm_v128_load(weights + k * kChannels + 4 * v)); };
   const auto input = [&](int64_t k) BDD_INLINE { return wasm_v128_load32_splat(pixel + offsets[k]); };
   const auto pair = [&](int64_t k, v128_t x, v128_t y, int v) BDD_INLINE {
     const v128_t difference = word(k + 1, y, v), carry = wasm_v128_bitselect(odd[v], word(k, x, v), difference);
@@ -66,19 +67,19 @@ inline void BgemmEncoded(const uint32_t* pixel, const Taps& taps, const uint32_t
   while (k + 4 <= taps.words) {
     constexpr int64_t kFlush = 4 * kWordsPerFlush;
     const int64_t end = taps.words - k < kFlush ? taps.words : k + kFlush;
-    v128_t bytes[kWide];
-    Unroll<kWide>([&](auto v) BDD_INLINE { bytes[v] = zero; });
+    v128_t bytes[kRegisters];
+    Unroll<kRegisters>([&](auto v) BDD_INLINE { bytes[v] = zero; });
     for (; k + 4 <= end; k += 4) {
       const v128_t x = input(k), y = input(k + 1), z = input(k + 2), u = input(k + 3);
-      Unroll<kWide>([&](auto v) BDD_INLINE {
+      Unroll<kRegisters>([&](auto v) BDD_INLINE {
         const v128_t a = pair(k, x, y, v), b = pair(k + 2, z, u, v), differ = wasm_v128_xor(a, b);
         bytes[v] = wasm_i8x16_add(bytes[v], wasm_i8x16_popcnt(wasm_v128_bitselect(twos[v], b, differ)));
         twos[v] = wasm_v128_xor(twos[v], differ);
       });
     }
-    Unroll<kWide>([&](auto v) BDD_INLINE { fours[v] = wasm_i32x4_add(fours[v], Widen(bytes[v])); });
+    Unroll<kRegisters>([&](auto v) BDD_INLINE { fours[v] = wasm_i32x4_add(fours[v], Widen(bytes[v])); });
   }
-  Unroll<kWide>([&](auto v) BDD_INLINE {
+  Unroll<kRegisters>([&](auto v) BDD_INLINE {
     v128_t bytes = wasm_i8x16_popcnt(twos[v]);
     if (k < taps.words) bytes = wasm_i8x16_add(bytes, wasm_i8x16_popcnt(pair(k, input(k), input(k + 1), v)));
     bytes = wasm_i8x16_add(wasm_i8x16_add(bytes, bytes), wasm_i8x16_popcnt(odd[v]));
@@ -89,15 +90,13 @@ inline void BgemmEncoded(const uint32_t* pixel, const Taps& taps, const uint32_t
 void bgemm_b1_i32__wasm(const uint32_t* const* indirection, int count, const Taps& taps, const uint32_t* weights,
                         int32_t* popcounts, int) {
   if (taps.encoded) {
-    for (int m = 0; m < count; ++m) {
-      for (int half = 0; half < kChannels; half += 8) {
-        BgemmEncoded<2>(indirection[m], taps, weights + half, popcounts + m * kChannels + half);
-      }
-    }
+    for (int m = 0; m < count; ++m) BgemmEncoded(indirection[m], taps, weights, popcounts + m * kChannels);
     return;
   }
-  if (count == 1) return BgemmTile<1>(indirection, taps, weights, popcounts);
-  BgemmTile<kPixels>(indirection, taps, weights, popcounts);
+  // Two at a time: x86-64 has 16 registers.
+  int m = 0;
+  for (; m + 2 <= count; m += 2) BgemmTile<2>(indirection + m, taps, weights, popcounts + m * kChannels);
+  if (m < count) BgemmTile<1>(indirection + m, taps, weights, popcounts + m * kChannels);
 }
 
 void bitpack_f32_b1__wasm(const float* x, int64_t words, uint32_t* bits) {

@@ -1,0 +1,1 @@
+"""The npm package and the page that runs without a service."""
