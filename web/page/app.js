@@ -117,6 +117,7 @@ function discard(card) {
 function count() {
   const total = results.children.length;
   $("bar-row").hidden = total === 0;
+  $("legend").hidden = total === 0 || results.classList.contains("cool");
   const left = queue.length + (working ? 1 : 0);
   $("count").textContent = `${total} image${total === 1 ? "" : "s"}${left ? `, ${left} to go` : ""}`;
 }
@@ -169,6 +170,7 @@ function show({ file, name, card }, result) {
 function showCrops(card, { width, height, threshold, crops }) {
   const heat = card.querySelector(".heat");
   heat.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  card.style.setProperty("--ratio", width / height);
   const body = card.querySelector(".crops tbody");
   crops.forEach(({ box, probability }, i) => {
     const fake = probability >= threshold;
@@ -216,6 +218,7 @@ $("take").addEventListener("click", () => $("camera").click());
 $("heat").addEventListener("click", () => {
   const cool = results.classList.toggle("cool");
   $("heat").setAttribute("aria-pressed", !cool);
+  count();
 });
 $("clear").addEventListener("click", () => {
   for (const card of [...results.children]) if (card.ariaBusy === "false") discard(card);
