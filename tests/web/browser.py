@@ -206,7 +206,11 @@ def test_the_page_can_be_used_by_keyboard(page, files):
     reached = []
     for _ in range(4):
         page.press("Tab")
-        reached.append(page.evaluate("document.activeElement.id || document.activeElement.className || document.activeElement.tagName"))
+        reached.append(
+            page.evaluate(
+                "document.activeElement.id || document.activeElement.className || document.activeElement.tagName"
+            )
+        )
     assert reached == ["heat", "clear", "preview", "SUMMARY"]
     page.press("Enter")
     assert page.evaluate("document.querySelector('.crops').open")
@@ -230,7 +234,9 @@ def test_200_files_get_the_native_scores(page, folder):
         for i in range(200):
             width, height = (int(n) for n in rng.integers(40, 140, 2))  # up to four crops
             pixels = texture(width, height, i)
-            contents.append(base64.b64encode(png(pixels, **({"icc_profile": profile} if i % 8 == 1 else {}))).decode())
+            contents.append(
+                base64.b64encode(png(pixels, **({"icc_profile": profile} if i % 8 == 1 else {}))).decode()
+            )
             opaque = np.full((height, width, 1), 255, np.uint8)
             expected.append(reference.score_image(np.concatenate([pixels, opaque], 2))[0])
     page.evaluate(
@@ -264,7 +270,9 @@ def test_rotation_is_applied_and_jpegs_are_decoded_as_pillow_does(page, files, t
     page.choose("#files", [tmp_path / "turned.jpg"])
     wait(page, 1)
     assert "200×300 px" in texts(page, ".facts")[0]
-    upright = np.asarray(Image.open(tmp_path / "turned.jpg").convert("RGBA").transpose(Image.Transpose.ROTATE_270))
+    upright = np.asarray(
+        Image.open(tmp_path / "turned.jpg").convert("RGBA").transpose(Image.Transpose.ROTATE_270)
+    )
     with Reference(shipped_model("photos")) as reference:
         expected = reference.score_image(upright)[0]
     found = float(page.evaluate("document.querySelector('.meter').ariaValueNow"))
@@ -346,7 +354,9 @@ def test_axe_finds_no_fault(page, files, axe):
         page.prefer(scheme)
         time.sleep(0.5)  # colours fade
         page.evaluate(f"(() => {{ {axe}; globalThis.axe = axe ?? window.axe; }})()")
-        found = page.evaluate("axe.run().then((r) => r.violations.map((v) => [v.id, v.impact, v.nodes.map((n) => n.html)]))")
+        found = page.evaluate(
+            "axe.run().then((r) => r.violations.map((v) => [v.id, v.impact, v.nodes.map((n) => n.html)]))"
+        )
         assert not found, (scheme, found)
 
 
@@ -363,7 +373,9 @@ def test_it_fits_every_screen_and_both_schemes(page, files, width, scheme):
     assert light == (scheme == "light")
 
 
-@pytest.mark.skipif("SCREENSHOTS" not in os.environ, reason="writes pictures: make test-web SCREENSHOTS=folder")
+@pytest.mark.skipif(
+    "SCREENSHOTS" not in os.environ, reason="writes pictures: make test-web SCREENSHOTS=folder"
+)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1000])
 def test_screenshots(page, files, scheme, width):
@@ -371,7 +383,9 @@ def test_screenshots(page, files, scheme, width):
     page.resize(width, 900)
     page.choose("#files", [files / name for name in ("cut.png", "small.png", "noise.jpg", "waves.png")])
     wait(page, 4)
-    page.evaluate("(() => { document.querySelector('.crops:not([hidden])').open = true; document.activeElement.blur(); })()")
+    page.evaluate(
+        "(() => { document.querySelector('.crops:not([hidden])').open = true; document.activeElement.blur(); })()"
+    )
     page.evaluate("document.querySelectorAll('.preview')[2].click()")
     time.sleep(0.8)  # bars grow, colours fade
     out = Path(os.environ["SCREENSHOTS"])

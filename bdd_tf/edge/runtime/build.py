@@ -43,8 +43,6 @@ _LINUX_LINK = (
 _MACOS_LINK = "-shared -pthread -Wl,-dead_strip -Wl,-install_name,@rpath/libbdd_lce.dylib".split()
 
 
-
-
 def _wasm_link() -> tuple[str, ...]:
     """A module without a main function. It exports the C interface, and memory to call it with."""
     listed = re.findall(r"\bbdd_\w+", (SOURCES / "delegate" / "exports.map").read_text())

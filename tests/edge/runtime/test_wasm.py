@@ -71,7 +71,9 @@ def test_the_module_imports_nothing_and_exports_the_c_interface(module):
     )  # fmt: skip
     imported, exported = json.loads(shown.stdout)
     assert imported == []
-    assert {"memory", "malloc", "free", "_initialize", "bdd_open_memory", "bdd_score", "bdd_close"} <= set(exported)
+    assert {"memory", "malloc", "free", "_initialize", "bdd_open_memory", "bdd_score", "bdd_close"} <= set(
+        exported
+    )
     assert "bdd_open_file" not in exported
 
 
@@ -88,7 +90,9 @@ def test_bundled_models_score_200_inputs_as_native(node, tmp_path, name):
     for found in answers:
         scores = np.float32(found["scores"])
         apart = np.abs(scores - fast)
-        print(f"{name}: native scalar {np.abs(scores - expected).max():.2g}, native fastest {apart.max():.2g}")
+        print(
+            f"{name}: native scalar {np.abs(scores - expected).max():.2g}, native fastest {apart.max():.2g}"
+        )
         np.testing.assert_array_equal(scores, expected)
         # Sets that fuse products and sums turn a sign now and then (see Reference).
         assert (apart > TOLERANCE).mean() <= 0.02
