@@ -19,7 +19,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime kernels wheels demo test test-slow test-torch agreement test-arm test-sanitize test-runtimes test-browser test-web web web-serve lint docs docs-serve train evaluate evaluate-photos convert detect serve benchmark data report ablation notebooks coverage clean
+.PHONY: help setup runtime install-runtime kernels wheels demo test test-slow test-torch agreement test-arm test-sanitize test-runtimes test-browser test-web web web-serve lint docs docs-serve train evaluate evaluate-photos convert detect serve benchmark data report ablation notebooks coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ setup: $(READY) ## make .venv with every dependency
 
 runtime: $(READY) ## compile the delegate that runs binary operators on stock LiteRT
 	@$(PY) -m bdd_tf.edge.runtime.build > /dev/null
+
+install-runtime: $(READY) ## the library, headers, CMake package and pkg-config file for C and C++: PREFIX=/usr/local
+	$(PY) -m bdd_tf.edge.runtime.install --prefix "$(or $(PREFIX),/usr/local)"
 
 kernels: $(READY) ## compile what trains BNext several times faster than TensorFlow alone
 	@$(PY) -m bdd_tf.training.native > /dev/null
@@ -86,7 +89,7 @@ coverage: runtime kernels ## run the tests, with line coverage
 lint: $(READY) ## ruff, mypy and clang-format: lint, types of what others import, format check
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/clang-format --dry-run --Werror bdd_tf/edge/runtime/src/*/*.cc bdd_tf/edge/runtime/src/*/*.h bdd_tf/training/native/src/* tools/runtime/*.cc tools/runtime/*.h
+	$(VENV)/bin/clang-format --dry-run --Werror bdd_tf/edge/runtime/src/*/*.cc bdd_tf/edge/runtime/src/*/*.h bdd_tf/edge/runtime/src/include/bdd.hpp bdd_tf/training/native/src/* tools/runtime/*.cc tools/runtime/*.h
 
 docs: $(READY) ## build the documentation in build/site; a broken link or a missing page fails
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict

@@ -1,4 +1,5 @@
-// Opens mutated .tflite files with the C interface (include/bdd.h), and scores an image with those that open.
+// Opens mutated .tflite files with the C interface (include/bdd.h), and scores images with those that open: one of the
+// network's size, and one of any size and format by the rule in the file's metadata.
 //
 //   file_host CASES SEED FILE...     mutates the files in turns; the number of each case goes to file descriptor 9
 //   first
@@ -63,6 +64,35 @@ void Mutate(Bytes* bytes, Random* random) {
   }
 }
 
+// Scores an image of a random description, of which each plane is a heap block of the exact size.
+bool ScoreImage(bdd_model* model, Random* random, char* why, size_t why_size) {
+  const int format = static_cast<int>(random->Below(8));
+  const size_t width = random->Below(40) + 1, height = random->Below(40) + 1, half = (width + 1) / 2;
+  const size_t step = random->Below(2) + 1, gap = random->Below(3);
+  const bool planar = format == BDD_YUV420, yuv = format >= BDD_NV12;
+  const size_t channels = yuv || format == BDD_GREY ? 1 : format == BDD_RGBA || format == BDD_BGRA ? 4 : 3;
+  bdd_image image = {format, static_cast<int>(width), static_cast<int>(height), {}, {}, static_cast<int>(step)};
+  Bytes planes[3];
+  for (int i = 0; i < (planar ? 3 : yuv ? 2 : 1); ++i) {
+    const size_t row = i == 0 ? width * channels : planar ? (half - 1) * step + 1 : 2 * half;
+    const size_t rows = i == 0 ? height : (height + 1) / 2;
+    planes[i].resize((rows - 1) * (row + gap) + row);
+    for (uint8_t& byte : planes[i]) byte = static_cast<uint8_t>(random->Below(256));
+    image.planes[i] = planes[i].data();
+    image.strides[i] = row + gap;
+  }
+  bdd_verdict verdict;
+  if (bdd_score_image(model, &image, &verdict, why, why_size) != BDD_OK) return false;
+  bdd_box box = {};
+  for (int i = 0; i < verdict.crops; ++i) {
+    float score = 0.0f;
+    const bool inside = bdd_crop(model, i, &box, &score) == BDD_OK && box.left >= 0 && box.top >= 0 && box.width > 0 &&
+                        box.height > 0 && box.left + box.width <= image.width && box.top + box.height <= image.height;
+    if (!inside || bdd_crop_pixels(model, i) == nullptr) std::abort();
+  }
+  return true;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -75,7 +105,7 @@ int main(int argc, char** argv) {
   std::vector<Bytes> files;
   for (int i = 3; i < argc; ++i) files.push_back(ReadFile(argv[i]));
   std::map<std::string, long long> reasons;
-  long long opened = 0, ran = 0;
+  long long opened = 0, ran = 0, any_size = 0;
   for (long long i = 0; i < wanted; ++i) {
     const uint64_t number = seed + static_cast<uint64_t>(i);
     char line[32];
@@ -101,6 +131,7 @@ int main(int argc, char** argv) {
       float score = 0;
       for (int again = 0; again < 2; ++again) {
         if (bdd_score(model, image.data(), &score, why, sizeof why) == BDD_OK) ++ran;
+        if (ScoreImage(model, &random, why, sizeof why)) ++any_size;
       }
       bdd_close(model);
     }
@@ -116,7 +147,8 @@ int main(int argc, char** argv) {
   }
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
-  std::printf("%lld mutated files: %lld opened, %lld images scored; %zu different reasons; %ld MiB at most\n", wanted,
-              opened, ran, reasons.size(), usage.ru_maxrss / 1024);
+  std::printf(
+      "%lld mutated files: %lld opened, %lld images scored, %lld of any size; %zu different reasons; %ld MiB at most\n",
+      wanted, opened, ran, any_size, reasons.size(), usage.ru_maxrss / 1024);
   return 0;
 }

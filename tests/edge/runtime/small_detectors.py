@@ -13,6 +13,9 @@ def build(name):
     import larq
     import larq_compute_engine
 
+    from bdd_tf.edge.images.resize import ResizeRule
+    from bdd_tf.edge.images.rules import rule_entries
+    from bdd_tf.edge.images.views import ViewRule
     from bdd_tf.edge.tflite.metadata import METADATA_NAME, embed_metadata
     from bdd_tf.models.detector import NormaliseChannels
     from bdd_tf.models.forensic_channels import ForensicChannels
@@ -31,4 +34,13 @@ def build(name):
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dense(1, activation="sigmoid", bias_initializer="normal", name="fake_probability")(x)
     content = larq_compute_engine.convert_keras_model(tf.keras.Model(image, x))
-    return embed_metadata(content, METADATA_NAME, json.dumps({"format": 1, "resolution": side}).encode())
+    trained_on = {
+        "dataset": "x",
+        "images": 9,
+        "sides": [8, 64],
+        "contrast": [2.5, 99.5],
+        "detail": [1.0, 80.0],
+    }
+    rule = ViewRule(side, 3, (1.0, 1.5)) if "haar" in channels else ResizeRule.reference(side)
+    metadata = {"labels": ["REAL", "FAKE"], "threshold": 0.5, "trained_on": trained_on, **rule_entries(rule)}
+    return embed_metadata(content, METADATA_NAME, json.dumps(metadata).encode())
