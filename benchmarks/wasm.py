@@ -1,6 +1,6 @@
 """Time 8 crops in WebAssembly (Node.js) and natively, in turns and on one thread: `python benchmarks/wasm.py`.
 
-The file is a BNext-N on RGB and Haar details with random weights.
+The file is a BNext-N on RGB and Haar details with random weights, like the bundled model for photographs.
 """
 
 import argparse
@@ -52,9 +52,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--side", type=int, default=128, help="of a crop in pixels; default 128")
     parser.add_argument("--turns", type=int, default=5, help="default 5")
-    parser.add_argument("--rounds", type=int, default=10, help="batches of each contender in a turn; default 10")
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="batches of each contender in a turn; default 10"
+    )
     args = parser.parse_args()
-    model = untrained("bnext-n", args.side, ("rgb", "haar"))
+    model = untrained("bnext-n", args.side, ("rgb", "haar"), "direct", compress=False)
     contenders = [("wasm", "simd128"), ("wasm", "scalar"), *(("native", k) for k in available_kernels())]
     times: dict[tuple[str, str], list[float]] = {one: [] for one in contenders}
     for _ in range(args.turns):

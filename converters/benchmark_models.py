@@ -110,15 +110,24 @@ def vary_vectors(model: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
     return model
 
 
-def untrained(backbone: str, resolution: int, channels: tuple[str, ...]) -> Path:
+def untrained(
+    backbone: str,
+    resolution: int,
+    channels: tuple[str, ...],
+    stem: str = "adapter",
+    *,
+    compress: bool = True,
+) -> Path:
     """Make the file of a binary network with random weights, with the size and the operators of a trained one.
 
-    The vectors differ (`vary_vectors`), and the constants are compressed as by `bdd convert --weights narrow`.
+    The vectors differ (`vary_vectors`).
 
     Args:
         backbone: A BNext or QuickNet.
         resolution: Side of the input in pixels.
         channels: Input channels, e.g. ``("rgb", "fft", "lbp")``.
+        stem: How they enter the network, ``"adapter"`` or ``"direct"``.
+        compress: Whether constants are compressed as by `bdd convert --weights narrow`.
 
     Returns:
         Path of the file, which is made once and cached.
@@ -132,9 +141,11 @@ def untrained(backbone: str, resolution: int, channels: tuple[str, ...]) -> Path
         from converters.convert import metadata, to_flatbuffer
         from converters.tflite.compress_vectors import compress_vectors
 
-        config = experiment(backbone=backbone, resolution=resolution, channels=channels)
+        config = experiment(backbone=backbone, resolution=resolution, channels=channels, stem=stem)
         about = metadata(config, Validated(), None, trained=False)
-        content = compress_vectors(to_flatbuffer(vary_vectors(_random_model(config))))
+        content = to_flatbuffer(vary_vectors(_random_model(config)))
+        content = compress_vectors(content) if compress else content
         return embed_metadata(content, METADATA_NAME, json.dumps(about).encode())
 
-    return _cached(f"{backbone}-{resolution}-{'-'.join(channels)}", make)
+    suffix = ("" if stem == "adapter" else f"-{stem}") + ("" if compress else "-wide")
+    return _cached(f"{backbone}-{resolution}-{'-'.join(channels)}{suffix}", make)

@@ -17,7 +17,7 @@ from PIL import Image
 from bdd_tf.edge import Detector
 from bdd_tf.edge.shipped_model import shipped_model
 from tests.service.devtools import Browser, chromium
-from tools.web.build import ROOT, build_package, build_page
+from tools.web.build import ROOT, build_package, build_page, write_service_worker
 from tools.web.reference import Reference
 from tools.web.serve import serve
 
@@ -81,6 +81,13 @@ def visit(browser, site):
 
 def wait(page, count):
     page.wait_for(f"document.body.dataset.done === '{count}'")
+
+
+def until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def texts(page, selector):
@@ -292,6 +299,46 @@ def test_it_works_with_the_server_stopped(folder, files):
         wait(browser, 1)
         assert texts(browser, ".score") == [f"fake probability {native(files / 'waves.png')[0]:.4f}"]
         assert "works without a network" in browser.evaluate("document.getElementById('offline').textContent")
+
+
+def test_a_new_version_replaces_the_stored_one(browser, folder, tmp_path):
+    changed = Path(shutil.copytree(folder, tmp_path / "page"))
+    site = Site(changed)
+    registration = "navigator.serviceWorker.getRegistration()"
+    stored = "caches.keys().then((names) => names.join())"
+    visit(browser, site)
+    browser.wait_for("document.body.dataset.offline")
+    first = browser.evaluate(stored)
+    for name, text in (("index.html", "Really real?"), ("icon.svg", "<svg/>")):
+        path = changed / name
+        path.write_text(path.read_text().replace("Real or AI-made?</h1>", f"{text}</h1>") + "\n")
+    # A host in the middle of an upload: the worker is new, a file is not.
+    (changed / "sw.js").unlink()
+    write_service_worker(changed)
+    (changed / "icon.svg").write_text("of another version")
+    visit(browser, site)
+    update = f"{registration}.then((r) => r.update()).catch(() => 0)"
+    browser.evaluate(update)
+    until(lambda: not browser.evaluate(f"{registration}.then((r) => Boolean(r.installing))"))
+    assert browser.evaluate(stored) == first
+    (changed / "sw.js").unlink()
+    write_service_worker(changed)
+    browser.evaluate(update)
+    until(lambda: browser.evaluate(stored) not in (first, "") and "," not in browser.evaluate(stored))
+    visit(browser, site)
+    assert browser.evaluate("document.querySelector('h1').textContent") == "Really real?"
+    site.stop()
+
+
+def test_a_touch_screen_has_a_button_for_the_camera(page):
+    shown = "getComputedStyle(document.getElementById('photo')).display"
+    assert page.evaluate(shown) == "none"
+    assert page.evaluate("document.getElementById('camera').capture") == "environment"
+    page.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    try:
+        page.wait_for(f"{shown} === 'block'")
+    finally:
+        page.call("Emulation.setTouchEmulationEnabled", enabled=False)
 
 
 def test_what_is_transferred_is_small(browser, folder):

@@ -88,7 +88,7 @@ def build_page(output: Path, package: Path) -> Path:
     model = shipped_model(MODEL)
     shutil.copyfile(model, folder / model.name)
     _write_self_test(folder, model)
-    _write_service_worker(folder)
+    write_service_worker(folder)
     return folder
 
 
@@ -106,7 +106,7 @@ def _write_self_test(folder: Path, model: Path) -> None:
     (folder / "selftest.png").write_bytes(fixed_file(pixels))
 
 
-def _write_service_worker(folder: Path) -> None:
+def write_service_worker(folder: Path) -> None:
     """All files with their hashes, and a version that changes with any of them."""
     hashes = {
         path.relative_to(folder).as_posix(): "sha256-"

@@ -9,13 +9,17 @@ const CACHE = PREFIX + VERSION;
 
 async function store() {
   const cache = await caches.open(CACHE);
-  await Promise.all(
-    Object.entries(FILES).map(async ([path, integrity]) => {
-      const answer = await fetch(new Request(path, { integrity, cache: "no-cache" }));
-      if (!answer.ok) throw new Error(`${path}: status ${answer.status}`);
-      await cache.put(path, answer);
-    }),
-  );
+  const add = async ([path, integrity]) => {
+    const answer = await fetch(new Request(path, { integrity, cache: "no-cache" }));
+    if (!answer.ok) throw new Error(`${path}: status ${answer.status}`);
+    await cache.put(path, answer);
+  };
+  const added = await Promise.allSettled(Object.entries(FILES).map(add));
+  const failed = added.find((one) => one.status === "rejected");
+  if (failed) {
+    await caches.delete(CACHE);
+    throw failed.reason;
+  }
   // A page that runs has loaded all of its files, so the next version need not wait for it.
   await self.skipWaiting();
 }

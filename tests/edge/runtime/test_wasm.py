@@ -13,6 +13,7 @@ from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.runtime import build as building
 from bdd_tf.edge.shipped_model import shipped_model
 from tests.edge.runtime import small_detectors
+from tools.web.build import build_package
 from tools.web.reference import Reference
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -168,3 +169,38 @@ def test_errors_are_the_sentences_of_the_c_interface(node, tmp_path):
     assert said[2]
     assert said[3].startswith("the model cannot be read: ")
     assert "kernels a set that this machine has" in said[4]
+
+
+def test_the_package_finds_its_module_and_takes_bytes_and_urls(module, tmp_path):
+    """Imported by its name, as an installed package."""
+    package = build_package(tmp_path / "built")
+    (tmp_path / "node_modules").mkdir()
+    package.rename(tmp_path / "node_modules" / "bdd-tf")
+    (tmp_path / "use.mjs").write_text(
+        """import { BddError, Detector } from "bdd-tf";
+        import { readFileSync } from "node:fs";
+        import { pathToFileURL } from "node:url";
+        const path = process.argv[2], bytes = readFileSync(path), found = [];
+        const image = { width: 40, height: 30, data: new Uint8Array(4800).map((_, i) => (i * i) & 255) };
+        for (const model of [path, pathToFileURL(path), bytes, new Blob([bytes])]) {
+          const detector = await Detector.load(model);
+          found.push((await detector.predict(image)).probability);
+          const nothing = { width: 0, height: 0, data: new Uint8Array(0) };
+          for (const wrong of [{ ...image, width: 41 }, nothing, null, "x", new Blob(["x"])]) {
+            const said = await detector.predict(wrong).catch((error) => error);
+            if (!(said instanceof BddError)) throw said;
+          }
+          detector.close();
+          detector.close();
+          const said = await detector.predict(image).catch((error) => error.message);
+          if (said !== "this detector is closed; load the model again") throw new Error(said);
+        }
+        console.log(JSON.stringify(found));"""
+    )
+    done = subprocess.run(
+        ["node", tmp_path / "use.mjs", shipped_model("cifake")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)
+    assert len(scores) == 4
+    assert len(set(scores)) == 1
