@@ -333,7 +333,7 @@ def test_a_new_version_replaces_the_stored_one(browser, folder, tmp_path):
 def test_a_touch_screen_has_a_button_for_the_camera(page):
     shown = "getComputedStyle(document.getElementById('photo')).display"
     assert page.evaluate(shown) == "none"
-    assert page.evaluate("document.getElementById('camera').capture") == "environment"
+    assert page.evaluate("document.getElementById('camera').getAttribute('capture')") == "environment"
     page.call("Emulation.setTouchEmulationEnabled", enabled=True)
     try:
         page.wait_for(f"{shown} === 'block'")
