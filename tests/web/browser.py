@@ -239,7 +239,7 @@ def test_200_files_get_the_native_scores(page, folder):
     contents, expected = [], []
     with Reference(shipped_model("photos")) as reference:
         for i in range(200):
-            width, height = (int(n) for n in rng.integers(40, 140, 2))  # up to four crops
+            width, height = (int(n) for n in rng.integers(50, 112, 2))  # one, two or four crops
             pixels = texture(width, height, i)
             contents.append(
                 base64.b64encode(png(pixels, **({"icc_profile": profile} if i % 8 == 1 else {}))).decode()
