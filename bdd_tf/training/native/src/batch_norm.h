@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
 #include "workspace.h"
 
@@ -25,6 +26,18 @@ struct FeatureMap {
 struct Sums {
   double values = 0, squares = 0;
 };
+
+// A channel's sums, of which each thread's context holds a part.
+template <typename Context>
+Sums SumContexts(const std::vector<Context*>& contexts, Buffer<double> Context::* values,
+                 Buffer<double> Context::* squares, int channel) {
+  Sums sums;
+  for (const Context* context : contexts) {
+    sums.values += (context->*values)[channel];
+    sums.squares += (context->*squares)[channel];
+  }
+  return sums;
+}
 
 // A batch normalization: its moments, and the same as x * scale + shift; [C] each.
 struct BatchNorm {

@@ -97,14 +97,8 @@ void Unit::AddMoments(int image, ThreadContext& context) const {
 void Unit::SetNorm1(const ForwardArguments& args) {
   const float *gamma = args.parameters[kGamma1], *beta = args.parameters[kBeta1];
   const double count = static_cast<double>(spec_.batch) * out_pixels_;
-  norm1_.SetAll(gamma, beta, args.statistics, args.training, count, [&](int i) {
-    Sums sums;
-    for (const ThreadContext* context : contexts_) {
-      sums.values += context->sum_y[i];
-      sums.squares += context->sum_y2[i];
-    }
-    return sums;
-  });
+  norm1_.SetAll(gamma, beta, args.statistics, args.training, count,
+                [&](int i) { return SumContexts(contexts_, &ThreadContext::sum_y, &ThreadContext::sum_y2, i); });
 }
 
 // Pass 2: sums of z, v and v^2 over the pixels of an image.

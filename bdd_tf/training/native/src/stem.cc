@@ -183,14 +183,8 @@ void Stem::AddMoments(int image, Context& context) const {
 void Stem::SetNorm(const StemArguments& args) {
   const float *gamma = args.parameters[kStemGamma], *beta = args.parameters[kStemBeta];
   const double count = static_cast<double>(spec_.batch) * out_pixels_;
-  norm_.SetAll(gamma, beta, args.statistics, args.training, count, [&](int i) {
-    Sums sums;
-    for (const Context* context : contexts_) {
-      sums.values += context->total[i];
-      sums.squares += context->total_products[i];
-    }
-    return sums;
-  });
+  norm_.SetAll(gamma, beta, args.statistics, args.training, count,
+               [&](int i) { return SumContexts(contexts_, &Context::total, &Context::total_products, i); });
 }
 
 void Stem::Backward(const StemArguments& args) {
