@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 MAX_FUNCTION_LINES = 80
 MAX_PARAMETERS = 7
@@ -186,20 +188,12 @@ constexpr int kTable[] = {1, 2};
     assert found == [("Sum", 5, 8, 2), ("S", 14, 1, 2), ("operator==", 15, 1, 1)]
 
 
-def test_functions_are_short():
-    long = [
-        f"{path}:{f.line} {f.name}: {f.lines}"
-        for path, f in production_functions()
-        if f.lines > MAX_FUNCTION_LINES
-    ]
-    assert not long, "\n".join(long)
-
-
-def test_functions_have_few_parameters():
+@pytest.mark.parametrize(("what", "most"), [("lines", MAX_FUNCTION_LINES), ("parameters", MAX_PARAMETERS)])
+def test_functions_have_few(what, most):
     many = [
-        f"{path}:{f.line} {f.name}: {f.parameters}"
+        f"{path}:{f.line} {f.name}: {getattr(f, what)}"
         for path, f in production_functions()
-        if f.parameters > MAX_PARAMETERS
+        if getattr(f, what) > most
     ]
     assert not many, "\n".join(many)
 

@@ -1,5 +1,7 @@
 """BNext-U, a third of BNext-N: for tests of all that surrounds a network, which cost as much as the network has layers."""
 
+from functools import partial
+
 from bdd_tf.models import registry
 from bdd_tf.models.bnext_sizes import BNEXT, BNextSize
 
@@ -13,4 +15,4 @@ UNITS = sum(3 if block.doubles else 2 for block in SIZE.blocks)
 def register() -> None:
     """Make the size known by its name, in this process."""
     BNEXT[NAME] = SIZE
-    registry.BACKBONES[NAME] = registry.Backbone(NAME, (2, 1), SIZE.stride, registry._bnext(NAME))
+    registry.BACKBONES[NAME] = registry.Backbone(NAME, (2, 1), SIZE.stride, partial(registry._bnext, NAME))

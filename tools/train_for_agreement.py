@@ -60,14 +60,8 @@ SEED = 5
 class Stage:
     """A part of a training.
 
-    Attributes:
-        resolution: Side of the images.
-        stem_stride: Stride of the stem.
-        batch: Images per step.
-        steps: Steps.
-        rate: Peak learning rate of Adam.
-        images: Training images.
-        precision: Of the passes over the net, ``float32`` or ``bfloat16`` (autocast); weights are float32 always.
+    `rate` is the peak learning rate of Adam; `images` counts the training images; `precision` is that of the passes over
+    the net, ``float32`` or ``bfloat16`` (autocast): weights are float32 always.
     """
 
     resolution: int

@@ -29,7 +29,7 @@ OTHERS = ("lce", "float", "torch")
 
 
 @dataclass(frozen=True)
-class Contender:
+class Setup:
     """A model on an engine.
 
     Attributes:
@@ -37,15 +37,24 @@ class Contender:
         engine: ``"litert"``, ``"lce"`` or ``"torch"``.
         kernels: Kernel set of our delegate, or None for XNNPACK alone; for LCE ``"default"`` or ``"indirect"``.
         threads: Number of CPU threads.
-        path: The .tflite file; None for PyTorch.
-        backbone: Name of the PyTorch network; None for files.
-        resolution: Side of its input in pixels; None for files.
     """
 
     name: str
     engine: str
     kernels: str | None
     threads: int
+
+
+@dataclass(frozen=True)
+class Contender(Setup):
+    """A setup with the model to run.
+
+    Attributes:
+        path: The .tflite file; None for PyTorch.
+        backbone: Name of the PyTorch network; None for files.
+        resolution: Side of its input in pixels; None for files.
+    """
+
     path: str | None = None
     backbone: str | None = None
     resolution: int | None = None
@@ -58,14 +67,10 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Setup):
     """A row of the table; its fields are the keys of `bdd benchmark --json`.
 
     Attributes:
-        name: Name of the contender.
-        engine: As in `Contender`.
-        kernels: As in `Contender`.
-        threads: Number of CPU threads.
         median_ms: Median time of a run in ms, batch size 1.
         p90_ms: 90th percentile of the time in ms.
         ratio: Median divided by that of the first contender.
@@ -74,10 +79,6 @@ class Result:
         error: Reason for a failure; the numbers are None then.
     """
 
-    name: str
-    engine: str
-    kernels: str | None
-    threads: int
     median_ms: float | None = None
     p90_ms: float | None = None
     ratio: float | None = None

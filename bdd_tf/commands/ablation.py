@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bdd_tf.config import Experiment
-from bdd_tf.errors import BddError, UsageError
+from bdd_tf.errors import BddError, UsageError, exit_code
 from bdd_tf.presets import experiment
 from bdd_tf.reports.ablation_groups import FIRST, ROWS, SEEDS, label
 from bdd_tf.reports.parsing import read_yaml
@@ -190,25 +190,23 @@ def seeds_of(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
+def _run(args: argparse.Namespace) -> None:
+    steps = plan(base_experiment(args), seeds_of(args.seeds), args.runs_dir, args.results_dir, args.prefix)
+    for number, step in enumerate(steps, 1):
+        print(f"ablation {number} of {len(steps)}: {label(step.config.channels[1:])}, seed {step.config.seed}: "
+              f"{step.name}: {step.state}", file=sys.stderr, flush=True)  # fmt: skip
+        if step.state != "done" and not args.dry_run:
+            execute(step, args.runs_dir, args.results_dir, keep_checkpoints=args.keep_checkpoints)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the ablation; returns the exit code."""
     args = _arguments().parse_args(argv)
     try:
-        steps = plan(
-            base_experiment(args), seeds_of(args.seeds), args.runs_dir, args.results_dir, args.prefix
-        )
-        for number, step in enumerate(steps, 1):
-            print(f"ablation {number} of {len(steps)}: {label(step.config.channels[1:])}, seed {step.config.seed}: "
-                  f"{step.name}: {step.state}", file=sys.stderr, flush=True)  # fmt: skip
-            if step.state != "done" and not args.dry_run:
-                execute(step, args.runs_dir, args.results_dir, keep_checkpoints=args.keep_checkpoints)
-    except BddError as error:
-        print(f"ablation: {error}", file=sys.stderr)
-        return error.exit_code
+        return exit_code(lambda: _run(args), "ablation")
     except KeyboardInterrupt:
         print("ablation: stopped; the same command resumes from here.", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from bdd_tf.commands.model_options import add_engine_argument, add_model_argument
 from bdd_tf.edge.detect.explanations import EXPLAIN_LIMIT
-from bdd_tf.edge.engines import engine_names
 from bdd_tf.edge.explain.explanation import explainer_names
 from bdd_tf.edge.images.crops import CROPS, TILES_LIMIT
 
@@ -44,18 +44,12 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
         "--camera", metavar="C", help="score a camera: its number (0) or device file (/dev/video0)"
     )
     model = parser.add_mutually_exclusive_group()
-    model.add_argument(
-        "--model",
-        metavar="M.tflite",
-        help="model file, or the name of a bundled model: photos, cifake (default: the first of these)",
-    )
+    add_model_argument(model)
     model.add_argument("--run", metavar="NAME", help="use the model of this run, runs/NAME/model.tflite")
     parser.add_argument(
         "--runs-dir", default="runs", metavar="DIR", help="folder of the runs (default: runs)"
     )
-    parser.add_argument(
-        "--engine", metavar="E", help=f"inference engine: {', '.join(engine_names())} (default: litert)"
-    )
+    add_engine_argument(parser)
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
 
 

@@ -8,9 +8,9 @@ import math
 import socket
 import sys
 
+from bdd_tf.commands.model_options import add_engine_argument, add_model_argument
 from bdd_tf.edge.checks import whole_number
 from bdd_tf.edge.detector import Detector
-from bdd_tf.edge.engines import engine_names
 from bdd_tf.edge.images.errors import MAX_PIXELS
 from bdd_tf.edge.runtime import MAX_THREADS
 from bdd_tf.edge.shipped_model import model_path
@@ -21,15 +21,51 @@ from bdd_tf.service.middleware import Guard, Hosts, is_loopback
 from bdd_tf.service.server import bind, run
 
 _DEFAULTS = Limits()
+#: Options that limit the service: name, type, default, name of the value, help.
+_LIMITS = (
+    ("--workers", int, _DEFAULTS.workers, "N", "images processed at the same time (default: %(default)s)"),
+    (
+        "--queue",
+        int,
+        _DEFAULTS.queue,
+        "N",
+        "maximum number of waiting images; further requests receive 503 (default: %(default)s)",
+    ),
+    (
+        "--max-upload",
+        float,
+        _DEFAULTS.upload_bytes / MIB,
+        "MB",
+        "maximum file size, in MiB (default: %(default)g)",
+    ),
+    (
+        "--max-request",
+        float,
+        None,
+        "MB",
+        f"maximum size of all files of a request together, in MiB (default: {_DEFAULTS.request_bytes / MIB:g}, or "
+        "--max-upload if that is larger)",
+    ),
+    (
+        "--max-megapixels",
+        float,
+        _DEFAULTS.pixels / 1e6,
+        "N",
+        "maximum image size (default and upper limit: %(default)g; decoding takes up to 8 bytes per pixel)",
+    ),
+    (
+        "--upload-timeout",
+        float,
+        _DEFAULTS.upload_seconds,
+        "SECONDS",
+        "time limit for one upload (default: %(default)g)",
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
-    parser.add_argument(
-        "--model",
-        metavar="M.tflite",
-        help="model file, or the name of a bundled model: photos, cifake (default: the first of these)",
-    )
+    add_model_argument(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -53,51 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="CPU threads per inference (default: 1)"
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=_DEFAULTS.workers,
-        metavar="N",
-        help="images processed at the same time (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--queue",
-        type=int,
-        default=_DEFAULTS.queue,
-        metavar="N",
-        help="maximum number of waiting images; further requests receive 503 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-upload",
-        type=float,
-        default=_DEFAULTS.upload_bytes / MIB,
-        metavar="MB",
-        help="maximum file size, in MiB (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--max-request",
-        type=float,
-        metavar="MB",
-        help=f"maximum size of all files of a request together, in MiB (default: {_DEFAULTS.request_bytes / MIB:g}, or "
-        "--max-upload if that is larger)",
-    )
-    parser.add_argument(
-        "--max-megapixels",
-        type=float,
-        default=_DEFAULTS.pixels / 1e6,
-        metavar="N",
-        help="maximum image size (default and upper limit: %(default)g; decoding takes up to 8 bytes per pixel)",
-    )
-    parser.add_argument(
-        "--upload-timeout",
-        type=float,
-        default=_DEFAULTS.upload_seconds,
-        metavar="SECONDS",
-        help="time limit for one upload (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--engine", metavar="E", help=f"inference engine: {', '.join(engine_names())} (default: litert)"
-    )
+    for option, kind, default, metavar, text in _LIMITS:
+        parser.add_argument(option, type=kind, default=default, metavar=metavar, help=text)
+    add_engine_argument(parser)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import os
 import re
 import threading
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from bdd_tf.edge.runtime import interpreter_module, lce_delegate
 from bdd_tf.edge.standard_error import without_lines
+from bdd_tf.edge.targets import load_target
 from bdd_tf.edge.tflite.file import TfliteModel
 from bdd_tf.errors import BddError, one_of
 
@@ -86,15 +86,7 @@ def create_engine(model: TfliteModel, name: str = DEFAULT_ENGINE, num_threads: i
     """
     if name not in _ENGINES:
         raise one_of("engine", name, engine_names())
-    module, _, attribute = _ENGINES[name].partition(":")
-    try:
-        factory: Callable[..., Engine] = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise BddError(
-            f"the engine {name!r} is not part of this installation: pip install 'bdd_tf[train]'."
-        ) from None
+    factory: Callable[..., Engine] = load_target(_ENGINES[name], f"the engine {name!r}")
     return factory(model, num_threads=num_threads)
 
 

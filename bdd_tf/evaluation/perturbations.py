@@ -1,7 +1,8 @@
 """Image perturbations: compression, resizing, blur, noise, crops, brightness, contrast.
 
 Each function takes and returns uint8 RGB [H, W, 3] of the same size, and its result depends only on its arguments and the
-versions of Pillow and NumPy. :data:`PERTURBATIONS` lists them with the severities of `bdd evaluate --robustness`.
+versions of Pillow and NumPy. A severity outside its range is a UsageError. :data:`PERTURBATIONS` lists them with the
+severities of `bdd evaluate --robustness`.
 """
 
 from __future__ import annotations
@@ -27,12 +28,6 @@ def jpeg(image: Pixels, quality: int) -> Pixels:
     Args:
         image: uint8 [H, W, 3].
         quality: In [1, 95] (libjpeg's scale); every quality changes the image.
-
-    Returns:
-        uint8 [H, W, 3].
-
-    Raises:
-        UsageError: For a quality outside its range.
     """
     _check("JPEG quality", quality, 1, 95)
     with io.BytesIO() as file:
@@ -47,12 +42,6 @@ def resize(image: Pixels, factor: float) -> Pixels:
     Args:
         image: uint8 [H, W, 3].
         factor: In (0, 1]; each side becomes ``round(factor * side)``, at least 1 pixel. 1 changes nothing.
-
-    Returns:
-        uint8 [H, W, 3].
-
-    Raises:
-        UsageError: For a factor outside its range.
     """
     _check("resize factor", factor, 1e-6, 1)
     height, width = image.shape[:2]
@@ -66,12 +55,6 @@ def blur(image: Pixels, sigma: float) -> Pixels:
     Args:
         image: uint8 [H, W, 3].
         sigma: Standard deviation in pixels, at least 0; 0 changes nothing.
-
-    Returns:
-        uint8 [H, W, 3].
-
-    Raises:
-        UsageError: For a sigma outside its range.
     """
     _check("blur sigma", sigma, 0, 1000)
     if sigma == 0:
@@ -101,12 +84,6 @@ def noise(image: Pixels, deviation: float, seed: int) -> Pixels:
         image: uint8 [H, W, 3].
         deviation: Standard deviation in levels of 255, at least 0; 0 changes nothing.
         seed: Seed of the noise. At another deviation the same noise is only scaled.
-
-    Returns:
-        uint8 [H, W, 3].
-
-    Raises:
-        UsageError: For a deviation outside its range.
     """
     _check("noise deviation", deviation, 0, 255)
     drawn = np.random.default_rng(seed).standard_normal(image.shape, dtype=np.float32)
@@ -119,12 +96,6 @@ def crop(image: Pixels, share: float) -> Pixels:
     Args:
         image: uint8 [H, W, 3].
         share: Fraction of each side, in (0, 1]; the sides become ``round(share * side)``, at least 1 pixel. 1 changes nothing.
-
-    Returns:
-        uint8 [H, W, 3].
-
-    Raises:
-        UsageError: For a share outside its range.
     """
     _check("crop share", share, 1e-6, 1)
     height, width = image.shape[:2]
@@ -140,12 +111,6 @@ def brightness(image: Pixels, factor: float) -> Pixels:
     Args:
         image: uint8 [H, W, 3].
         factor: At least 0; 1 changes nothing.
-
-    Returns:
-        uint8 [H, W, 3].
-
-    Raises:
-        UsageError: For a factor outside its range.
     """
     _check("brightness factor", factor, 0, 255)
     return _bytes(image * np.float32(factor))
@@ -157,12 +122,6 @@ def contrast(image: Pixels, factor: float) -> Pixels:
     Args:
         image: uint8 [H, W, 3].
         factor: At least 0; 1 changes nothing.
-
-    Returns:
-        uint8 [H, W, 3].
-
-    Raises:
-        UsageError: For a factor outside its range.
     """
     _check("contrast factor", factor, 0, 255)
     mean = np.float32(image.mean())

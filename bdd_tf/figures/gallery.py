@@ -27,6 +27,11 @@ OUTCOMES = (
     ("False positives", REAL, FAKE, "#CC79A7"),
 )
 
+#: Sizes in inches of an image, of the gap between two, and of the caption below one.
+_THUMB, _GAP, _CAPTION = 0.92, 0.1, 0.2
+#: Sizes in inches of a frame's padding and its headings, of the space between frames, and of the note at the foot.
+_PAD, _HEAD, _BETWEEN, _FOOT = 0.14, 0.62, 0.2, 0.3
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -78,36 +83,26 @@ def choose_examples(
 
 @dataclass(frozen=True)
 class _Layout:
-    """Sizes in inches. Everything is placed by hand: a layout engine would fit the images to the titles' lengths."""
+    """Places in inches. Everything is placed by hand: a layout engine would fit the images to the titles' lengths."""
 
     rows: int
     top: float
-    thumb: float = 0.92
-    gap: float = 0.1
-    caption: float = 0.2
-    pad: float = 0.14
-    between: float = 0.2
-    head: float = 0.62
-    foot: float = 0.3
 
     @property
     def frame_width(self) -> float:
-        return 2 * self.thumb + self.gap + 2 * self.pad
+        return 2 * _THUMB + _GAP + 2 * _PAD
 
     @property
     def frame_height(self) -> float:
-        return self.head + self.rows * (self.thumb + self.caption) + self.pad / 2
+        return _HEAD + self.rows * (_THUMB + _CAPTION) + _PAD / 2
 
     @property
     def size(self) -> tuple[float, float]:
-        return (
-            4 * self.frame_width + 5 * self.between,
-            self.top + self.frame_height + self.between + self.foot,
-        )
+        return 4 * self.frame_width + 5 * _BETWEEN, self.top + self.frame_height + _BETWEEN + _FOOT
 
     def frame(self, column: int) -> tuple[float, float]:
         """Left and bottom of a column's frame."""
-        return self.between + column * (self.frame_width + self.between), self.foot + self.between / 2
+        return _BETWEEN + column * (self.frame_width + _BETWEEN), _FOOT + _BETWEEN / 2
 
     def axes(self, figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
         total_width, total_height = self.size
@@ -159,14 +154,14 @@ def gallery(
             _frame(canvas, layout, column, total, empty=not len(chosen[name]))
             for i, index in enumerate(chosen[name]):
                 axes = _thumbnail(figure, layout, column, i)
-                _show_file(axes, images.paths[index], load, layout.thumb)
+                _show_file(axes, images.paths[index], load, _THUMB)
                 axes.text(
                     0.5, -0.03, f"{scores[index]:.3f}", ha="center", va="top", fontsize=8.5, transform=axes.transAxes
                 )  # fmt: skip
         note = (
             f"below each image: its fake probability (threshold {threshold:.3g}); most certain verdicts first"
         )
-        canvas.text(width / 2, layout.foot / 2, note, ha="center", va="center", fontsize=8.5, color=GREY)
+        canvas.text(width / 2, _FOOT / 2, note, ha="center", va="center", fontsize=8.5, color=GREY)
 
     return draw(path, (width, height), paint)
 
@@ -185,21 +180,17 @@ def _frame(canvas: Axes, layout: _Layout, column: int, total: int, *, empty: boo
     subtitle = f"{LABELS[label]} called {LABELS[verdict]}: {total:,}"
     canvas.text(centre, upper - 0.43, subtitle, fontsize=9, **style)
     if empty:
-        canvas.text(centre, bottom + (height - layout.head) / 2, "none", color=GREY, fontsize=12, **style)
+        canvas.text(centre, bottom + (height - _HEAD) / 2, "none", color=GREY, fontsize=12, **style)
 
 
 def _thumbnail(figure: Figure, layout: _Layout, column: int, index: int) -> Axes:
     left, bottom = layout.frame(column)
     return layout.axes(
         figure,
-        left + layout.pad + (index % 2) * (layout.thumb + layout.gap),
-        bottom
-        + layout.frame_height
-        - layout.head
-        - (index // 2) * (layout.thumb + layout.caption)
-        - layout.thumb,
-        layout.thumb,
-        layout.thumb,
+        left + _PAD + (index % 2) * (_THUMB + _GAP),
+        bottom + layout.frame_height - _HEAD - (index // 2) * (_THUMB + _CAPTION) - _THUMB,
+        _THUMB,
+        _THUMB,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bdd_tf import entry_points
@@ -33,40 +34,28 @@ class Backbone:
     build: Callable[[Any, int], Any]
 
 
-def _bnext(name: str) -> Callable[[Any, int], Any]:
-    def build(x: Any, stem_stride: int) -> Any:
-        from bdd_tf.models.bnext import bnext
+def _bnext(name: str, x: Any, stem_stride: int) -> Any:
+    from bdd_tf.models.bnext import bnext
 
-        return bnext(x, name, stem_stride=stem_stride)
-
-    return build
+    return bnext(x, name, stem_stride=stem_stride)
 
 
-def _quicknet(name: str) -> Callable[[Any, int], Any]:
-    def build(x: Any, stem_stride: int) -> Any:
-        from bdd_tf.models.quicknet import quicknet
+def _quicknet(name: str, x: Any, stem_stride: int) -> Any:
+    from bdd_tf.models.quicknet import quicknet
 
-        return quicknet(x, name)
-
-    return build
+    return quicknet(x, name)
 
 
-def _baseline(name: str) -> Callable[[Any, int], Any]:
-    def build(x: Any, stem_stride: int) -> Any:
-        from bdd_tf.models.float_baselines import baseline
+def _baseline(name: str, x: Any, stem_stride: int) -> Any:
+    from bdd_tf.models.float_baselines import baseline
 
-        return baseline(x, name, stem_stride=stem_stride)
-
-    return build
+    return baseline(x, name, stem_stride=stem_stride)
 
 
-def _residual(name: str) -> Callable[[Any, int], Any]:
-    def build(x: Any, stem_stride: int) -> Any:
-        from bdd_tf.models.residual_baselines import residual_baseline
+def _residual(name: str, x: Any, stem_stride: int) -> Any:
+    from bdd_tf.models.residual_baselines import residual_baseline
 
-        return residual_baseline(x, name, stem_stride)
-
-    return build
+    return residual_baseline(x, name, stem_stride)
 
 
 #: Small float networks on residuals, baselines for photographs: strides as below.
@@ -83,11 +72,20 @@ _BASELINE_STRIDES = {
 }
 BASELINES = tuple(_BASELINE_STRIDES)
 
+
+def _backbones(
+    build: Callable[[str, Any, int], Any], strides: Mapping[str, tuple[tuple[int, ...], int]]
+) -> dict[str, Backbone]:
+    return {
+        name: Backbone(name, stems, stage, partial(build, name)) for name, (stems, stage) in strides.items()
+    }
+
+
 BACKBONES = {
-    **{name: Backbone(name, (2, 1), size.stride, _bnext(name)) for name, size in BNEXT.items()},
-    **{n: Backbone(n, (4,), 8, _quicknet(n)) for n in ("quicknet-small", "quicknet", "quicknet-large")},
-    **{n: Backbone(n, stems, stage, _baseline(n)) for n, (stems, stage) in _BASELINE_STRIDES.items()},
-    **{n: Backbone(n, stems, stage, _residual(n)) for n, (stems, stage) in _RESIDUAL_STRIDES.items()},
+    **_backbones(_bnext, {name: ((2, 1), size.stride) for name, size in BNEXT.items()}),
+    **_backbones(_quicknet, dict.fromkeys(("quicknet-small", "quicknet", "quicknet-large"), ((4,), 8))),
+    **_backbones(_baseline, _BASELINE_STRIDES),
+    **_backbones(_residual, _RESIDUAL_STRIDES),
 }
 
 

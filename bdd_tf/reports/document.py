@@ -36,6 +36,8 @@ from bdd_tf.runs import Run
 MARKDOWN, JSON = "report.md", "report.json"
 #: Float networks of the paper's comparison, drawn above ours in the bar charts.
 CHARTED = ("vgg16", "resnet50", "densenet121")
+#: Writes a figure to a path.
+Paint = Callable[[Path], object]
 #: Errors of a figure with unusual values. The report then mentions the failure.
 _FAILURES = (BddError, ValueError, OverflowError, OSError)
 
@@ -86,7 +88,7 @@ class Report:
         """Data sets with an evaluated run, sorted."""
         return sorted({r["dataset"] for r in self.rows if r["dataset"] and r["test"]["accuracy"] is not None})
 
-    def draw(self, name: str, caption: str, paint: Callable[[Path], object]) -> str:
+    def draw(self, name: str, caption: str, paint: Paint) -> str:
         """Draw a figure; return the Markdown that shows it, or an empty string after a failure, which is noted."""
         try:
             paint(self.output / name)
@@ -110,52 +112,55 @@ class Report:
             partial(figures.cost_dots, rows=rows, title="one 224 px image; FFT and LBP included"),
         )
 
-    def roc_curves(self) -> str:
-        """Draw the ROC curves of the selected runs, a figure per data set."""
+    def _draw_each(self, name: str, caption: str, painter: Callable[[str], Paint | None]) -> str:
+        """Draw ``NAME-DATASET.png`` for each data set that ``painter`` returns something for."""
         text = ""
         for dataset in self.datasets:
-            curves = []
-            for row in selection.shown(self.rows, dataset, "scores"):
-                path = scores_file(self.run_of[row["folder"]])
-                if path is None:
-                    continue
-                try:
-                    _, labels, scores = score_files.read_scores_csv(path)
-                    classification.roc_curve(labels, scores)
-                    curves.append((row["run"], labels, scores))
-                except BddError as error:
-                    self.notes.append(one_line(error))
-            if curves:
-                text += self.draw(
-                    f"roc-{_slug(dataset)}.png",
-                    f"ROC curves on {escaped(dataset)}",
-                    partial(figures.roc_curves, curves=curves, title=f"{dataset}, test split"),
-                )
+            paint = painter(dataset)
+            if paint is not None:
+                text += self.draw(f"{name}-{_slug(dataset)}.png", f"{caption} on {escaped(dataset)}", paint)
         return text
+
+    def roc_curves(self) -> str:
+        """Draw the ROC curves of the selected runs, a figure per data set."""
+        return self._draw_each("roc", "ROC curves", self._roc_curves_on)
+
+    def _roc_curves_on(self, dataset: str) -> Paint | None:
+        curves = []
+        for row in selection.shown(self.rows, dataset, "scores"):
+            path = scores_file(self.run_of[row["folder"]])
+            if path is None:
+                continue
+            try:
+                _, labels, scores = score_files.read_scores_csv(path)
+                classification.roc_curve(labels, scores)
+                curves.append((row["run"], labels, scores))
+            except BddError as error:
+                self.notes.append(one_line(error))
+        if not curves:
+            return None
+        return partial(figures.roc_curves, curves=curves, title=f"{dataset}, test split")
 
     def accuracy_latency(self) -> str:
         """Draw accuracy against latency of the selected runs, a figure per data set."""
-        text = ""
-        for dataset in self.datasets:
-            timed = selection.shown(self.rows, dataset, "latency")
-            machines = sorted({row["latency"]["machine"] for row in timed})
-            several, budgets = len(machines) > 1, len({row["images_seen"] for row in timed})
-            points = []
-            for row in timed:
-                place = f" [{machines.index(row['latency']['machine']) + 1}]" if several else ""
-                share, binary = row["test"]["accuracy"], bool(row["binary_macs"])
-                seen = f" after {markdown.count(row['images_seen'])}" if budgets > 1 else ""
-                points.append((f"{row['backbone']}{seen}{place}", binary, row["latency"]["median_ms"], share))
-            where = "\n".join(f"[{i}] {m}" if several else m for i, m in enumerate(machines, 1))
-            if budgets > 1:
-                where += "\n(after: number of training images seen)"
-            if points:
-                text += self.draw(
-                    f"accuracy-latency-{_slug(dataset)}.png",
-                    f"Accuracy over latency on {escaped(dataset)}",
-                    partial(figures.accuracy_latency, points=points, title=f"{dataset}, one thread\n{where}"),
-                )
-        return text
+        return self._draw_each("accuracy-latency", "Accuracy over latency", self._accuracy_latency_on)
+
+    def _accuracy_latency_on(self, dataset: str) -> Paint | None:
+        timed = selection.shown(self.rows, dataset, "latency")
+        if not timed:
+            return None
+        machines = sorted({row["latency"]["machine"] for row in timed})
+        several, budgets = len(machines) > 1, len({row["images_seen"] for row in timed})
+        points = []
+        for row in timed:
+            place = f" [{machines.index(row['latency']['machine']) + 1}]" if several else ""
+            share, binary = row["test"]["accuracy"], bool(row["binary_macs"])
+            seen = f" after {markdown.count(row['images_seen'])}" if budgets > 1 else ""
+            points.append((f"{row['backbone']}{seen}{place}", binary, row["latency"]["median_ms"], share))
+        where = "\n".join(f"[{i}] {m}" if several else m for i, m in enumerate(machines, 1))
+        if budgets > 1:
+            where += "\n(after: number of training images seen)"
+        return partial(figures.accuracy_latency, points=points, title=f"{dataset}, one thread\n{where}")
 
     def ablation_dots(self) -> str:
         """Draw the largest ablation, with a dot per seed."""
@@ -176,20 +181,15 @@ class Report:
 
     def galleries(self) -> str:
         """Copy the gallery of the best run on each data set, if there is one."""
-        text = ""
-        for dataset in self.datasets:
-            found = (
-                self.run_of[row["folder"]].figures / "gallery-test.png"
-                for row in selection.shown(self.rows, dataset)
-            )
-            source = next((path for path in found if path.is_file()), None)
-            if source is not None:
-                text += self.draw(
-                    f"gallery-{_slug(dataset)}.png",
-                    f"Correct and wrong verdicts on {escaped(dataset)}",
-                    partial(_copy, source),
-                )
-        return text
+        return self._draw_each("gallery", "Correct and wrong verdicts", self._gallery_of)
+
+    def _gallery_of(self, dataset: str) -> Paint | None:
+        found = (
+            self.run_of[row["folder"]].figures / "gallery-test.png"
+            for row in selection.shown(self.rows, dataset)
+        )
+        source = next((path for path in found if path.is_file()), None)
+        return None if source is None else partial(_copy, source)
 
     def channels(self, image: Path | None) -> str:
         """Draw an image and its channels."""

@@ -1,4 +1,3 @@
-import argparse
 import csv
 import io
 import json
@@ -7,18 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from bdd_tf.commands import detect
 from bdd_tf.edge.detect.score import score_paths
 from bdd_tf.edge.detector import BATCH, Detector
 from bdd_tf.edge.images.resize import ResizeRule
 from bdd_tf.edge.labels import verdict
 from bdd_tf.errors import BddError, UsageError
+from tests.edge.detect_command import parse, run_detect, write_noise
 from tests.edge.small_models import with_metadata
 
 PROGRAM = """
@@ -30,31 +29,16 @@ sys.exit(detect.main(parser.parse_args()))
 """
 
 
-def parse(*arguments):
-    parser = argparse.ArgumentParser()
-    detect.add_arguments(parser)
-    return parser.parse_args([str(argument) for argument in arguments])
-
-
 @pytest.fixture
 def run(capsys):
-    def run(*arguments):
-        code = detect.main(parse(*arguments))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return partial(run_detect, capsys)
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Thirty good images in two folders, and three bad ones among them."""
     root = tmp_path / "images"
-    random = np.random.default_rng(0)
-    for index in range(30):
-        path = root / f"{index % 2}" / f"{index:02}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (10, 12, 3), dtype=np.uint8)).save(path)
+    write_noise(root, [f"{index % 2}/{index:02}.png" for index in range(30)], 10, 12)
     (root / "0" / "05bad.png").write_bytes(b"")
     (root / "1" / "00bad.jpg").write_bytes(b"\xff\xd8\xff nonsense")
     (root / "1" / "99bad.gif").write_bytes((root / "1" / "01.png").read_bytes()[:60])

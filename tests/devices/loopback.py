@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from bdd_tf.edge.shipped_model import shipped_model
 
 HERE = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[2]
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 STAND_IN = HERE / "lce_stand_in.py"
 MODEL = shipped_model("cifake")
@@ -143,3 +145,19 @@ def faulty_tool(folder, body):
         f'#!/bin/sh\ncase "$*" in *--help*) exec "{sys.executable}" -IS "{STAND_IN}" --help;; esac\n{body}\n'
     )
     return program(folder, "faulty", text)
+
+
+def start_endless_benchmark(folder, *options):
+    """Start `bdd benchmark` with a tool that does not end, and wait until the tool runs or the process has ended."""
+    tool = faulty_tool(folder, f"touch {folder}/runs; sleep 300; true")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bdd_tf.cli", "benchmark", *options], start_new_session=True,
+        env={**os.environ, "LCE_BENCHMARK": str(tool), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # whatever started pytest ignores it
+    )  # fmt: skip
+    for _ in range(600):
+        if (folder / "runs").exists() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    return process

@@ -5,15 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from bdd_tf.cli import main
-from tests.devices.loopback import MODEL, STAND_IN, faulty_tool, program
+from tests.devices.loopback import MODEL, STAND_IN, faulty_tool, program, start_endless_benchmark
 
-ROOT = Path(__file__).resolve().parents[2]
 RUN = ["--against", "none", "--threads", "1", "--rounds", "1", "--model", str(MODEL)]
 
 
@@ -232,17 +230,7 @@ def test_the_tool_is_pinned_and_gets_its_flags(phones, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("how", [signal.SIGHUP])
 def test_stopped_half_way_it_leaves_nothing(phones, tmp_path, how):
-    tool = faulty_tool(tmp_path, f"touch {tmp_path}/runs; sleep 300; true")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bdd_tf.cli", "benchmark", "--device", "adb", *RUN],
-        env={**os.environ, "LCE_BENCHMARK": str(tool), "PYTHONPATH": str(ROOT)}, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    for _ in range(400):
-        if (tmp_path / "runs").exists() or process.poll() is not None:
-            break
-        time.sleep(0.05)
+    process = start_endless_benchmark(tmp_path, "--device", "adb", *RUN)
     assert len(phones.left()) == 1
     os.killpg(process.pid, how)
     _, said = process.communicate(timeout=30)

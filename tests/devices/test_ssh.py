@@ -17,9 +17,16 @@ from bdd_tf.cli import main
 from bdd_tf.devices.base import MARK, DeviceError
 from bdd_tf.devices.ssh import SshDevice, parse_destination
 from bdd_tf.edge.runtime import available_kernels
-from tests.devices.loopback import MODEL, faulty_tool, program, start_sshd, stop, use_config
+from tests.devices.loopback import (
+    MODEL,
+    faulty_tool,
+    program,
+    start_endless_benchmark,
+    start_sshd,
+    stop,
+    use_config,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 CONTRACT = {"name", "engine", "kernels", "threads", "median_ms", "p90_ms", "ratio", "bytes", "peak_mib"}
 TOOL = ["--against", "lce", "--threads", "1", "--rounds", "1", "--model", str(MODEL)]
 OURS = ["--against", "none", "--threads", "1", "--rounds", "1", "--model", str(MODEL)]
@@ -388,20 +395,8 @@ def test_a_tool_that_fails_on_the_model_is_a_line_and_an_exit_code(ssh, tmp_path
 
 # Stopped half-way.
 def test_ctrl_c_half_way_leaves_nothing(ssh, tmp_path):
-    body = f"touch {tmp_path}/runs; sleep 300; true"
-    environment = {**os.environ, "LCE_BENCHMARK": str(faulty_tool(tmp_path, body)), "PYTHONPATH": str(ROOT)}
-    command = [
-        sys.executable, "-m", "bdd_tf.cli", "benchmark", "--device", f"ssh:{ssh.destination}", "--device-folder",
-        str(ssh.folder), "--device-python", sys.executable, *TOOL,
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # whatever started pytest ignores it
-    )  # fmt: skip
-    for _ in range(600):
-        if (tmp_path / "runs").exists() or process.poll() is not None:
-            break
-        time.sleep(0.05)
+    where = ["--device", f"ssh:{ssh.destination}", "--device-folder", str(ssh.folder)]
+    process = start_endless_benchmark(tmp_path, *where, "--device-python", sys.executable, *TOOL)
     assert len(ssh.left()) == 1
     assert still_running(ssh)
     os.killpg(process.pid, signal.SIGINT)

@@ -12,7 +12,6 @@ tenths. Interpret regions and orders of magnitude rather than single cells.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from numpy.typing import NDArray
 
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.images.box import Box
-from bdd_tf.errors import BddError, one_of
+from bdd_tf.edge.targets import load_target
+from bdd_tf.errors import one_of
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,7 @@ def create_explainer(
     """
     if name not in _EXPLAINERS:
         raise one_of("way to explain", name, explainer_names())
-    module, _, attribute = _EXPLAINERS[name].partition(":")
-    try:
-        factory: Callable[..., Explainer] = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise BddError(
-            f"explaining by {name} is not part of this installation: pip install 'bdd_tf[train]'."
-        ) from None
+    factory: Callable[..., Explainer] = load_target(_EXPLAINERS[name], f"explaining by {name}")
     return factory(detector, run=run, reference=reference)
 
 

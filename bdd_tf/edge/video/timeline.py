@@ -159,6 +159,45 @@ class Bin:
 
 
 @dataclass
+class _Tally:
+    """Numbers of frames so far, and the sum of the centred scores of those that were scored."""
+
+    scored: int = 0
+    unscored: int = 0
+    fake: int = 0
+    total: float = 0.0
+
+
+@dataclass
+class _Stretches:
+    """The stretches of FAKE frames so far: how many ended, the first `MAX_STRETCHES` of them, and the one that goes on."""
+
+    count: int = 0
+    kept: list[Stretch] = field(default_factory=list)
+    open: Stretch | None = None
+
+    def extend(self, seconds: float, smoothed: float) -> None:
+        """Add a FAKE frame."""
+        start, peak = (self.open.start, self.open.peak) if self.open else (seconds, 0.0)
+        self.open = Stretch(start, seconds, max(peak, smoothed))
+
+    def close(self, seconds: float) -> None:
+        """End the stretch that goes on, if any."""
+        if self.open is None:
+            return
+        self.count += 1
+        if len(self.kept) < MAX_STRETCHES:
+            self.kept.append(Stretch(self.open.start, seconds, self.open.peak))
+        self.open = None
+
+    def closed(self, end: float) -> _Stretches:
+        """Return a copy in which no stretch goes on after ``end``."""
+        copy = _Stretches(self.count, list(self.kept), self.open)
+        copy.close(end)
+        return copy
+
+
+@dataclass
 class Timeline:
     """Collects the scores of a video's frames.
 
@@ -174,14 +213,9 @@ class Timeline:
     bins: list[Bin] = field(default_factory=list)
     end: float = 0.0
     _per_bin: int = 1
-    _frames: int = 0
-    _unscored: int = 0
-    _fake: int = 0
-    _total: float = 0.0
+    _tally: _Tally = field(default_factory=_Tally)
+    _stretches: _Stretches = field(default_factory=_Stretches)
     _peak: tuple[float, float] | None = None
-    _stretches: list[Stretch] = field(default_factory=list)
-    _stretch_count: int = 0
-    _open: Stretch | None = None
 
     def add(self, seconds: float, score: float, smoothed: float) -> bool:
         """Add a scored frame.
@@ -194,17 +228,16 @@ class Timeline:
         Returns:
             Whether this is the highest smoothed score so far.
         """
-        self._frames += 1
         raw = centred(score, self.model_threshold)
-        self._total += raw
+        self._tally.scored += 1
+        self._tally.total += raw
         self.end = max(self.end, seconds)
         is_fake = verdict(smoothed, self.threshold) == LABELS[FAKE]
-        self._fake += is_fake
+        self._tally.fake += is_fake
         if is_fake:
-            start, peak = (self._open.start, self._open.peak) if self._open else (seconds, 0.0)
-            self._open = Stretch(start, seconds, max(peak, smoothed))
+            self._stretches.extend(seconds, smoothed)
         else:
-            self._close_stretch(seconds)
+            self._stretches.close(seconds)
         self._add_bin(Bin(seconds, seconds, 1, centred(smoothed, self.model_threshold), raw, raw))
         if self._peak is None or smoothed > self._peak[0]:
             self._peak = smoothed, seconds
@@ -213,7 +246,7 @@ class Timeline:
 
     def skip(self, seconds: float) -> None:
         """Count a frame without anything to score."""
-        self._unscored += 1
+        self._tally.unscored += 1
         self.end = max(self.end, seconds)
 
     def summary(self, end: float | None = None, dropped: int = 0) -> Summary:
@@ -224,34 +257,21 @@ class Timeline:
             dropped: Number of frames that the source dropped.
         """
         end = self.end if end is None else max(end, self.end)
-        stretches = list(self._stretches)
-        count = self._stretch_count
-        if self._open is not None:
-            count += 1
-            if len(stretches) < MAX_STRETCHES:
-                stretches.append(Stretch(self._open.start, end, self._open.peak))
-        mean = uncentred(self._total / self._frames, self.model_threshold) if self._frames else None
+        tally, stretches = self._tally, self._stretches.closed(end)
+        mean = uncentred(tally.total / tally.scored, self.model_threshold) if tally.scored else None
         return Summary(
-            frames=self._frames,
-            unscored=self._unscored,
+            frames=tally.scored,
+            unscored=tally.unscored,
             dropped=dropped,
             seconds=end,
             fake_probability=mean,
             verdict=None if mean is None else verdict(mean, self.threshold),
-            fake_share=self._fake / self._frames if self._frames else None,
+            fake_share=tally.fake / tally.scored if tally.scored else None,
             peak=self._peak[0] if self._peak else None,
             peak_seconds=self._peak[1] if self._peak else None,
-            stretches=tuple(stretches),
-            stretches_left_out=count - len(stretches),
+            stretches=tuple(stretches.kept),
+            stretches_left_out=stretches.count - len(stretches.kept),
         )
-
-    def _close_stretch(self, seconds: float) -> None:
-        if self._open is None:
-            return
-        self._stretch_count += 1
-        if len(self._stretches) < MAX_STRETCHES:
-            self._stretches.append(Stretch(self._open.start, seconds, self._open.peak))
-        self._open = None
 
     def _add_bin(self, new: Bin) -> None:
         if self.bins and self.bins[-1].count < self._per_bin:

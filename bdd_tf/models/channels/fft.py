@@ -18,11 +18,8 @@ def fft_log_magnitude(grey_levels: tf.Tensor, variant: str = "paper") -> tf.Tens
         variant: ``"paper"``: ``20 ln(|F| + 1e-9) / 255``, about [-1.63, 1.3]. ``"stable"``:
             ``ln(1 + |F|) / ln(1 + 255 H W)`` in [0, 1], without the steep drop at empty bins.
 
-    Returns:
-        float32.
-
     Shape:
-        [N, H, W, 1] -> [N, H, W, 1]
+        [N, H, W, 1] -> [N, H, W, 1] float32
 
     Raises:
         UsageError: For an unknown variant, or if H or W is unknown or odd.

@@ -36,11 +36,8 @@ def haar_details(images: tf.Tensor, variant: str = "stable") -> tf.Tensor:
         images: uint8, or float32 in [0, 255], RGB, H and W at least 3.
         variant: ``"paper"``: ``clip(detail / 16, -1, 1)``. ``"stable"``: the same, shifted and scaled to [0, 1].
 
-    Returns:
-        float32.
-
     Shape:
-        [N, H, W, 3] -> [N, H, W, 6]
+        [N, H, W, 3] -> [N, H, W, 6] float32
 
     Raises:
         UsageError: For an unknown variant.

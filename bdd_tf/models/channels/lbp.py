@@ -18,11 +18,8 @@ def local_binary_pattern(grey_levels: tf.Tensor, variant: str = "paper") -> tf.T
         grey_levels: float32 integers in [0, 255].
         variant: ``"paper"``: count / 255 (four values within 0.012). ``"stable"``: count / 3.
 
-    Returns:
-        float32.
-
     Shape:
-        [N, H, W, 1] -> [N, H, W, 1]
+        [N, H, W, 1] -> [N, H, W, 1] float32
 
     Raises:
         UsageError: For an unknown variant.

@@ -38,11 +38,8 @@ def median_residual(grey_levels: tf.Tensor, variant: str = "stable") -> tf.Tenso
         grey_levels: float32 integers in [0, 255], H and W at least 2.
         variant: ``"paper"``: ``clip(residual / 16, -1, 1)``. ``"stable"``: the same, shifted and scaled to [0, 1].
 
-    Returns:
-        float32.
-
     Shape:
-        [N, H, W, 1] -> [N, H, W, 1]
+        [N, H, W, 1] -> [N, H, W, 1] float32
 
     Raises:
         UsageError: For an unknown variant.

@@ -21,11 +21,8 @@ def sobel_magnitude(grey_levels: tf.Tensor, variant: str = "paper") -> tf.Tensor
         variant: ``"paper"``: magnitude / 255, unnormalised, up to 905. ``"stable"``:
             ``ln(1 + magnitude) / ln(1 + maximum)`` in [0, 1].
 
-    Returns:
-        float32.
-
     Shape:
-        [N, H, W, 1] -> [N, H, W, 1]
+        [N, H, W, 1] -> [N, H, W, 1] float32
 
     Raises:
         UsageError: For an unknown variant.

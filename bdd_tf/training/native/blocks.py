@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.bnext import MOMENTUM
 from bdd_tf.models.bnext_sizes import BNEXT
 from bdd_tf.training.native import library
-
-Array = NDArray[np.float32]
+from bdd_tf.training.native.library import Array
 
 
 class _Step:

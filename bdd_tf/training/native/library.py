@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 from bdd_tf.edge.runtime import build as runtime_build
 from bdd_tf.errors import BddError
 
+Array = NDArray[np.float32]
+Arrays = Sequence[Array]
+
 SOURCES = Path(__file__).resolve().parent / "src"
 #: The parameters of a unit in the order of ``src/unit.h``: suffix of the layer's name, name of the weight.
 PARAMETERS = (
@@ -193,15 +196,35 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _address(array: NDArray[np.float32]) -> int:
+def _address(array: Array) -> int:
     return array.ctypes.data
 
 
-def _feature_map(array: NDArray[np.float32]) -> _FeatureMap:
+def _feature_map(array: Array) -> _FeatureMap:
     return _FeatureMap(_address(array), array.strides[2] // 4)
 
 
-class Unit:
+class _Layers:
+    """Layers in native memory, which is freed with the object.
+
+    Args:
+        kind: ``"unit"`` or ``"stem"``.
+        spec: Their sizes.
+    """
+
+    def __init__(self, kind: str, spec: ctypes.Structure):
+        new, self._forward, self._backward, self._delete = (
+            getattr(library(), f"bdd_{kind}_{verb}") for verb in ("new", "forward", "backward", "delete")
+        )
+        self._layers = new(_pool(), spec)
+
+    def __del__(self) -> None:
+        """Free the native memory."""
+        if getattr(self, "_layers", None):
+            self._delete(self._layers)
+
+
+class Unit(_Layers):
     """A unit with its stored activations, for batches of a fixed size; see :func:`bdd_tf.models.bnext.unit`.
 
     Args:
@@ -227,26 +250,12 @@ class Unit:
         self.in_shape = (batch, height, width, channels)
         self.out_shape = (batch, height // stride, width // stride, channels)
         self.parameters = len(PARAMETERS) - (not attention)
-        self._lib = library()
-        spec = _UnitSpec(batch, height, width, channels, kernel, stride, int(attention))
-        self._unit = self._lib.bdd_unit_new(_pool(), spec)
+        super().__init__("unit", _UnitSpec(batch, height, width, channels, kernel, stride, int(attention)))
 
-    def __del__(self) -> None:
-        """Free the native memory."""
-        if getattr(self, "_unit", None):
-            self._lib.bdd_unit_delete(self._unit)
-
-    def _pointers(self, arrays: Sequence[NDArray[np.float32]]) -> ctypes.Array[ctypes.c_void_p]:
+    def _pointers(self, arrays: Arrays) -> ctypes.Array[ctypes.c_void_p]:
         return (ctypes.c_void_p * len(PARAMETERS))(*(_address(a) for a in arrays))
 
-    def forward(
-        self,
-        x: NDArray[np.float32],
-        parameters: Sequence[NDArray[np.float32]],
-        out: NDArray[np.float32],
-        statistics: NDArray[np.float32],
-        training: bool,
-    ) -> None:
+    def forward(self, x: Array, parameters: Arrays, out: Array, statistics: Array, training: bool) -> None:
         """Compute ``out``.
 
         Args:
@@ -258,8 +267,8 @@ class Unit:
             training: Whether to normalize by the batch and to store what :meth:`backward` needs.
         """
         pointers = self._pointers(parameters)
-        self._lib.bdd_unit_forward(
-            self._unit,
+        self._forward(
+            self._layers,
             _ForwardArguments(
                 _feature_map(x),
                 _feature_map(out),
@@ -271,11 +280,11 @@ class Unit:
 
     def backward(
         self,
-        x: NDArray[np.float32],
-        parameters: Sequence[NDArray[np.float32]],
-        dout: NDArray[np.float32],
-        dx: NDArray[np.float32],
-        gradients: Sequence[NDArray[np.float32]],
+        x: Array,
+        parameters: Arrays,
+        dout: Array,
+        dx: Array,
+        gradients: Arrays,
         *,
         add: bool = False,
         rounding_seed: int | None = None,
@@ -293,8 +302,8 @@ class Unit:
                 (``src/kernel_gradient.cc``, ``src/sign_gradient.cc``); None: float products.
         """
         values, results = self._pointers(parameters), self._pointers(gradients)
-        self._lib.bdd_unit_backward(
-            self._unit,
+        self._backward(
+            self._layers,
             _BackwardArguments(
                 _feature_map(x),
                 _feature_map(dout),
@@ -308,7 +317,7 @@ class Unit:
         )
 
 
-class Stem:
+class Stem(_Layers):
     """The layers in front of the first block, on batches of a fixed size (``src/stem.h``).
 
     They are the adapter if there is one, the normalization of its result per channel, the rotation by 180 degrees, the
@@ -332,33 +341,19 @@ class Stem:
         filters: int,
         stride: int,
         adapter: bool,
-        scale: NDArray[np.float32],
-        shift: NDArray[np.float32],
+        scale: Array,
+        shift: Array,
     ):
         batch, height, width, channels = shape
         self.in_shape, self.out_shape = shape, (batch, height // stride, width // stride, filters)
         self._constants = [np.ascontiguousarray(a, np.float32) for a in (scale, shift)]
-        self._lib = library()
-        spec = _StemSpec(batch, height, width, channels, filters, stride, int(adapter))
-        self._stem = self._lib.bdd_stem_new(_pool(), spec)
+        super().__init__("stem", _StemSpec(batch, height, width, channels, filters, stride, int(adapter)))
 
-    def __del__(self) -> None:
-        """Free the native memory."""
-        if getattr(self, "_stem", None):
-            self._lib.bdd_stem_delete(self._stem)
-
-    def _pointers(self, arrays: Sequence[NDArray[np.float32]]) -> ctypes.Array[ctypes.c_void_p]:
+    def _pointers(self, arrays: Arrays) -> ctypes.Array[ctypes.c_void_p]:
         addresses = [_address(a) for a in (*self._constants, *arrays)]
         return (ctypes.c_void_p * 7)(*addresses)
 
-    def forward(
-        self,
-        x: NDArray[np.float32],
-        parameters: Sequence[NDArray[np.float32]],
-        out: NDArray[np.float32],
-        statistics: NDArray[np.float32],
-        training: bool,
-    ) -> None:
+    def forward(self, x: Array, parameters: Arrays, out: Array, statistics: Array, training: bool) -> None:
         """Compute ``out``.
 
         Args:
@@ -372,15 +367,9 @@ class Stem:
         args = _StemArguments(
             _address(x), _address(out), ctypes.addressof(values), None, _address(statistics), int(training)
         )
-        self._lib.bdd_stem_forward(self._stem, args)
+        self._forward(self._layers, args)
 
-    def backward(
-        self,
-        x: NDArray[np.float32],
-        parameters: Sequence[NDArray[np.float32]],
-        dout: NDArray[np.float32],
-        gradients: Sequence[NDArray[np.float32]],
-    ) -> None:
+    def backward(self, x: Array, parameters: Arrays, dout: Array, gradients: Arrays) -> None:
         """Compute the gradients of the last :meth:`forward` in training, for the same ``x`` and ``parameters``.
 
         Args:
@@ -393,4 +382,4 @@ class Stem:
         args = _StemArguments(
             _address(x), _address(dout), ctypes.addressof(values), ctypes.addressof(results), None, 1
         )
-        self._lib.bdd_stem_backward(self._stem, args)
+        self._backward(self._layers, args)

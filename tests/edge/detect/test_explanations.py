@@ -1,9 +1,8 @@
-import argparse
 import json
 import os
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,30 +10,19 @@ from bdd_tf.commands import detect
 from bdd_tf.edge.detect.explanations import EXPLAIN_LIMIT, ExplainOptions
 from bdd_tf.edge.images.find import EXPLANATION_SUFFIX, find_images
 from bdd_tf.errors import UsageError
+from tests.edge.detect_command import parse, run_detect, write_noise
 from tests.edge.small_models import SIZE
 
 
 @pytest.fixture
 def run(capsys, float_file):
-    def run(*arguments):
-        parser = argparse.ArgumentParser()
-        detect.add_arguments(parser)
-        args = parser.parse_args(["--model", str(float_file), *map(str, arguments)])
-        code = detect.main(args)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return partial(run_detect, capsys, "--model", float_file)
 
 
 @pytest.fixture
 def folder(tmp_path):
     root = tmp_path / "photos"
-    random = np.random.default_rng(0)
-    for index in range(4):
-        path = root / f"{index % 2}" / f"{index // 2}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
+    write_noise(root, [f"{index % 2}/{index // 2}.png" for index in range(4)], 20, 30)
     (root / "0" / "bad.png").write_bytes(b"")
     return root
 
@@ -156,9 +144,7 @@ def test_of_tiles_the_worst_is_explained(run, folder):
 
 
 def parsed(*arguments):
-    parser = argparse.ArgumentParser()
-    detect.add_arguments(parser)
-    args = parser.parse_args([*map(str, arguments)])
+    args = parse(*arguments)
     detect._restore_first_path(args)
     return args
 

@@ -1,8 +1,10 @@
 // Batch normalization and its gradient as factors per channel.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
 #include "workspace.h"
 
@@ -20,12 +22,48 @@ struct FeatureMap {
   T* operator[](int64_t pixel) const { return data + pixel * stride; }
 };
 
+// Sums over a channel's values in a batch.
+struct Sums {
+  double values = 0, squares = 0;
+};
+
+// A channel's sums, of which each thread's context holds a part.
+template <typename Context>
+Sums SumContexts(const std::vector<Context*>& contexts, Buffer<double> Context::* values,
+                 Buffer<double> Context::* squares, int channel) {
+  Sums sums;
+  for (const Context* context : contexts) {
+    sums.values += (context->*values)[channel];
+    sums.squares += (context->*squares)[channel];
+  }
+  return sums;
+}
+
 // A batch normalization: its moments, and the same as x * scale + shift; [C] each.
 struct BatchNorm {
   Buffer<float> mean, rstd, scale, shift;
 
   void Allocate(int64_t channels) {
     for (Buffer<float>* b : {&mean, &rstd, &scale, &shift}) bdd::Allocate(*b, channels);
+  }
+  // Sets all channels: in training by `count` values of each, of which `sums` returns the sums, else by `statistics`:
+  // [2, C], mean and unbiased variance, which training writes.
+  template <typename F>
+  void SetAll(const float* gamma, const float* beta, float* statistics, bool training, double count, const F& sums) {
+    const double bessel = count > 1 ? count / (count - 1) : 1.0;
+    const int channels = static_cast<int>(mean.size());
+    float *means = statistics, *variances = statistics + channels;
+    for (int i = 0; i < channels; ++i) {
+      double batch_mean = means[i], variance = variances[i];
+      if (training) {
+        const Sums of = sums(i);
+        batch_mean = of.values / count;
+        variance = std::max(of.squares / count - batch_mean * batch_mean, 0.0);
+        means[i] = static_cast<float>(batch_mean);
+        variances[i] = static_cast<float>(variance * bessel);
+      }
+      Set(i, batch_mean, variance, gamma[i], beta[i]);
+    }
   }
   void Set(int channel, double batch_mean, double variance, float gamma, float beta) {
     const double inverse = 1.0 / std::sqrt(variance + kEpsilon);

@@ -95,25 +95,10 @@ void Unit::AddMoments(int image, ThreadContext& context) const {
 }
 
 void Unit::SetNorm1(const ForwardArguments& args) {
-  const int c = spec_.channels;
+  const float *gamma = args.parameters[kGamma1], *beta = args.parameters[kBeta1];
   const double count = static_cast<double>(spec_.batch) * out_pixels_;
-  const double bessel = count > 1 ? count / (count - 1) : 1.0;
-  float *means = args.statistics, *variances = args.statistics + c;
-  for (int i = 0; i < c; ++i) {
-    double mean = means[i], variance = variances[i];
-    if (args.training) {
-      double sum = 0, squares = 0;
-      for (const ThreadContext* context : contexts_) {
-        sum += context->sum_y[i];
-        squares += context->sum_y2[i];
-      }
-      mean = sum / count;
-      variance = std::max(squares / count - mean * mean, 0.0);
-      means[i] = static_cast<float>(mean);
-      variances[i] = static_cast<float>(variance * bessel);
-    }
-    norm1_.Set(i, mean, variance, args.parameters[kGamma1][i], args.parameters[kBeta1][i]);
-  }
+  norm1_.SetAll(gamma, beta, args.statistics, args.training, count,
+                [&](int i) { return SumContexts(contexts_, &ThreadContext::sum_y, &ThreadContext::sum_y2, i); });
 }
 
 // Pass 2: sums of z, v and v^2 over the pixels of an image.
@@ -171,27 +156,19 @@ void Unit::ComputeGate(int image, const float* const* parameters) {
 
 // BN2's moments from the sums of each image: sum u = gate sum v, sum u^2 = gate^2 sum v^2.
 void Unit::SetNorm2(const ForwardArguments& args) {
-  const int c = spec_.channels, n = spec_.batch;
-  const double count = static_cast<double>(n) * out_pixels_;
-  const double bessel = count > 1 ? count / (count - 1) : 1.0;
-  float *means = args.statistics + 2 * c, *variances = args.statistics + 3 * c;
-  for (int i = 0; i < c; ++i) {
-    double mean = means[i], variance = variances[i];
-    if (args.training) {
-      double sum = 0, squares = 0;
-      for (int k = 0; k < n; ++k) {
-        const int64_t at = static_cast<int64_t>(k) * c + i;
-        const double g = gate_[at];
-        sum += g * sum_v_[at];
-        squares += g * g * sum_v2_[at];
-      }
-      mean = sum / count;
-      variance = std::max(squares / count - mean * mean, 0.0);
-      means[i] = static_cast<float>(mean);
-      variances[i] = static_cast<float>(variance * bessel);
+  const int c = spec_.channels;
+  const float *gamma = args.parameters[kGamma2], *beta = args.parameters[kBeta2];
+  const double count = static_cast<double>(spec_.batch) * out_pixels_;
+  norm2_.SetAll(gamma, beta, args.statistics + 2 * c, args.training, count, [&](int i) {
+    Sums sums;
+    for (int k = 0; k < spec_.batch; ++k) {
+      const int64_t at = static_cast<int64_t>(k) * c + i;
+      const double g = gate_[at];
+      sums.values += g * sum_v_[at];
+      sums.squares += g * g * sum_v2_[at];
     }
-    norm2_.Set(i, mean, variance, args.parameters[kGamma2][i], args.parameters[kBeta2][i]);
-  }
+    return sums;
+  });
 }
 
 // Pass 3: out = BN2(gate v) + r.

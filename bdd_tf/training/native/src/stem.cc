@@ -181,24 +181,10 @@ void Stem::AddMoments(int image, Context& context) const {
 }
 
 void Stem::SetNorm(const StemArguments& args) {
-  const int c = spec_.filters;
+  const float *gamma = args.parameters[kStemGamma], *beta = args.parameters[kStemBeta];
   const double count = static_cast<double>(spec_.batch) * out_pixels_;
-  const double bessel = count > 1 ? count / (count - 1) : 1.0;
-  for (int i = 0; i < c; ++i) {
-    double mean = args.statistics[i], variance = args.statistics[c + i];
-    if (args.training) {
-      double sum = 0, squares = 0;
-      for (const Context* context : contexts_) {
-        sum += context->total[i];
-        squares += context->total_products[i];
-      }
-      mean = sum / count;
-      variance = std::max(squares / count - mean * mean, 0.0);
-      args.statistics[i] = static_cast<float>(mean);
-      args.statistics[c + i] = static_cast<float>(variance * bessel);
-    }
-    norm_.Set(i, mean, variance, args.parameters[kStemGamma][i], args.parameters[kStemBeta][i]);
-  }
+  norm_.SetAll(gamma, beta, args.statistics, args.training, count,
+               [&](int i) { return SumContexts(contexts_, &Context::total, &Context::total_products, i); });
 }
 
 void Stem::Backward(const StemArguments& args) {

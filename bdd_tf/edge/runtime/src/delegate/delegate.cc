@@ -161,23 +161,22 @@ void* InitPartition(TfLiteContext* context, const char* buffer, size_t) {
 
 void FreePartition(TfLiteContext*, void* partition) { delete static_cast<Partition*>(partition); }
 
-TfLiteStatus PreparePartition(TfLiteContext* context, TfLiteNode* node) {
+// Prepares or runs the graph of a partition's node.
+TfLiteStatus CallGraph(TfLiteContext* context, TfLiteNode* node,
+                       bool (Graph::*step)(TfLiteContext*, const NodeSpec**, Message*)) {
   auto* partition = static_cast<Partition*>(node->user_data);
   if (partition == nullptr) return kTfLiteError;
   Message why;
   const NodeSpec* culprit = nullptr;
-  if (partition->graph.Prepare(context, &culprit, &why)) return kTfLiteOk;
+  if ((partition->graph.*step)(context, &culprit, &why)) return kTfLiteOk;
   return Refuse(context, culprit->index, culprit->name, why);
 }
 
-TfLiteStatus InvokePartition(TfLiteContext* context, TfLiteNode* node) {
-  auto* partition = static_cast<Partition*>(node->user_data);
-  if (partition == nullptr) return kTfLiteError;
-  Message why;
-  const NodeSpec* culprit = nullptr;
-  if (partition->graph.Run(context, &culprit, &why)) return kTfLiteOk;
-  return Refuse(context, culprit->index, culprit->name, why);
+TfLiteStatus PreparePartition(TfLiteContext* context, TfLiteNode* node) {
+  return CallGraph(context, node, &Graph::Prepare);
 }
+
+TfLiteStatus InvokePartition(TfLiteContext* context, TfLiteNode* node) { return CallGraph(context, node, &Graph::Run); }
 
 TfLiteRegistration PartitionRegistration() {
   TfLiteRegistration registration = {};

@@ -5,8 +5,6 @@
 // several pixels and a block of output channels, and an output transform turns them into floats, int8, bits, or int16
 // accumulators. Padding bits are 0, that is +1; see zero_padding_correction.h for zeros. See bconv2d_bytes.h for matrix
 // units.
-#include <new>
-
 #include "ops/bconv2d_bytes.h"
 #include "ops/bconv2d_filter.h"
 #include "ops/bconv2d_geometry.h"
@@ -316,13 +314,7 @@ void Bconv2d::ComputeTileInt16(const TileRegion& tile, const int32_t* accumulato
 }  // namespace
 
 std::unique_ptr<Operator> MakeBconv2d(const uint8_t* options, size_t size, Message* why) {
-  std::unique_ptr<Bconv2d> op(new (std::nothrow) Bconv2d);
-  if (op == nullptr) {
-    why->Set("no memory");
-    return nullptr;
-  }
-  if (!op->Parse(options, size, why)) return nullptr;
-  return op;
+  return MakeParsed<Bconv2d>(options, size, why);
 }
 
 }  // namespace bdd

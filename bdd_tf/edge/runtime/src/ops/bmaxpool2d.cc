@@ -1,7 +1,5 @@
 // LceBMaxPool2d: the maximum of the signs in each window. Bit 1 means -1, so the maximum of signs is the AND of their
 // bits, computed on whole words.
-#include <new>
-
 #include "ops/operator.h"
 #include "tflite/builtin_ops.h"
 
@@ -88,13 +86,7 @@ class BMaxPool2d final : public Operator {
 }  // namespace
 
 std::unique_ptr<Operator> MakeBMaxPool2d(const uint8_t* options, size_t size, Message* why) {
-  std::unique_ptr<BMaxPool2d> op(new (std::nothrow) BMaxPool2d);
-  if (op == nullptr) {
-    why->Set("no memory");
-    return nullptr;
-  }
-  if (!op->Parse(options, size, why)) return nullptr;
-  return op;
+  return MakeParsed<BMaxPool2d>(options, size, why);
 }
 
 }  // namespace bdd

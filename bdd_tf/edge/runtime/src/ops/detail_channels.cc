@@ -25,16 +25,12 @@ int64_t Mirrored(int64_t row, int64_t rows) {
   return row < rows ? row : 2 * rows - 2 - row;
 }
 
-class Details final : public Operator {
+class Details final : public PlanarOperator {
  public:
   explicit Details(const DetailsSpec& spec) : spec_(spec) {}
 
   bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output, Message* why) override;
   void Run(const void* input, void* output, ThreadPool* pool) override;
-  bool SetPlanarOutput(bool wanted) override {
-    planar_ = wanted;
-    return true;
-  }
 
  private:
   // Results of kChunk pixels, plane by plane.
@@ -46,7 +42,6 @@ class Details final : public Operator {
 
   DetailsSpec spec_;
   const KernelSet* kernels_ = nullptr;
-  bool planar_ = false;
   int32_t batch_ = 0;
   int64_t height_ = 0, width_ = 0, row_ = 0;
   Buffer<float> colours_[3], luma_, unused_;  // [height][row_]

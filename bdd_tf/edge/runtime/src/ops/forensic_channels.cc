@@ -19,16 +19,12 @@ constexpr int64_t kAlign = 16;  // floats
 
 int64_t Aligned(int64_t count) { return (count + kAlign - 1) / kAlign * kAlign; }
 
-class Channels final : public Operator {
+class Channels final : public PlanarOperator {
  public:
   explicit Channels(const ChannelsSpec& spec) : spec_(spec) {}
 
   bool Prepare(const Value* const* inputs, int count, const KernelSet& kernels, Value* output, Message* why) override;
   void Run(const void* input, void* output, ThreadPool* pool) override;
-  bool SetPlanarOutput(bool wanted) override {
-    planar_ = wanted;
-    return true;
-  }
 
  private:
   // Tables of a DFT of even length, for folded input.
@@ -53,7 +49,6 @@ class Channels final : public Operator {
   ChannelsSpec spec_;
   const KernelSet* kernels_ = nullptr;
   ThreadPool* pool_ = nullptr;
-  bool planar_ = false;
   int32_t batch_ = 0;
   int64_t height_ = 0, width_ = 0;
   int64_t row_ = 0, plane_ = 0;  // floats of a row and of a plane, including the border

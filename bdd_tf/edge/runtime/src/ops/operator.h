@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <new>
 
 #include "kernels/kernel_set.h"
 #include "support/memory.h"
@@ -109,6 +110,18 @@ class Operator {
   virtual void Run(const void* input, void* output, ThreadPool* pool) = 0;
 };
 
+// An operator whose output, an image, can be planar.
+class PlanarOperator : public Operator {
+ public:
+  bool SetPlanarOutput(bool wanted) final {
+    planar_ = wanted;
+    return true;
+  }
+
+ protected:
+  bool planar_ = false;
+};
+
 // Makes the operator with this name and these options (a FlexBuffers map). Returns null and the reason if it is unknown
 // or its options are invalid.
 std::unique_ptr<Operator> MakeOperator(const char* name, const uint8_t* options, size_t size, Message* why);
@@ -116,6 +129,18 @@ std::unique_ptr<Operator> MakeOperator(const char* name, const uint8_t* options,
 // Checks the input and the output of an operator on images, uint8 [N, height, width, 3] -> floats.
 bool CheckImages(const Value* const* inputs, int count, int32_t height, int32_t width, const Value& output,
                  Message* why);
+
+// Makes an operator that parses its options, whose class is `Op`. Returns null and the reason if they are invalid.
+template <typename Op>
+std::unique_ptr<Operator> MakeParsed(const uint8_t* options, size_t size, Message* why) {
+  std::unique_ptr<Op> op(new (std::nothrow) Op);
+  if (op == nullptr) {
+    why->Set("no memory");
+    return nullptr;
+  }
+  if (!op->Parse(options, size, why)) return nullptr;
+  return op;
+}
 
 // Parts of MakeOperator.
 std::unique_ptr<Operator> MakeBconv2d(const uint8_t* options, size_t size, Message* why);
