@@ -127,5 +127,39 @@ inline void conv2d_f32(const float* const* indirection, int count, const Conv2dF
   for (; m < count; ++m) row(indirection + m, filter, out + m * stride, stride, width);
 }
 
+// kRows pixels, so that each register of weights is loaded once for all of them.
+template <int kRows>
+inline void DepthwiseRows(const float* const* indirection, const Conv2dFilter& filter, float* out, int64_t channels) {
+  BDD_ALLOW_FMA
+  const int64_t row = (channels + kTileChannels - 1) / kTileChannels * kTileChannels;
+  for (int64_t c = 0; c < channels; c += BDD_LANES) {
+    Lanes sums[kRows];
+    Unroll<kRows>([&](auto m) BDD_INLINE { sums[m] = Load(filter.bias + c); });
+    const float* weights = filter.weights + c;
+    for (int64_t k = 0; k < filter.reduction_size; ++k, weights += row) {
+      const Lanes w = Load(weights);
+      const int64_t offset = filter.offsets[k] + c;
+      Unroll<kRows>([&](auto m) BDD_INLINE { sums[m] += w * Load(indirection[m] + offset); });
+    }
+    const bool whole = c + BDD_LANES <= channels;
+    Unroll<kRows>([&](auto m) BDD_INLINE {
+      float* to = out + m * channels + c;
+      if (whole) {
+        Store(to, sums[m]);
+      } else {
+        std::memcpy(to, &sums[m], static_cast<size_t>(channels - c) * sizeof(float));
+      }
+    });
+  }
+}
+
+inline void depthwise_conv2d_f32(const float* const* indirection, int count, const Conv2dFilter& filter, float* out,
+                                 int64_t channels) {
+  constexpr int kRows = 4;
+  int m = 0;
+  for (; m + kRows <= count; m += kRows) DepthwiseRows<kRows>(indirection + m, filter, out + m * channels, channels);
+  for (; m < count; ++m) DepthwiseRows<1>(indirection + m, filter, out + m * channels, channels);
+}
+
 }  // namespace
 }  // namespace bdd
