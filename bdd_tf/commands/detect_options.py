@@ -54,7 +54,10 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs-dir", default="runs", metavar="DIR", help="folder of the runs (default: runs)"
     )
     parser.add_argument(
-        "--engine", metavar="E", help=f"inference engine: {', '.join(engine_names())} (default: litert)"
+        "--engine",
+        metavar="E",
+        help=f"inference engine: {', '.join(engine_names())} (default: auto, which is native for files that it covers, "
+        "else litert)",
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
 

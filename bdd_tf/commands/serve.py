@@ -96,7 +96,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time limit for one upload (default: %(default)g)",
     )
     parser.add_argument(
-        "--engine", metavar="E", help=f"inference engine: {', '.join(engine_names())} (default: litert)"
+        "--engine",
+        metavar="E",
+        help=f"inference engine: {', '.join(engine_names())} (default: auto, which is native for files that it covers, "
+        "else litert)",
     )
 
 
