@@ -12,6 +12,7 @@ from bdd_tf.edge.tflite.file import parse_tflite
 from bdd_tf.edge.tflite.schema import BUILTIN_OPERATORS
 from bdd_tf.errors import BddError
 from tests.edge.runtime import float_cases
+from tests.edge.runtime.tflite_builder import Builder
 
 PAGE = Path(__file__).parents[3] / "docs" / "embedding.md"
 
@@ -76,6 +77,19 @@ def test_what_does_not_fit_is_refused_by_name(name, constants, options, reason):
     model = parse_tflite(float_cases.model(name, float_cases.MAP, constants, **options))
     with pytest.raises(BddError, match=rf"operator 0 \({name}\): .*{reason}"):
         create_engine(model, "native")
+
+
+def test_a_tensor_with_two_sources_is_refused():
+    """A constant, the input, and the result of another operator cannot be written."""
+    for which in range(3):
+        b = Builder()
+        b.inputs = [b.tensor((1, 4))]
+        once = b.builtin("ABS", b.inputs, b.tensor((1, 4)))
+        wrong = (b.constant(float_cases.values(1, 4)), b.inputs[0], once)[which]
+        b.outputs = [b.builtin("NEG", [once], b.tensor((1, 4)))]
+        b.builtin("EXP", b.outputs, wrong)
+        with pytest.raises(BddError, match=f"writes tensor {wrong}, which is"):
+            create_engine(parse_tflite(b.build()), "native")
 
 
 def test_names_are_the_schemas():

@@ -325,9 +325,7 @@ bool Interpreter::PrepareFloat(Step* step, Message* why) {
   const char* name = OperatorName(file_.operators[static_cast<size_t>(step->number)].code);
   if (!good) return why->Set("operator %d (%s): %s", step->number, name, reason.text());
   TfLiteTensor& t = tensors_[static_cast<size_t>(step->output)];
-  if (t.allocation_type == kTfLiteMmapRo || step->output == file_.inputs[0] || t.type != output.type) {
-    return why->Set("operator %d (%s) writes a constant, an input or a tensor of another type", step->number, name);
-  }
+  if (t.type != output.type) return why->Set("operator %d (%s) writes a tensor of another type", step->number, name);
   if (!Resize(step->output, output.shape)) return why->Set("no memory for a map");
   if (step->runs_once) step->op->Run(step->arguments, t.data);
   return true;
@@ -351,7 +349,6 @@ bool Interpreter::Prepare(int batch, Message* why) {
       return why->Set("%s", error_.text());
     }
   }
-  if (static_cast<int64_t>(input.bytes) != input_bytes_) return why->Set("an operator writes the input");
   const TfLiteTensor& output = tensors_[static_cast<size_t>(file_.outputs[0])];
   output_count_ = ShapeOf(output.dims).Elements();
   ready_ = output.type == kTfLiteFloat32 && output.data != nullptr && output_count_ > 0;

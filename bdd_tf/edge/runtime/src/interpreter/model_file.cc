@@ -96,6 +96,23 @@ bool ReadTensor(const FlatTable& table, const std::vector<FlatBytes>& buffers, M
   return true;
 }
 
+// Whether each tensor is a constant, an input, or the result of one operator. Otherwise a tensor could change its size
+// after an operator that reads it was prepared.
+bool HaveOneSource(const ModelFile& model, Message* why) {
+  std::vector<bool> given(model.tensors.size());
+  for (size_t i = 0; i < given.size(); ++i) given[i] = model.tensors[i].content.size > 0;
+  for (const int32_t input : model.inputs) given[static_cast<size_t>(input)] = true;
+  for (const ModelFile::Operator& op : model.operators) {
+    for (const int32_t output : op.outputs) {
+      if (given[static_cast<size_t>(output)]) {
+        return why->Set("an operator writes tensor %d, which is a constant, an input or another's result", output);
+      }
+      given[static_cast<size_t>(output)] = true;
+    }
+  }
+  return true;
+}
+
 bool ReadGraph(const FlatTable& graph, const std::vector<FlatTable>& codes, const std::vector<FlatBytes>& buffers,
                ModelFile* model, Message* why) {
   for (const FlatTable& table : graph.Tables(kGraphTensors)) {
@@ -129,8 +146,10 @@ bool ReadGraph(const FlatTable& graph, const std::vector<FlatTable>& codes, cons
   }
   model->inputs = graph.Numbers<int32_t>(kGraphInputs);
   model->outputs = graph.Numbers<int32_t>(kGraphOutputs);
-  return (AreTensors(model->inputs, count, false) && AreTensors(model->outputs, count, false)) ||
-         why->Set("inputs or outputs of the model do not exist");
+  if (!AreTensors(model->inputs, count, false) || !AreTensors(model->outputs, count, false)) {
+    return why->Set("inputs or outputs of the model do not exist");
+  }
+  return HaveOneSource(*model, why);
 }
 
 }  // namespace
