@@ -91,7 +91,9 @@ class NativeEngine:
             raise BddError(
                 f"the native engine was given {images.dtype} {images.shape[1:]}; it needs {self._dtype} {self._shape}."
             )
-        if len(images) > 1 and self._batches:
+        if len(images) == 1:
+            return self._run_batch(images)
+        if self._batches:
             try:
                 scores = self._run_batch(images)
                 if scores.shape == (len(images),):

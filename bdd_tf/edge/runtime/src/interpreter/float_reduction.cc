@@ -29,24 +29,31 @@ class SpatialMean final : public FloatOperator {
       shape.dims[1] = shape.dims[3];
       shape.rank = 2;
     }
-    return SetFloats(shape, output, why);
+    return SetFloats(shape, output, why) && (row_.Reset(inputs[0]->shape.Product(2, 4)) || why->Set("no memory"));
   }
+  // Sums the rows first: their long loops are vectorized also if there is one channel.
   void Run(const Inputs& inputs, void* output) override {
     const Shape& shape = inputs[0]->shape;
-    const int64_t pixels = int64_t{shape.dims[1]} * shape.dims[2], channels = shape.dims[3];
+    const int64_t row = shape.Product(2, 4), channels = shape.dims[3];
+    const auto pixels = static_cast<float>(shape.Product(1, 3));
     const float* from = Floats(*inputs[0]);
     auto* to = static_cast<float*>(output);
     for (int64_t n = 0; n < shape.dims[0]; ++n, to += channels) {
-      std::fill(to, to + channels, 0.0f);
-      for (int64_t p = 0; p < pixels; ++p, from += channels) {
-        for (int64_t c = 0; c < channels; ++c) to[c] += from[c];
+      row_.Clear();
+      for (int32_t y = 0; y < shape.dims[1]; ++y, from += row) {
+        for (int64_t i = 0; i < row; ++i) row_[i] += from[i];
       }
-      for (int64_t c = 0; c < channels; ++c) to[c] /= static_cast<float>(pixels);
+      std::fill(to, to + channels, 0.0f);
+      for (int64_t i = 0; i < row; i += channels) {
+        for (int64_t c = 0; c < channels; ++c) to[c] += row_[i + c];
+      }
+      for (int64_t c = 0; c < channels; ++c) to[c] /= pixels;
     }
   }
 
  private:
   bool keep_;
+  Buffer<float> row_;
 };
 
 // MAX_POOL_2D and AVERAGE_POOL_2D. Pixels outside the map do not count.
@@ -70,19 +77,25 @@ class Pool final : public FloatOperator {
         !columns_.Fit(shape.dims[2], same)) {
       return why->Set("no window fits the map");
     }
+    if (!row_.Reset(shape.Product(2, 4))) return why->Set("no memory for a row");
     shape.dims[1] = rows_.output;
     shape.dims[2] = columns_.output;
     return SetFloats(shape, output, why);
   }
+  // First down the columns of a window, for a whole row of the map, and then along the row: a window of 3 x 3 takes 4
+  // operations instead of 8, in long loops.
   void Run(const Inputs& inputs, void* output) override {
     const Shape& shape = inputs[0]->shape;
-    const int64_t image = shape.Product(1, 4), channels = shape.dims[3];
+    const int64_t row = int64_t{shape.dims[2]} * shape.dims[3];
+    const float* map = Floats(*inputs[0]);
     auto* to = static_cast<float*>(output);
-    for (int64_t n = 0; n < shape.dims[0]; ++n) {
+    for (int32_t n = 0; n < shape.dims[0]; ++n, map += shape.dims[1] * row) {
       for (int32_t y = 0; y < rows_.output; ++y) {
-        for (int32_t x = 0; x < columns_.output; ++x, to += channels) {
-          Reduce(Floats(*inputs[0]) + n * image, y, x, channels, to);
-        }
+        int64_t top = 0, bottom = 0;
+        Clip(rows_, y, &top, &bottom);
+        std::copy(map + top * row, map + (top + 1) * row, row_.data());
+        for (int64_t i = top + 1; i < bottom; ++i) Combine(map + i * row, row, row_.data());
+        to = PoolRow(shape.dims[3], static_cast<float>(bottom - top), to);
       }
     }
     clamp_.Apply(static_cast<float*>(output), to - static_cast<float*>(output));
@@ -96,30 +109,33 @@ class Pool final : public FloatOperator {
     *last = std::min<int64_t>(start + window.size, window.input);
   }
 
-  void Reduce(const float* map, int32_t y, int32_t x, int64_t channels, float* to) const {
-    int64_t top = 0, bottom = 0, left = 0, right = 0;
-    Clip(rows_, y, &top, &bottom);
-    Clip(columns_, x, &left, &right);
-    std::fill(to, to + channels, average_ ? 0.0f : -3.4028235e38f);
-    for (int64_t i = top; i < bottom; ++i) {
-      for (int64_t j = left; j < right; ++j) {
-        const float* pixel = map + (i * columns_.input + j) * channels;
-        if (average_) {
-          for (int64_t c = 0; c < channels; ++c) to[c] += pixel[c];
-        } else {
-          for (int64_t c = 0; c < channels; ++c) to[c] = to[c] < pixel[c] ? pixel[c] : to[c];
-        }
-      }
+  void Combine(const float* from, int64_t count, float* to) const {
+    if (average_) {
+      for (int64_t i = 0; i < count; ++i) to[i] += from[i];
+    } else {
+      for (int64_t i = 0; i < count; ++i) to[i] = to[i] < from[i] ? from[i] : to[i];
     }
-    if (!average_) return;
-    const auto count = static_cast<float>((bottom - top) * (right - left));
-    for (int64_t c = 0; c < channels; ++c) to[c] /= count;
+  }
+
+  // Pools row_, whose values stand for `height` pixels each. Returns the end of the output row.
+  float* PoolRow(int64_t channels, float height, float* to) const {
+    for (int32_t x = 0; x < columns_.output; ++x, to += channels) {
+      int64_t left = 0, right = 0;
+      Clip(columns_, x, &left, &right);
+      const float* from = row_.data() + left * channels;
+      std::copy(from, from + channels, to);
+      for (int64_t j = left + 1; j < right; ++j) Combine(row_.data() + j * channels, channels, to);
+      const float count = height * static_cast<float>(right - left);
+      for (int64_t c = 0; average_ && c < channels; ++c) to[c] /= count;
+    }
+    return to;
   }
 
   bool average_;
   int32_t padding_;
   Clamp clamp_;
   Window rows_ = {1, 1, 1}, columns_ = {1, 1, 1};
+  Buffer<float> row_;
 };
 
 // SOFTMAX over the last axis, with a beta of 1.
