@@ -19,5 +19,8 @@ def add_model_argument(parser: argparse._ActionsContainer) -> None:
 def add_engine_argument(parser: argparse._ActionsContainer) -> None:
     """Add ``--engine``."""
     parser.add_argument(
-        "--engine", metavar="E", help=f"inference engine: {', '.join(engine_names())} (default: litert)"
+        "--engine",
+        metavar="E",
+        help=f"inference engine: {', '.join(engine_names())} (default: auto, which is native for files that it covers, "
+        "else litert)",
     )

@@ -43,7 +43,8 @@ class Detector:
 
     Args:
         model: Path of the file; None for the model bundled with the package.
-        engine: One of `bdd_tf.edge.engines.engine_names`; None for LiteRT with this package's delegate.
+        engine: One of `bdd_tf.edge.engines.engine_names`; None for ``"auto"``: this package's own runtime
+            (``"native"``), or LiteRT with this package's delegate (``"litert"``) for files that it does not cover.
         num_threads: Number of threads per inference, 1 to 64.
 
     Attributes:
@@ -59,7 +60,7 @@ class Detector:
         resize: The resize transform stored in the file; with native crops, that of images of a crop's size.
         model: The parsed file.
         trained_on: Statistics of the training images; None if the file has none.
-        engine_name: Name of the engine in use.
+        engine_name: Name of the engine in use: ``"native"``, ``"litert"`` and so on, never ``"auto"``.
         num_threads: As given.
 
     Raises:

@@ -12,7 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bdd_tf.edge.runtime import interpreter_module, lce_delegate
+from bdd_tf.edge.runtime import (
+    RuntimeMissingError,
+    TfliteRuntimeMissingError,
+    interpreter_module,
+    lce_delegate,
+)
 from bdd_tf.edge.standard_error import without_lines
 from bdd_tf.edge.targets import load_target
 from bdd_tf.edge.tflite.file import TfliteModel
@@ -23,7 +28,7 @@ class Engine(Protocol):
     """A model that is loaded and ready to run. Not thread-safe: callers must not run it concurrently.
 
     Attributes:
-        name: Name under which the engine is registered.
+        name: Name under which the engine is registered; never ``"auto"``.
     """
 
     name: str
@@ -43,13 +48,14 @@ class Engine(Protocol):
         """
 
 
-DEFAULT_ENGINE = "litert"
+DEFAULT_ENGINE = "auto"
 
 _ENGINES = {
+    "auto": "bdd_tf.edge.engines:choose_engine",
+    "native": "bdd_tf.edge.native_engine:NativeEngine",
     "litert": "bdd_tf.edge.engines:LiteRtEngine",
     # A plugin outside the edge package, because LCE's interpreter imports TensorFlow.
     "lce": "bdd_tf.plugins.lce_engine:LceEngine",
-    "native": "bdd_tf.edge.native_engine:NativeEngine",
 }
 
 
@@ -90,6 +96,43 @@ def create_engine(model: TfliteModel, name: str = DEFAULT_ENGINE, num_threads: i
     return factory(model, num_threads=num_threads)
 
 
+def choose_engine(model: TfliteModel, num_threads: int = 1) -> Engine:
+    """Load a model into the native engine, or into LiteRT if the native engine does not cover the file.
+
+    Args:
+        model: The model to run.
+        num_threads: Number of threads per inference, at least 1.
+
+    Returns:
+        The engine; its ``name`` says which one it is.
+
+    Raises:
+        BddError: If neither can run the model. Without LiteRT, the message names the operator that the native engine
+            lacks.
+    """
+    try:
+        return create_engine(model, "native", num_threads)
+    except BddError as error:
+        reason = error
+    try:
+        return create_engine(model, "litert", num_threads)
+    except TfliteRuntimeMissingError:
+        pass
+    except BddError:
+        # A missing library is the reason of both; everything else is better known to the runtime.
+        if isinstance(reason, RuntimeMissingError) and has_binary_operators(model):
+            raise reason from None
+        raise
+    if isinstance(reason, RuntimeMissingError):
+        raise reason from None
+    raise BddError(f"{reason} LiteRT may run it: pip install 'bdd_tf[litert]'.") from None
+
+
+def has_binary_operators(model: TfliteModel) -> bool:
+    """Return whether a model contains operators of the Larq Compute Engine."""
+    return any(name.startswith("Lce") for name in model.custom_operators)
+
+
 #: Notes of the runtime that say nothing to a user.
 _NOTES = re.compile(rb"^INFO: ")
 #: Held while standard error is redirected, which belongs to the whole process.
@@ -110,7 +153,7 @@ class LiteRtEngine:
 
     def _load(self) -> None:
         delegates = []
-        if any(name.startswith("Lce") for name in self._model.custom_operators):
+        if has_binary_operators(self._model):
             delegates.append(lce_delegate(self._num_threads))
         runtime = interpreter_module()
         try:

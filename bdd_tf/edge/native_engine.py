@@ -37,8 +37,15 @@ def _library(path: Path) -> ctypes.CDLL:
         *text,
     )
     library.bdd_set_batch.argtypes = (model, ctypes.c_int, *text)
-    library.bdd_score.argtypes = (model, ctypes.c_void_p, ctypes.c_void_p, *text)
-    library.bdd_input_size.argtypes = (model, *[ctypes.POINTER(ctypes.c_int)] * 3)
+    library.bdd_run.argtypes = (
+        model,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        *text,
+    )
+    library.bdd_sizes.argtypes = (model, *[ctypes.POINTER(ctypes.c_size_t)] * 2)
     library.bdd_close.argtypes = (model,)
     library.bdd_close.restype = None
     return library
@@ -74,16 +81,30 @@ class NativeEngine:
             ),
             "cannot run this model",
         )
-        size = [ctypes.c_int() for _ in range(3)]
-        self._library.bdd_input_size(self._model, *map(ctypes.byref, size))
-        self._batch, self._shape = 1, (size[1].value, size[2].value, 3)
+        entry = model.inputs[0]
+        self._shape, self._dtype = entry.shape[1:], np.dtype(entry.dtype)
+        self._batch, self._batches = 1, True
 
     def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Score a batch; see :meth:`bdd_tf.edge.engines.Engine.run`."""
-        if images.dtype != np.uint8 or images.shape[1:] != self._shape:
+        if images.dtype != self._dtype or images.shape[1:] != self._shape:
             raise BddError(
-                f"the native engine was given {images.dtype} {images.shape[1:]}; it needs uint8 {self._shape}."
+                f"the native engine was given {images.dtype} {images.shape[1:]}; it needs {self._dtype} {self._shape}."
             )
+        if len(images) == 1:
+            return self._run_batch(images)
+        if self._batches:
+            try:
+                scores = self._run_batch(images)
+                if scores.shape == (len(images),):
+                    return scores
+            except BddError:
+                pass
+            # Some graphs contain a reshape to a fixed batch of one; run those image by image from now on.
+            self._batches = False
+        return np.concatenate([self._run_batch(image[None]) for image in images])
+
+    def _run_batch(self, images: NDArray[Any]) -> NDArray[np.float32]:
         if len(images) != self._batch:
             self._batch = 0
             self._check(
@@ -91,10 +112,18 @@ class NativeEngine:
             )
             self._batch = len(images)
         images = np.ascontiguousarray(images)
-        scores = np.empty(len(images), np.float32)
+        count = ctypes.c_size_t()
+        self._library.bdd_sizes(self._model, None, ctypes.byref(count))
+        scores = np.empty(count.value, np.float32)
         self._check(
-            self._library.bdd_score(
-                self._model, images.ctypes.data, scores.ctypes.data, self._message, _MESSAGE_BYTES
+            self._library.bdd_run(
+                self._model,
+                images.ctypes.data,
+                images.nbytes,
+                scores.ctypes.data,
+                scores.size,
+                self._message,
+                _MESSAGE_BYTES,
             ),
             "failed",
         )

@@ -49,7 +49,7 @@ class Scorer:
     """The network that computes the scores: the run's .tflite file, or Keras.
 
     Attributes:
-        engine: ``litert`` or ``keras``.
+        engine: Name of an engine of `bdd_tf.edge.engines`, or ``keras``.
         digest: SHA-256 of the file or weights, hex.
         score: uint8 [N, S, S, 3] -> calibrated scores, float32 [N].
     """

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # On the device
 #
-# This notebook runs a single `.tflite` file with NumPy, Pillow and LiteRT, without TensorFlow. The model is the one that
+# This notebook runs a single `.tflite` file with NumPy and Pillow, without TensorFlow. The model is the one that
 # `training_to_device` trained on the synthetic data set `sample`, if you ran that notebook, or else the model in the package,
 # which was trained on CIFAKE and is valid for such images only. To use your own model, change `MODEL`.
 

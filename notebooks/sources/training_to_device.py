@@ -77,7 +77,7 @@ bdd("convert", "--run", RUN)
 # %% [markdown]
 # ## Detection
 #
-# `bdd_tf.edge` needs NumPy, Pillow and LiteRT, but no TensorFlow.
+# `bdd_tf.edge` needs NumPy and Pillow, but no TensorFlow.
 
 # %%
 from bdd_tf.datasets import sample

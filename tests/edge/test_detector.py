@@ -1,4 +1,5 @@
 import itertools
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from bdd_tf.edge.shipped_model import shipped_model
 from bdd_tf.edge.tflite.file import parse_tflite
 from bdd_tf.edge.tflite.metadata import METADATA_NAME, embed_metadata
 from bdd_tf.errors import BddError, UsageError
+from tests.edge.runtime import float_cases
 from tests.edge.small_models import SIZE, TRAINED_ON, build, metadata, with_metadata
 
 
@@ -31,16 +33,17 @@ def write(tmp_path, content):
     return path
 
 
-def test_litert_agrees_with_keras(float_file, float_model, images):
-    detector = Detector(float_file)
-    assert detector.engine_name == "litert"
+@pytest.mark.parametrize("engine", ["native", "litert"])
+def test_each_engine_agrees_with_keras(engine, float_file, float_model, images):
+    detector = Detector(float_file, engine=engine)
+    assert detector.engine_name == engine
     scores = detector.predict_batch(images)
     assert scores.dtype == np.float32
     assert np.ptp(scores) > 0.01  # or the comparison would say nothing
     np.testing.assert_allclose(scores, float_model.keras_scores(images), atol=1e-5)
 
 
-@pytest.mark.parametrize("engine", ["litert", "lce"])
+@pytest.mark.parametrize("engine", ["native", "litert", "lce"])
 @pytest.mark.parametrize("name", ["binary_model", "binary_model_on_small_map"])
 def test_binary_models_agree_with_keras_where_lces_fast_kernels_would_not(
     name, engine, request, tmp_path, images
@@ -293,10 +296,32 @@ def test_damaged_models_never_raise_anything_else(tmp_path, float_model):
             Detector(write(tmp_path, content[:length]))
 
 
-def test_litert_is_the_default_and_lce_is_there_for_the_asking(binary_file, float_file):
-    assert engine_names()[:2] == ("litert", "lce")
+def test_the_native_engine_is_the_default_for_what_it_covers(binary_file, float_file):
+    assert engine_names()[:4] == ("auto", "native", "litert", "lce")
     for path in (binary_file, float_file):
-        assert Detector(path).engine_name == "litert"
+        assert Detector(path).engine_name == "native"
+    covered, uncovered = (
+        parse_tflite(float_cases.model(name, (1, 4), out=(1, 4))) for name in ("ABS", "SIN")
+    )
+    assert create_engine(covered).name == "native"
+    assert create_engine(uncovered).name == "litert"
+    with pytest.raises(BddError, match="SIN"):
+        create_engine(uncovered, "native")
+
+
+def test_without_litert_the_operator_and_the_extra_are_named(monkeypatch):
+    for name in (
+        "ai_edge_litert",
+        "ai_edge_litert.interpreter",
+        "tflite_runtime",
+        "tflite_runtime.interpreter",
+    ):
+        monkeypatch.setitem(sys.modules, name, None)
+    model = parse_tflite(float_cases.model("SIN", (1, 4), out=(1, 4)))
+    with pytest.raises(BddError, match=r"SIN, code 66.*pip install 'bdd_tf\[litert\]'"):
+        create_engine(model)
+    with pytest.raises(BddError, match=r"no TFLite runtime.*pip install 'bdd_tf\[litert\]'"):
+        create_engine(model, "litert")
 
 
 def test_without_the_library_binary_models_say_how_to_get_it_and_float_ones_run(
@@ -322,7 +347,7 @@ def test_lce_runs_models_without_binary_operators_too(float_file, float_model, i
 
 
 def test_unknown_engines_and_threads_are_wrong_usage(float_file):
-    with pytest.raises(UsageError, match="litert, lce"):
+    with pytest.raises(UsageError, match="auto, native, litert, lce"):
         Detector(float_file, engine="onnx")
     with pytest.raises(UsageError, match="num_threads"):
         Detector(float_file, num_threads=0)

@@ -35,8 +35,9 @@ def in_child(function, seconds=60):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_a_detector_works_before_and_after_a_fork(threads):
-    with Detector("cifake", num_threads=threads) as detector:
+@pytest.mark.parametrize("engine", ["native", "litert"])
+def test_a_detector_works_before_and_after_a_fork(engine, threads):
+    with Detector("cifake", engine=engine, num_threads=threads) as detector:
         expected = detector.predict_batch(IMAGES)
 
         def same():

@@ -10,9 +10,10 @@ import pytest
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.engines import create_engine
 from bdd_tf.edge.shipped_model import shipped_models
+from bdd_tf.edge.tflite.cut import channel_stack_of, extract, logit_of
 from bdd_tf.edge.tflite.file import parse_tflite
 from bdd_tf.errors import BddError
-from tests.edge.runtime import small_detectors
+from tests.edge.runtime import float_cases, small_detectors
 
 
 @pytest.fixture(scope="module", params=[*shipped_models(), *small_detectors.CASES])
@@ -35,6 +36,32 @@ def test_scores_are_those_of_litert_for_any_batch_and_number_of_threads(content)
             np.testing.assert_allclose(native.run(x), expected.run(x), atol=1e-6)
 
 
+def test_parts_of_a_file_run(content):
+    """From the image to the logit; and where there are channels, to them and on from them (explanations)."""
+    model = parse_tflite(content)
+    graph = model.subgraphs[0]
+    entry, logit = graph.inputs[0], logit_of(model)
+    parts = [(entry, logit)]
+    found = [stack for count in range(2, 5) if (stack := channel_stack_of(model, count)) is not None]
+    for stack, _ in found:
+        parts += [(entry, stack), (stack, logit)]
+    rng = np.random.default_rng(0)
+    for start, stop in parts:
+        part = extract(model, start, stop)
+        shape = part.inputs[0].shape
+        x = rng.integers(0, 256, shape, np.uint8) if start == entry else rng.random(shape, np.float32)
+        scores, expected = (create_engine(part, name).run(x) for name in ("native", "litert"))
+        np.testing.assert_allclose(scores, expected, atol=2e-6 * np.abs(expected).max())
+
+
+def test_a_fixed_batch_of_one_is_run_image_by_image():
+    content = float_cases.model("RESHAPE", (1, 3, 4), [float_cases.ints(1, 12)], (1, 12))
+    summed = create_engine(parse_tflite(content), "native")
+    x = float_cases.values(3, 3, 4)
+    np.testing.assert_array_equal(summed.run(x).reshape(x.shape), x)
+    np.testing.assert_array_equal(summed.run(x[:1]).reshape(3, 4), x[0])
+
+
 def test_a_detector_gives_the_same_verdicts(tmp_path):
     rng = np.random.default_rng(3)
     photos = [rng.integers(0, 256, (200, 300, 3), np.uint8) // 4 * 3 for _ in range(3)]
@@ -42,14 +69,9 @@ def test_a_detector_gives_the_same_verdicts(tmp_path):
         np.testing.assert_allclose(native.predict(photos), expected.predict(photos), atol=1e-6)
 
 
-def test_an_operator_that_is_missing_is_named(monkeypatch):
-    from bdd_tf.legacy_keras import tf
-
-    image = tf.keras.Input((16, 16, 3), batch_size=1, dtype="uint8")
-    x = tf.keras.layers.DepthwiseConv2D(3)(tf.cast(image, tf.float32))
-    x = tf.keras.layers.Dense(1)(tf.keras.layers.GlobalAveragePooling2D()(x))
-    content = tf.lite.TFLiteConverter.from_keras_model(tf.keras.Model(image, x)).convert()
-    with pytest.raises(BddError, match=r"DEPTHWISE_CONV_2D, code 4\) is not supported.*supported: ADD, "):
+def test_an_operator_that_is_missing_is_named():
+    content = float_cases.model("SIN", (1, 4))
+    with pytest.raises(BddError, match=r"operator 0 \(SIN, code 66\) is not supported"):
         create_engine(parse_tflite(content), "native")
 
 

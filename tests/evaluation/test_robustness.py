@@ -34,7 +34,7 @@ def test_the_command_writes_rows_that_follow_from_the_images(run, tree, capsys):
     assert document == json.loads(run.robustness("test").read_text())
     wanted = [(p.name, s) for p in PERTURBATIONS.values() for s in p.severities]
     assert [(row["perturbation"], row["severity"]) for row in document["rows"]] == wanted
-    assert document["engine"] == "litert"
+    assert document["engine"] == "native"
     assert document["threshold"] == validated(run).threshold
     assert (run.figures / "robustness-test.png").stat().st_size > 10_000
 
@@ -123,7 +123,7 @@ def test_keras_scores_as_the_file(run, capsys):
     by_file = robustness.scorer(run, validated(run))
     run.tflite.unlink()
     by_keras = robustness.scorer(run, validated(run))
-    assert (by_file.engine, by_keras.engine) == ("litert", "keras")
+    assert (by_file.engine, by_keras.engine) == ("native", "keras")
     assert "bdd convert --run copy" in capsys.readouterr().err
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     assert np.median(np.abs(by_keras.score(images) - by_file.score(images))) < 0.02
@@ -132,7 +132,7 @@ def test_keras_scores_as_the_file(run, capsys):
 def test_a_run_folder_with_nothing_but_its_file_is_enough(run):
     shutil.rmtree(run.checkpoints)
     run.weights.unlink()
-    assert robustness.scorer(run, validated(run)).engine == "litert"
+    assert robustness.scorer(run, validated(run)).engine == "native"
     run.metrics("validation").unlink()
     with pytest.raises(BddError, match="no weights to convert"):
         robustness.scorer(run, validated(run))

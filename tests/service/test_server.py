@@ -191,5 +191,6 @@ def test_the_edge_loads_none_of_it():
 
 def test_the_service_loads_no_tensorflow(server):
     maps = Path(f"/proc/{server.process.pid}/maps").read_text()
-    assert "ai_edge_litert" in maps
+    assert "libbdd_lce" in maps
     assert "/tensorflow/" not in maps
+    assert "ai_edge_litert" not in maps

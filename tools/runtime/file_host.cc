@@ -1,5 +1,5 @@
-// Opens mutated .tflite files with the C interface (include/bdd.h), and scores images with those that open: one of the
-// network's size, and one of any size and format by the rule in the file's metadata.
+// Opens mutated .tflite files with the C interface (include/bdd.h), and runs those that open. Detectors score an image
+// of the network's size, and images of any size and format by the rule in the file's metadata.
 //
 //   file_host CASES SEED FILE...     mutates the files in turns; the number of each case goes to file descriptor 9
 //   first
@@ -121,16 +121,25 @@ int main(int argc, char** argv) {
     bdd_model* model = nullptr;
     if (bdd_open_memory(content.data(), content.size(), nullptr, &model, why, sizeof why) == BDD_OK) {
       ++opened;
-      int height = 0, width = 0;
-      bdd_input_size(model, nullptr, &height, &width);
-      size_t size = 0;
+      size_t size = 0, input_bytes = 0, output_count = 0;
       const char* metadata = bdd_metadata(model, &size);
       unsigned sum = 0;
       for (size_t k = 0; metadata != nullptr && k < size; ++k) sum += static_cast<unsigned char>(metadata[k]);
-      const Bytes image(static_cast<size_t>(height) * static_cast<size_t>(width) * 3, static_cast<uint8_t>(sum));
+      bdd_sizes(model, &input_bytes, &output_count);
+      const Bytes input(input_bytes, static_cast<uint8_t>(sum));
+      std::vector<float> output(output_count);
+      if (bdd_run(model, input.data(), input_bytes, output.data(), output_count, why, sizeof why) == BDD_OK) ++ran;
+      // Only of a detector.
+      int height = 0, width = 0;
+      const bool detector = bdd_input_size(model, nullptr, &height, &width) == BDD_OK;
+      const size_t pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
+      if (detector && pixels * 3 != input_bytes) {
+        std::printf("case %llu has an input of another size\n", static_cast<unsigned long long>(number));
+        return 1;
+      }
       float score = 0;
+      if (detector && bdd_score(model, input.data(), &score, why, sizeof why) == BDD_OK) ++ran;
       for (int again = 0; again < 2; ++again) {
-        if (bdd_score(model, image.data(), &score, why, sizeof why) == BDD_OK) ++ran;
         if (ScoreImage(model, &random, why, sizeof why)) ++any_size;
       }
       bdd_close(model);
@@ -147,8 +156,7 @@ int main(int argc, char** argv) {
   }
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
-  std::printf(
-      "%lld mutated files: %lld opened, %lld images scored, %lld of any size; %zu different reasons; %ld MiB at most\n",
-      wanted, opened, ran, any_size, reasons.size(), usage.ru_maxrss / 1024);
+  std::printf("%lld mutated files: %lld opened, %lld runs, %lld images of any size; %zu different reasons; %ld MiB\n",
+              wanted, opened, ran, any_size, reasons.size(), usage.ru_maxrss / 1024);
   return 0;
 }

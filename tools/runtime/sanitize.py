@@ -106,7 +106,7 @@ def main() -> int:
     parser.add_argument("--coverage", action="store_true", help="line coverage instead of sanitizers")
     args = parser.parse_args()
     from bdd_tf.edge.shipped_model import shipped_model
-    from tests.edge.runtime import small_detectors
+    from tests.edge.runtime import float_cases, small_detectors
     from tools.runtime import corpus
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -118,6 +118,13 @@ def main() -> int:
         small = [folder / f"{name}.tflite" for name in small_detectors.CASES]
         for path in small:
             path.write_bytes(small_detectors.build(path.stem))
+        # One file in three is a detector; the others have one float operator each.
+        operators = folder / "operators"
+        operators.mkdir()
+        for number, content in enumerate(float_cases.all_cases().values()):
+            small.append(operators / f"{number}.tflite")
+            small[-1].write_bytes(content)
+        small += small[: len(small_detectors.CASES)] * (len(small) // (2 * len(small_detectors.CASES)))
         cases, seed = str(args.cases), str(args.seed)
         programs = (
             [host, folder / "corpus", "check"],

@@ -1,4 +1,4 @@
-"""A TFLite delegate for the operators of the Larq Compute Engine: finds and loads the C++ library that implements it.
+"""Finds and loads the C++ library: our own interpreter, and a TFLite delegate for the operators of LCE.
 
 An unmodified TFLite runtime loads the library (sources in ``src``) as an external delegate. The delegate runs
 `LceQuantize`, `LceDequantize`, `LceBconv2d` and `LceBMaxPool2d`, and the float operators connected to them; all other
@@ -28,6 +28,10 @@ _compiling = threading.Lock()
 
 class RuntimeMissingError(BddError):
     """The delegate's library is not installed."""
+
+
+class TfliteRuntimeMissingError(BddError):
+    """No TFLite runtime is installed."""
 
 
 def library_path() -> Path:
@@ -120,7 +124,8 @@ def lce_delegate(num_threads: int = 1, kernels: str | None = None, fuse: bool = 
     Raises:
         UsageError: If an argument is of another type or out of range.
         RuntimeMissingError: If the library is missing.
-        BddError: If no TFLite runtime is installed, or if the runtime cannot load the library.
+        TfliteRuntimeMissingError: If no TFLite runtime is installed.
+        BddError: If the runtime cannot load the library.
 
     Example:
         >>> from ai_edge_litert.interpreter import Interpreter  # doctest: +SKIP
@@ -141,7 +146,7 @@ def interpreter_module() -> Any:
     """The ``interpreter`` module of the installed TFLite runtime: ai_edge_litert, or else tflite_runtime.
 
     Raises:
-        BddError: If neither is installed.
+        TfliteRuntimeMissingError: If neither is installed.
     """
     for package in ("ai_edge_litert", "tflite_runtime"):
         try:
@@ -149,4 +154,4 @@ def interpreter_module() -> Any:
         except ModuleNotFoundError as error:
             if error.name not in (package, f"{package}.interpreter"):
                 raise
-    raise BddError("no TFLite runtime is installed: pip install ai-edge-litert (32-bit ARM: tflite-runtime).")
+    raise TfliteRuntimeMissingError("no TFLite runtime is installed: pip install 'bdd_tf[litert]'.")

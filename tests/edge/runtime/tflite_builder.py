@@ -57,8 +57,10 @@ class Builder:
         op = schema.OperatorT()
         op.opcodeIndex = self.codes.setdefault(name, len(self.codes))
         op.inputs, op.outputs = list(inputs), [output]
-        kind = {"ADD": "Add", "SUB": "Sub", "MUL": "Mul", "MEAN": "Reducer", "CONV_2D": "Conv2D", "AVERAGE_POOL_2D": "Pool2D",
-                "CONCATENATION": "Concatenation"}.get(name)  # fmt: skip
+        kind = {"ADD": "Add", "SUB": "Sub", "MUL": "Mul", "DIV": "Div", "MEAN": "Reducer", "CONV_2D": "Conv2D",
+                "DEPTHWISE_CONV_2D": "DepthwiseConv2D", "FULLY_CONNECTED": "FullyConnected", "SOFTMAX": "Softmax",
+                "AVERAGE_POOL_2D": "Pool2D", "MAX_POOL_2D": "Pool2D", "CONCATENATION": "Concatenation",
+                "STRIDED_SLICE": "StridedSlice", "MIRROR_PAD": "MirrorPad"}.get(name)  # fmt: skip
         if kind:
             op.builtinOptionsType = getattr(schema.BuiltinOptions, f"{kind}Options")
             op.builtinOptions = getattr(schema, f"{kind}OptionsT")()

@@ -1,5 +1,7 @@
 // The delegate that a TFLite runtime loads as a plugin. PrepareDelegate chooses nodes; the runtime then replaces each
 // connected part of them by one node, which a Partition runs.
+#include "delegate/delegate.h"
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -228,6 +230,10 @@ bool ParseThreads(const char* text, int* threads) {
 }
 
 }  // namespace
+
+const KernelSet& KernelsOf(const TfLiteDelegate& delegate) { return *static_cast<Delegate*>(delegate.data)->kernels; }
+ThreadPool& ThreadsOf(const TfLiteDelegate& delegate) { return static_cast<Delegate*>(delegate.data)->pool; }
+
 }  // namespace bdd
 
 // Options: num_threads (1 to 64; default 1), kernels (a name from bdd_lce_kernels, or "auto", the default) and fuse (1,

@@ -6,7 +6,6 @@
 #include "tflite/builtin_ops.h"
 
 namespace bdd {
-namespace {
 
 float FloatFromHalf(uint16_t half) {
   const uint32_t magnitude = half & 0x7fffu, sign = (half & 0x8000u) << 16;
@@ -20,6 +19,8 @@ float FloatFromHalf(uint16_t half) {
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
+
+namespace {
 
 bool IsTensor(const TfLiteContext& context, int index) {
   return index >= 0 && static_cast<size_t>(index) < context.tensors_size;

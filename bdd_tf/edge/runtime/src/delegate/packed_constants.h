@@ -2,6 +2,7 @@
 // reads the packed constant itself, so that the DEQUANTIZE need not run.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "support/memory.h"
@@ -19,6 +20,8 @@ int UnpackedTensor(TfLiteContext* context, int node, int* packed = nullptr);
 
 // Computes what the DEQUANTIZE would. Returns false if there is no memory.
 bool Unpack(const TfLiteTensor& packed, Buffer<float>* floats);
+
+float FloatFromHalf(uint16_t half);
 
 // -1 for impossible shapes.
 int64_t ElementCount(const TfLiteTensor& tensor);

@@ -55,7 +55,8 @@ BDD_API int bdd_open_memory(const void* data, size_t size, const bdd_options* op
 /* Changes the number of images per call, 1 to 1024. After an error nothing can be scored until it succeeds. */
 BDD_API int bdd_set_batch(bdd_model* model, int batch, char* message, size_t message_size);
 
-/* The number of images per call, and the height and width of one in pixels. */
+/* The number of images per call, and the height and width of one in pixels. BDD_BAD_MODEL if the model is no detector,
+ * with uint8 images [batch, height, width, 3] as input and one number for each as output. */
 BDD_API int bdd_input_size(const bdd_model* model, int* batch, int* height, int* width);
 
 /* The metadata of the detector: JSON of *size bytes, not terminated; NULL if the file has none. Valid until bdd_close.
@@ -65,6 +66,14 @@ BDD_API const char* bdd_metadata(const bdd_model* model, size_t* size);
 /* Scores a batch: `rgb` is uint8 [batch, height, width, 3], `probabilities` float [batch], in [0, 1]. Does not
  * allocate. Not for several threads at once on one model. */
 BDD_API int bdd_score(bdd_model* model, const uint8_t* rgb, float* probabilities, char* message, size_t message_size);
+
+/* Sizes of input and output of any model with one input and one output of floats: of a whole batch. */
+BDD_API int bdd_sizes(const bdd_model* model, size_t* input_bytes, size_t* output_count);
+
+/* Runs any model. `input` holds input_bytes bytes of the input's type; output_count floats are written. Does not
+ * allocate. Not for several threads at once on one model. */
+BDD_API int bdd_run(bdd_model* model, const void* input, size_t input_bytes, float* output, size_t output_count,
+                    char* message, size_t message_size);
 
 enum bdd_format {
   BDD_RGB = 0,
@@ -126,7 +135,6 @@ BDD_API int bdd_crop(const bdd_model* model, int index, bdd_box* box, float* pro
 /* The pixels of that part as the network saw them: RGB, height * width * 3 bytes of the input's size. Valid until the
  * next image. NULL if there is none. */
 BDD_API const uint8_t* bdd_crop_pixels(const bdd_model* model, int index);
-
 BDD_API void bdd_close(bdd_model* model);
 
 /* The version of this interface, "MAJOR.MINOR.PATCH": a program that was made for one major version works with all of

@@ -20,6 +20,11 @@ int Fail(int status, const char* text, char* message, size_t size) {
   return status;
 }
 
+// Whether bdd_score can be called.
+bool IsDetector(const bdd::Interpreter& interpreter) {
+  return interpreter.TakesImages() && interpreter.output_count() == interpreter.input_shape().dims[0];
+}
+
 int Open(bdd::Buffer<uint8_t> content, const bdd_options* options, bdd_model** model, char* message, size_t size) {
   bdd::InterpreterOptions chosen;
   if (options != nullptr) {
@@ -35,9 +40,6 @@ int Open(bdd::Buffer<uint8_t> content, const bdd_options* options, bdd_model** m
   bdd::Message why;
   made->interpreter = bdd::Interpreter::Make(std::move(content), chosen, &why);
   if (made->interpreter == nullptr) return Fail(BDD_BAD_MODEL, why.text(), message, size);
-  if (made->interpreter->output_count() != chosen.batch) {
-    return Fail(BDD_BAD_MODEL, "the output is not one number per image", message, size);
-  }
   *model = made.release();
   return BDD_OK;
 }
@@ -85,14 +87,33 @@ int bdd_set_batch(bdd_model* model, int batch, char* message, size_t message_siz
   }
   bdd::Message why;
   if (!model->interpreter->SetBatch(batch, &why)) return Fail(BDD_FAILED, why.text(), message, message_size);
-  if (model->interpreter->output_count() != batch) {
-    return Fail(BDD_FAILED, "the output is not one number per image", message, message_size);
+  return BDD_OK;
+}
+
+int bdd_sizes(const bdd_model* model, size_t* input_bytes, size_t* output_count) {
+  if (model == nullptr) return BDD_BAD_ARGUMENT;
+  if (input_bytes != nullptr) *input_bytes = static_cast<size_t>(model->interpreter->input_bytes());
+  if (output_count != nullptr) *output_count = static_cast<size_t>(model->interpreter->output_count());
+  return BDD_OK;
+}
+
+int bdd_run(bdd_model* model, const void* input, size_t input_bytes, float* output, size_t output_count, char* message,
+            size_t message_size) {
+  if (model == nullptr || input == nullptr || output == nullptr) {
+    return Fail(BDD_BAD_ARGUMENT, "model, input and output must not be NULL", message, message_size);
   }
+  if (input_bytes != static_cast<size_t>(model->interpreter->input_bytes()) ||
+      output_count != static_cast<size_t>(model->interpreter->output_count())) {
+    return Fail(BDD_BAD_ARGUMENT, "input_bytes and output_count must be those of bdd_sizes", message, message_size);
+  }
+  bdd::Message why;
+  if (!model->interpreter->Run(input, output, &why)) return Fail(BDD_FAILED, why.text(), message, message_size);
   return BDD_OK;
 }
 
 int bdd_input_size(const bdd_model* model, int* batch, int* height, int* width) {
   if (model == nullptr) return BDD_BAD_ARGUMENT;
+  if (!IsDetector(*model->interpreter)) return BDD_BAD_MODEL;
   const bdd::Shape& shape = model->interpreter->input_shape();
   if (batch != nullptr) *batch = shape.dims[0];
   if (height != nullptr) *height = shape.dims[1];
@@ -114,6 +135,10 @@ int bdd_score(bdd_model* model, const uint8_t* rgb, float* probabilities, char* 
   if (model == nullptr || rgb == nullptr || probabilities == nullptr) {
     return Fail(BDD_BAD_ARGUMENT, "model, rgb and probabilities must not be NULL", message, message_size);
   }
+  if (!IsDetector(*model->interpreter)) {
+    return Fail(BDD_BAD_MODEL, "not a detector: an image in, one number out; bdd_run runs other models", message,
+                message_size);
+  }
   bdd::Message why;
   if (!model->interpreter->Run(rgb, probabilities, &why)) return Fail(BDD_FAILED, why.text(), message, message_size);
   return BDD_OK;
@@ -124,6 +149,10 @@ namespace {
 // The detector of a model; null and the reason if its file is none.
 bdd::Detector* DetectorOf(bdd_model* model, bdd::Message* why) {
   if (model->detector != nullptr) return model->detector.get();
+  if (!IsDetector(*model->interpreter)) {
+    why->Set("the file is no detector: an image in, one number out");
+    return nullptr;
+  }
   std::unique_ptr<bdd::Detector> made(new (std::nothrow) bdd::Detector);
   size_t size = 0;
   const char* metadata = bdd_metadata(model, &size);

@@ -65,11 +65,11 @@ class FlatTable {
   FlatBytes Bytes(int field) const;
   std::string Text(int field) const;
 
-  // The first number of a vector.
+  // The number of a vector that holds only one.
   template <typename T>
-  T FirstNumber(int field, T fallback) const {
+  T OnlyNumber(int field, T fallback) const {
     uint64_t first = 0, count = 0;
-    return Vector(field, sizeof(T), &first, &count) && count > 0 ? buffer_->At<T>(first) : fallback;
+    return Vector(field, sizeof(T), &first, &count) && count == 1 ? buffer_->At<T>(first) : fallback;
   }
 
   template <typename T>

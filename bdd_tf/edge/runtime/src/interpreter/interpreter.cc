@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <new>
 
+#include "delegate/delegate.h"
 #include "delegate/exports.h"
+#include "interpreter/operator_names.h"
 #include "tflite/builtin_ops.h"
 
 namespace bdd {
@@ -34,7 +36,8 @@ struct Interpreter::Step {
   std::unique_ptr<FloatOperator> op;
   std::vector<int> inputs;
   int output = -1, number = -1;
-  // Aligned copies of constants; their data pointers in `live` lead here.
+  bool runs_once = false;  // in Prepare: it unpacks a constant
+  // Aligned copies of constants that are not aligned in the file; their data pointers in `live` lead here.
   std::vector<std::unique_ptr<Buffer<uint8_t>>> constants;
   std::vector<LiveTensor> live;
   std::vector<const LiveTensor*> arguments;
@@ -88,6 +91,7 @@ bool Interpreter::Load(const InterpreterOptions& options, Message* why) {
 bool Interpreter::AddTensors(Message* why) {
   tensors_.resize(file_.tensors.size());
   memory_.resize(file_.tensors.size());
+  unpacked_.assign(file_.tensors.size(), false);
   for (size_t i = 0; i < tensors_.size(); ++i) {
     const ModelFile::Tensor& from = file_.tensors[i];
     TfLiteTensor& to = tensors_[i];
@@ -268,13 +272,15 @@ bool Interpreter::AddFloatStep(int node, Message* why) {
   const ModelFile::Operator& op = file_.operators[static_cast<size_t>(node)];
   std::unique_ptr<Step> step(new (std::nothrow) Step);
   if (step == nullptr) return why->Set("no memory for the steps");
-  step->op = MakeFloatOperator(op);
+  step->op = MakeFloatOperator(op, {&KernelsOf(*delegate_), &ThreadsOf(*delegate_)});
   if (step->op == nullptr || op.outputs.size() != 1) {
     const char* name = op.code == kTfLiteBuiltinCustom ? op.custom_name.c_str() : OperatorName(op.code);
-    return why->Set("operator %d (%.40s, code %d) is not supported outside binary blocks; supported: %s", node, name,
-                    op.code, SupportedOperators());
+    return why->Set("operator %d (%.40s, code %d) is not supported", node, name, op.code);
   }
   step->number = node;
+  step->runs_once = op.code == kTfLiteBuiltinDequantize && op.inputs.size() == 1 && op.inputs[0] >= 0 &&
+                    file_.tensors[static_cast<size_t>(op.inputs[0])].content.size > 0;
+  if (step->runs_once) unpacked_[static_cast<size_t>(op.outputs[0])] = true;
   step->inputs.assign(op.inputs.begin(), op.inputs.end());
   step->output = op.outputs[0];
   steps_.push_back(std::move(step));
@@ -287,8 +293,10 @@ LiveTensor Interpreter::Live(int tensor) const {
   live.type = t.type;
   live.shape = ShapeOf(t.dims);
   live.data = t.data;
-  live.constant = t.allocation_type == kTfLiteMmapRo;
+  live.constant = t.allocation_type == kTfLiteMmapRo || unpacked_[static_cast<size_t>(tensor)];
   live.bytes = static_cast<int64_t>(t.bytes);
+  live.scale = t.params.scale;
+  live.zero_point = t.params.zero_point;
   return live;
 }
 
@@ -298,7 +306,8 @@ bool Interpreter::PrepareFloat(Step* step, Message* why) {
   for (const int input : step->inputs) {
     step->live.push_back(input < 0 ? LiveTensor() : Live(input));
     LiveTensor& live = step->live.back();
-    if (!live.constant) continue;
+    constexpr uintptr_t kAlignment = sizeof(float);
+    if (!live.constant || reinterpret_cast<uintptr_t>(live.data) % kAlignment == 0) continue;
     step->constants.emplace_back(new (std::nothrow) Buffer<uint8_t>);
     if (step->constants.back() == nullptr || !step->constants.back()->Reset(live.bytes)) {
       return why->Set("no memory for constants");
@@ -316,22 +325,23 @@ bool Interpreter::PrepareFloat(Step* step, Message* why) {
   const char* name = OperatorName(file_.operators[static_cast<size_t>(step->number)].code);
   if (!good) return why->Set("operator %d (%s): %s", step->number, name, reason.text());
   TfLiteTensor& t = tensors_[static_cast<size_t>(step->output)];
-  if (t.allocation_type == kTfLiteMmapRo || step->output == file_.inputs[0] || t.type != output.type) {
-    return why->Set("operator %d (%s) writes a constant, an input or a tensor of another type", step->number, name);
-  }
-  return Resize(step->output, output.shape) || why->Set("no memory for a map");
+  if (t.type != output.type) return why->Set("operator %d (%s) writes a tensor of another type", step->number, name);
+  if (!Resize(step->output, output.shape)) return why->Set("no memory for a map");
+  if (step->runs_once) step->op->Run(step->arguments, t.data);
+  return true;
 }
 
 bool Interpreter::Prepare(int batch, Message* why) {
   ready_ = false;
   const TfLiteTensor& input = tensors_[static_cast<size_t>(file_.inputs[0])];
-  input_shape_ = ShapeOf(input.dims);
-  if (input.type != kTfLiteUInt8 || input_shape_.rank != 4 || input_shape_.dims[3] != 3 || batch < 1 ||
-      input.allocation_type == kTfLiteMmapRo) {
-    return why->Set("the input is not uint8 [N, H, W, 3]");
+  Shape shape = ShapeOf(input.dims);
+  if (shape.rank < 1 || batch < 1 || input.allocation_type == kTfLiteMmapRo) {
+    return why->Set("the input is a constant, or has no axis for a batch");
   }
-  input_shape_.dims[0] = batch;
-  if (!Resize(file_.inputs[0], input_shape_)) return why->Set("%d images are too many", batch);
+  shape.dims[0] = batch;
+  if (shape.Elements() < 1 || !Resize(file_.inputs[0], shape)) return why->Set("%d inputs are too many", batch);
+  input_shape_ = shape;
+  input_bytes_ = static_cast<int64_t>(input.bytes);
   for (const auto& step : steps_) {
     if (step->op != nullptr) {
       if (!PrepareFloat(step.get(), why)) return false;
@@ -345,11 +355,17 @@ bool Interpreter::Prepare(int batch, Message* why) {
   return ready_ || why->Set("the output is not a map of floats");
 }
 
-bool Interpreter::Run(const uint8_t* images, float* outputs, Message* why) {
+bool Interpreter::TakesImages() const {
+  return tensors_[static_cast<size_t>(file_.inputs[0])].type == kTfLiteUInt8 && input_shape_.rank == 4 &&
+         input_shape_.dims[3] == 3;
+}
+
+bool Interpreter::Run(const void* inputs, float* outputs, Message* why) {
   if (!ready_) return why->Set("the last change of the batch failed");
   const TfLiteTensor& input = tensors_[static_cast<size_t>(file_.inputs[0])];
-  std::memcpy(input.data, images, input.bytes);
+  std::memcpy(input.data, inputs, input.bytes);
   for (const auto& step : steps_) {
+    if (step->runs_once) continue;
     if (step->op == nullptr) {
       if (registration_.invoke(&context_, &step->delegated) != kTfLiteOk) return why->Set("%s", error_.text());
       continue;

@@ -28,13 +28,16 @@ class Interpreter {
   Interpreter& operator=(const Interpreter&) = delete;
 
   const ModelFile& file() const { return file_; }
-  const Shape& input_shape() const { return input_shape_; }  // [N, H, W, 3]
-  int64_t output_count() const { return output_count_; }     // of all images
-  // Changes the number of images per run. After a failure, nothing can be run until it succeeds.
+  const Shape& input_shape() const { return input_shape_; }  // its first side is the batch
+  int64_t input_bytes() const { return input_bytes_; }       // of the whole batch
+  int64_t output_count() const { return output_count_; }     // of the whole batch
+  // Whether the input is uint8 [N, H, W, 3].
+  bool TakesImages() const;
+  // Changes the number of inputs per run. After a failure, nothing can be run until it succeeds.
   bool SetBatch(int batch, Message* why) { return Prepare(batch, why); }
-  // Runs on `images` of the input's shape; writes output_count() numbers. Returns false and the reason if it fails.
-  // Does not allocate. Not for several threads at once.
-  bool Run(const uint8_t* images, float* outputs, Message* why);
+  // Runs on input_bytes() bytes of the input's type; writes output_count() numbers. Returns false and the reason if it
+  // fails. Does not allocate. Not for several threads at once.
+  bool Run(const void* inputs, float* outputs, Message* why);
 
  private:
   struct Step;
@@ -61,6 +64,7 @@ class Interpreter {
   TfLiteDelegate* delegate_ = nullptr;
   TfLiteRegistration registration_ = {};
   std::vector<bool> claimed_;
+  std::vector<bool> unpacked_;  // tensors that a DEQUANTIZE of a constant writes
   std::vector<TfLiteTensor> tensors_;
   std::vector<Buffer<uint8_t>> memory_;  // of each tensor that is computed
   std::vector<TfLiteNode> nodes_;
@@ -70,7 +74,7 @@ class Interpreter {
   std::vector<std::unique_ptr<Step>> steps_;
   Message error_;
   Shape input_shape_;
-  int64_t output_count_ = 0;
+  int64_t input_bytes_ = 0, output_count_ = 0;
   bool ready_ = false;
 };
 

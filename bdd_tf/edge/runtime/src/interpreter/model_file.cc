@@ -45,11 +45,17 @@ std::vector<Parameter> ParametersOf(int32_t code) {
     case kTfLiteBuiltinAdd:
     case kTfLiteBuiltinSub:
     case kTfLiteBuiltinMul:
-    case kTfLiteBuiltinFullyConnected: return {{0, P::kByte}};
+    case kTfLiteBuiltinDiv: return {{0, P::kByte}};
+    case kTfLiteBuiltinFullyConnected: return {{0, P::kByte}, {1, P::kByte}, {2, P::kByte}};
+    case kTfLiteBuiltinSoftmax: return {{0, P::kInt}};  // the bits of a float
     case kTfLiteBuiltinMean: return {{0, P::kByte}};
     case kTfLiteBuiltinConcatenation: return {{0, P::kInt}, {1, P::kByte}};
     case kTfLiteBuiltinConv2d:
       return {{0, P::kBytePlusOne}, {1, P::kInt}, {2, P::kInt}, {3, P::kByte}, {4, P::kInt}, {5, P::kInt}};
+    case kTfLiteBuiltinDepthwiseConv2d:
+      return {{0, P::kBytePlusOne}, {1, P::kInt}, {2, P::kInt}, {3, P::kInt},
+              {4, P::kByte},        {5, P::kInt}, {6, P::kInt}};
+    case kTfLiteBuiltinMaxPool2d:
     case kTfLiteBuiltinAveragePool2d:
       return {{0, P::kBytePlusOne}, {1, P::kInt}, {2, P::kInt}, {3, P::kInt}, {4, P::kInt}, {5, P::kByte}};
     case kTfLiteBuiltinStridedSlice: return {{0, P::kInt}, {1, P::kInt}, {2, P::kInt}, {3, P::kInt}, {4, P::kInt}};
@@ -60,11 +66,11 @@ std::vector<Parameter> ParametersOf(int32_t code) {
 
 void ReadParameters(const FlatTable& options, ModelFile::Operator* op) {
   const std::vector<Parameter> parameters = ParametersOf(op->code);
-  // The dilation of a convolution is the only parameter with another default than 0.
-  constexpr int kFirstDilation = 4;
+  // The dilation of a convolution is the only parameter with another default than 0. It comes last.
+  const int first_dilation = op->code == kTfLiteBuiltinConv2d ? 4 : op->code == kTfLiteBuiltinDepthwiseConv2d ? 5 : 99;
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Parameter& p = parameters[i];
-    const bool dilation = op->code == kTfLiteBuiltinConv2d && p.field >= kFirstDilation;
+    const bool dilation = p.field >= first_dilation;
     int32_t value = p.kind == Parameter::kInt ? options.Number<int32_t>(p.field, dilation ? 1 : 0)
                                               : options.Number<int8_t>(p.field, 0);
     if (p.kind == Parameter::kBytePlusOne) ++value;
@@ -81,12 +87,29 @@ bool AreTensors(const std::vector<int32_t>& indices, size_t count, bool optional
 
 bool ReadTensor(const FlatTable& table, const std::vector<FlatBytes>& buffers, ModelFile::Tensor* tensor) {
   const FlatTable quantization = table.Table(kTensorQuantization);
-  tensor->scale = quantization.FirstNumber<float>(kQuantizationScale, 0.0f);
-  tensor->zero_point = static_cast<int32_t>(quantization.FirstNumber<int64_t>(kQuantizationZero, 0));
+  tensor->scale = quantization.OnlyNumber<float>(kQuantizationScale, 0.0f);
+  tensor->zero_point = static_cast<int32_t>(quantization.OnlyNumber<int64_t>(kQuantizationZero, 0));
   tensor->dims = table.Numbers<int32_t>(kTensorShape);
   const auto buffer = table.Number<uint32_t>(kTensorBuffer, 0);
   if (buffer >= buffers.size() || tensor->dims.size() > static_cast<size_t>(Shape::kMaxRank)) return false;
   tensor->content = buffers[buffer];
+  return true;
+}
+
+// Whether each tensor is a constant, an input, or the result of one operator. Otherwise a tensor could change its size
+// after an operator that reads it was prepared.
+bool HaveOneSource(const ModelFile& model, Message* why) {
+  std::vector<bool> given(model.tensors.size());
+  for (size_t i = 0; i < given.size(); ++i) given[i] = model.tensors[i].content.size > 0;
+  for (const int32_t input : model.inputs) given[static_cast<size_t>(input)] = true;
+  for (const ModelFile::Operator& op : model.operators) {
+    for (const int32_t output : op.outputs) {
+      if (given[static_cast<size_t>(output)]) {
+        return why->Set("an operator writes tensor %d, which is a constant, an input or another's result", output);
+      }
+      given[static_cast<size_t>(output)] = true;
+    }
+  }
   return true;
 }
 
@@ -123,8 +146,10 @@ bool ReadGraph(const FlatTable& graph, const std::vector<FlatTable>& codes, cons
   }
   model->inputs = graph.Numbers<int32_t>(kGraphInputs);
   model->outputs = graph.Numbers<int32_t>(kGraphOutputs);
-  return (AreTensors(model->inputs, count, false) && AreTensors(model->outputs, count, false)) ||
-         why->Set("inputs or outputs of the model do not exist");
+  if (!AreTensors(model->inputs, count, false) || !AreTensors(model->outputs, count, false)) {
+    return why->Set("inputs or outputs of the model do not exist");
+  }
+  return HaveOneSource(*model, why);
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ struct ModelFile {
     FlatBytes content;  // of a constant; may be unaligned
   };
   struct Operator {
-    static constexpr int kMaxParameters = 8;
+    static constexpr int kMaxParameters = 8;  // DEPTHWISE_CONV_2D has 7
     int32_t code = 0;
     std::string custom_name;
     int32_t parameters[kMaxParameters] = {};  // the struct of a builtin operator's parameters (tflite/c_abi.h)

@@ -135,7 +135,7 @@ struct PoolInput {
   const float* slopes;   // [width] of a PReLU applied to the input, or null
 };
 
-// A small float convolution's filter for one block of kTileChannels output channels.
+// A float convolution's filter for one block of kTileChannels output channels; of a depthwise one, for all channels.
 struct Conv2dFilter {
   const int32_t* offsets;  // [reduction_size], from an indirection pointer to each input value
   int64_t reduction_size;
@@ -220,6 +220,11 @@ struct KernelSet {
   // first `width` channels are written.
   void (*conv2d_f32)(const float* const* indirection, int count, const Conv2dFilter& filter, float* out, int64_t stride,
                      int width);
+  // out[m][c] = bias[c] + sum over k of indirection[m][offsets[k] + c] * weights[k][c], for count <= kMaxPixels pixels
+  // and `channels` channels. Rows of weights and bias are padded to multiples of kTileChannels. Reads up to
+  // kTileChannels floats behind the last channel of an input pixel.
+  void (*depthwise_conv2d_f32)(const float* const* indirection, int count, const Conv2dFilter& filter, float* out,
+                               int64_t channels);
 
   // --- Forensic channels. Rows are padded to multiples of 16 floats, because kernels access whole registers.
   // ----------

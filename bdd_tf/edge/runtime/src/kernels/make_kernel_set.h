@@ -47,6 +47,7 @@ inline KernelSet MakeKernelSet(const char* name, Encoding encoding = Encoding::k
   set.dense_f32 = dense_f32;
   set.dense_f32_i8 = dense_f32_i8;
   set.conv2d_f32 = conv2d_f32;
+  set.depthwise_conv2d_f32 = depthwise_conv2d_f32;
   set.gemm_f32 = gemm_f32;
   set.log_magnitude_f32 = log_magnitude_f32;
   set.rgb_to_planes_u8_f32 = rgb_to_planes_u8_f32;

@@ -86,6 +86,15 @@ inline void dense_f32_i8(const int8_t* weights, float scale, const float* bias, 
   for (; o < outputs; ++o) DenseByteRows<1>(weights + o * inputs, scale, bias + o, x, inputs, out + o);
 }
 
+// Copies the first `count` floats. A call of memcpy would cost more than one or three floats do (grey, RGB).
+inline void StoreFirst(float* to, const float* from, int count) {
+  switch (count) {
+    case 1: std::memcpy(to, from, sizeof(float)); break;
+    case 3: std::memcpy(to, from, 3 * sizeof(float)); break;
+    default: std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+  }
+}
+
 // kRows pixels and the first kWidth of kTileChannels channels.
 template <int kRows, int kWidth>
 inline void Conv2dRows(const float* const* indirection, const Conv2dFilter& filter, float* out, int64_t stride,
@@ -111,20 +120,64 @@ inline void Conv2dRows(const float* const* indirection, const Conv2dFilter& filt
     float buffer[kWidth];
     float* to = width == kWidth ? out + m * stride : buffer;
     Unroll<kVectors>([&](auto v) BDD_INLINE { Store(to + v * BDD_LANES, sums[m][v]); });
-    if (to == buffer) std::memcpy(out + m * stride, buffer, static_cast<size_t>(width) * sizeof(float));
+    if (to == buffer) StoreFirst(out + m * stride, buffer, width);
   });
+}
+
+// kRows pixels at a time, and then the rest with half as many, and so on: the last pixels of a map, or all of a small
+// one, would otherwise read all weights once for each pixel.
+template <int kRows, int kWidth>
+inline void Conv2dPixels(const float* const* indirection, int count, const Conv2dFilter& filter, float* out,
+                         int64_t stride, int width) {
+  int m = 0;
+  for (; m + kRows <= count; m += kRows) {
+    Conv2dRows<kRows, kWidth>(indirection + m, filter, out + m * stride, stride, width);
+  }
+  if constexpr (kRows > 1) {
+    Conv2dPixels<kRows / 2, kWidth>(indirection + m, count - m, filter, out + m * stride, stride, width);
+  }
 }
 
 // As many pixels at a time as the registers hold; half the channels where the others are not needed.
 inline void conv2d_f32(const float* const* indirection, int count, const Conv2dFilter& filter, float* out,
                        int64_t stride, int width) {
   constexpr int kRows = BDD_CONVOLVE_ROWS, kHalf = kTileChannels / 2;
-  const bool half = width <= kHalf;
-  const auto rows = half ? Conv2dRows<kRows, kHalf> : Conv2dRows<kRows, kTileChannels>;
-  const auto row = half ? Conv2dRows<1, kHalf> : Conv2dRows<1, kTileChannels>;
+  const auto pixels = width <= kHalf ? Conv2dPixels<kRows, kHalf> : Conv2dPixels<kRows, kTileChannels>;
+  pixels(indirection, count, filter, out, stride, width);
+}
+
+// kRows pixels, so that each register of weights is loaded once for all of them.
+template <int kRows>
+inline void DepthwiseRows(const float* const* indirection, const Conv2dFilter& filter, float* out, int64_t channels) {
+  BDD_ALLOW_FMA
+  const int64_t row = (channels + kTileChannels - 1) / kTileChannels * kTileChannels;
+  for (int64_t c = 0; c < channels; c += BDD_LANES) {
+    Lanes sums[kRows];
+    Unroll<kRows>([&](auto m) BDD_INLINE { sums[m] = Load(filter.bias + c); });
+    const float* weights = filter.weights + c;
+    for (int64_t k = 0; k < filter.reduction_size; ++k, weights += row) {
+      const Lanes w = Load(weights);
+      const int64_t offset = filter.offsets[k] + c;
+      Unroll<kRows>([&](auto m) BDD_INLINE { sums[m] += w * Load(indirection[m] + offset); });
+    }
+    const bool whole = c + BDD_LANES <= channels;
+    Unroll<kRows>([&](auto m) BDD_INLINE {
+      float* to = out + m * channels + c;
+      if (whole) {
+        Store(to, sums[m]);
+      } else {
+        std::memcpy(to, &sums[m], static_cast<size_t>(channels - c) * sizeof(float));
+      }
+    });
+  }
+}
+
+inline void depthwise_conv2d_f32(const float* const* indirection, int count, const Conv2dFilter& filter, float* out,
+                                 int64_t channels) {
+  constexpr int kRows = 4;
   int m = 0;
-  for (; m + kRows <= count; m += kRows) rows(indirection + m, filter, out + m * stride, stride, width);
-  for (; m < count; ++m) row(indirection + m, filter, out + m * stride, stride, width);
+  for (; m + kRows <= count; m += kRows) DepthwiseRows<kRows>(indirection + m, filter, out + m * channels, channels);
+  for (; m < count; ++m) DepthwiseRows<1>(indirection + m, filter, out + m * channels, channels);
 }
 
 }  // namespace

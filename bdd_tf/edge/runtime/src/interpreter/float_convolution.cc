@@ -1,0 +1,326 @@
+// CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED, by the delegate's kernels. Sums begin with the bias and go through
+// the taps in the order of the weights, as XNNPACK's do, so that a sign behind them rarely differs.
+#include <algorithm>
+#include <new>
+
+#include "interpreter/float_ops.h"
+#include "tflite/builtin_ops.h"
+
+namespace bdd {
+namespace {
+
+using Inputs = FloatOperator::Inputs;
+
+constexpr int64_t kChunk = 32;           // output pixels of an item of work
+constexpr int64_t kMinShared = 1 << 16;  // multiplications below which threads cost more than they save
+
+int64_t RoundUp(int64_t count) { return (count + kTileChannels - 1) / kTileChannels * kTileChannels; }
+// Whether so many items with so many multiplications each are worth several threads.
+bool IsShared(int64_t items, int64_t each) {
+  const int64_t all = Times(items, each);
+  return all < 0 || all >= kMinShared;
+}
+int64_t Ceiling(int64_t count, int64_t part) { return (count + part - 1) / part; }
+
+struct Parameters {
+  int32_t padding, stride_width, stride_height, dilation_width, dilation_height, activation;
+};
+
+// A convolution's windows over a map with zeros around it. Offsets lead from the first value of a window to others.
+class PaddedMap {
+ public:
+  bool Prepare(const Parameters& p, const Shape& map, int32_t height, int32_t width, Message* why) {
+    constexpr int32_t kMaxParameter = 1 << 12;
+    if (p.padding != kTfLitePaddingSame && p.padding != kTfLitePaddingValid) return why->Set("an unknown padding");
+    for (const int32_t number : {p.stride_width, p.stride_height, p.dilation_width, p.dilation_height, height, width}) {
+      if (number < 1 || number > kMaxParameter) return why->Set("an impossible window, stride or dilation");
+    }
+    rows_ = {height, p.stride_height, p.dilation_height};
+    columns_ = {width, p.stride_width, p.dilation_width};
+    const bool same = p.padding == kTfLitePaddingSame;
+    if (!rows_.Fit(map.dims[1], same) || !columns_.Fit(map.dims[2], same)) return why->Set("no window fits the map");
+    depth_ = map.dims[3];
+    copies_ = rows_.padded != rows_.input || columns_.padded != columns_.input;
+    const int64_t count = Times(Times(rows_.padded, columns_.padded), depth_);
+    if (count < 1 || count >= INT32_MAX - kTileChannels) return why->Set("the padded map is too large");
+    count_ = count;
+    return true;
+  }
+  // Makes Load copy the map, with room for reads behind its end.
+  void AlwaysCopy() { copies_ = true; }
+  bool Allocate(Message* why) {
+    return !copies_ || padded_.Reset(count_ + kTileChannels) || why->Set("no memory for the padded map");
+  }
+  const float* Load(const float* map) {
+    if (!copies_) return map;
+    const int64_t row = int64_t{columns_.input} * depth_, padded_row = int64_t{columns_.padded} * depth_;
+    float* to = padded_.data() + rows_.before * padded_row + int64_t{columns_.before} * depth_;
+    for (int32_t y = 0; y < rows_.input; ++y) std::copy(map + y * row, map + (y + 1) * row, to + y * padded_row);
+    return padded_.data();
+  }
+
+  int64_t pixels() const { return int64_t{rows_.output} * columns_.output; }
+  int64_t depth() const { return depth_; }
+  void SetShape(int32_t channels, Shape* shape) const {
+    shape->dims[1] = rows_.output;
+    shape->dims[2] = columns_.output;
+    shape->dims[3] = channels;
+  }
+  int32_t OffsetOf(int64_t row, int64_t column) const {
+    return static_cast<int32_t>((row * rows_.dilation * columns_.padded + column * columns_.dilation) * depth_);
+  }
+  // The first values of the windows of `count` output pixels.
+  void Point(const float* loaded, int64_t first, int count, const float** windows) const {
+    int64_t y = first / columns_.output, x = first % columns_.output;
+    for (int m = 0; m < count; ++m) {
+      windows[m] = loaded + (y * rows_.stride * columns_.padded + x * columns_.stride) * depth_;
+      if (++x == columns_.output) {
+        x = 0;
+        ++y;
+      }
+    }
+  }
+
+ private:
+  Window rows_ = {1, 1, 1}, columns_ = {1, 1, 1};
+  int64_t depth_ = 1, count_ = 0;
+  bool copies_ = false;
+  Buffer<float> padded_;
+};
+
+// What both convolutions share: weights and bias in the kernels' layout, and the loop over pixels.
+class Convolution : public FloatOperator {
+ public:
+  Convolution(const Parameters& parameters, const Machine& machine)
+      : parameters_(parameters), machine_(machine), clamp_(parameters.activation) {}
+
+ protected:
+  // Checks types, and prepares windows of the filter's [.., H, W, ..].
+  bool PrepareWindows(const Inputs& inputs, Message* why) {
+    const bool biased = inputs.size() == 3 && inputs[2] != nullptr;
+    if ((inputs.size() != 2 && inputs.size() != 3) || !IsFloat(inputs[0]) || !IsFloat(inputs[1]) ||
+        !inputs[1]->constant || inputs[0]->shape.rank != 4 || inputs[1]->shape.rank != 4 || !clamp_.known() ||
+        (biased && (!IsFloat(inputs[2]) || !inputs[2]->constant))) {
+      return why->Set("expected a map of floats, and constant weights and bias");
+    }
+    const Shape& filter = inputs[1]->shape;
+    return map_.Prepare(parameters_, inputs[0]->shape, filter.dims[1], filter.dims[2], why);
+  }
+
+  // Makes room for `rows` x `columns` weights, rows padded for the kernels, and for an offset for each row. Copies the
+  // bias.
+  bool PrepareWeights(const Inputs& inputs, int64_t rows, int64_t columns, Message* why) {
+    const int64_t padded = RoundUp(columns);
+    if (inputs.size() == 3 && inputs[2] != nullptr && inputs[2]->shape.Elements() != columns) {
+      return why->Set("the bias does not fit the weights");
+    }
+    if (!weights_.Reset(Times(rows, padded)) || !bias_.Reset(padded) || !offsets_.Reset(rows))
+      return why->Set("no memory for the weights");
+    if (inputs.size() == 3 && inputs[2] != nullptr) {
+      std::copy(Floats(*inputs[2]), Floats(*inputs[2]) + columns, bias_.data());
+    }
+    return map_.Allocate(why);
+  }
+
+  // Calls f(first, count) for runs of output pixels, with several threads if it pays. A pixel takes `each`
+  // multiplications.
+  template <typename F>
+  void ForChunks(int64_t each, const F& f) {
+    const int64_t pixels = map_.pixels(), chunks = Ceiling(pixels, kChunk);
+    const auto item = [&](int64_t i) { f(i * kChunk, std::min(kChunk, pixels - i * kChunk)); };
+    if (IsShared(pixels, each)) {
+      machine_.threads->ForEach(chunks, item);
+    } else {
+      for (int64_t i = 0; i < chunks; ++i) item(i);
+    }
+  }
+
+  Parameters parameters_;
+  Machine machine_;
+  Clamp clamp_;
+  PaddedMap map_;
+  Buffer<int32_t> offsets_;
+  Buffer<float> weights_, bias_;
+};
+
+// CONV_2D with constant weights [O, H, W, I].
+class Conv2d final : public Convolution {
+ public:
+  using Convolution::Convolution;
+  bool Prepare(const Inputs& inputs, LiveTensor* output, Message* why) override {
+    if (!PrepareWindows(inputs, why)) return false;
+    const Shape& filter = inputs[1]->shape;
+    outputs_ = filter.dims[0];
+    taps_ = filter.Product(1, 4);
+    if (filter.dims[3] != map_.depth()) return why->Set("the weights do not fit the map");
+    if (!PrepareWeights(inputs, taps_, outputs_, why)) return false;
+    int32_t* offset = offsets_.data();
+    for (int32_t i = 0; i < filter.dims[1]; ++i) {
+      for (int32_t j = 0; j < filter.dims[2]; ++j) {
+        for (int32_t c = 0; c < filter.dims[3]; ++c) *offset++ = map_.OffsetOf(i, j) + c;
+      }
+    }
+    // From [O, taps] to blocks of [taps, kTileChannels].
+    for (int64_t o = 0; o < outputs_; ++o) {
+      const float* from = Floats(*inputs[1]) + o * taps_;
+      float* to = weights_.data() + o / kTileChannels * kTileChannels * taps_ + o % kTileChannels;
+      for (int64_t k = 0; k < taps_; ++k) to[k * kTileChannels] = from[k];
+    }
+    Shape shape = inputs[0]->shape;
+    map_.SetShape(filter.dims[0], &shape);
+    return SetFloats(shape, output, why);
+  }
+  void Run(const Inputs& inputs, void* output) override {
+    const Shape& map = inputs[0]->shape;
+    const int64_t image = map.Product(1, 4), pixels = map_.pixels();
+    auto* to = static_cast<float*>(output);
+    for (int64_t n = 0; n < map.dims[0]; ++n, to += pixels * outputs_) {
+      const float* loaded = map_.Load(Floats(*inputs[0]) + n * image);
+      // One block of channels after the other, so that its weights stay in the cache.
+      for (int64_t o = 0; o < outputs_; o += kTileChannels) {
+        ForChunks(taps_ * kTileChannels,
+                  [&](int64_t first, int64_t count) { ComputeChunk(loaded, o, first, count, to); });
+      }
+    }
+  }
+
+ private:
+  void ComputeChunk(const float* loaded, int64_t channel, int64_t first, int64_t count, float* to) const {
+    const Conv2dFilter filter = {offsets_.data(), taps_, weights_.data() + channel * taps_, bias_.data() + channel};
+    const auto width = static_cast<int>(std::min<int64_t>(kTileChannels, outputs_ - channel));
+    const float* windows[kMaxPixels];
+    for (int64_t done = 0; done < count; done += kMaxPixels) {
+      const auto part = static_cast<int>(std::min<int64_t>(kMaxPixels, count - done));
+      map_.Point(loaded, first + done, part, windows);
+      float* out = to + (first + done) * outputs_ + channel;
+      machine_.kernels->conv2d_f32(windows, part, filter, out, outputs_, width);
+      for (int m = 0; m < part; ++m) clamp_.Apply(out + m * outputs_, width);
+    }
+  }
+
+  int64_t outputs_ = 1, taps_ = 1;
+};
+
+// DEPTHWISE_CONV_2D with constant weights [1, H, W, C], and as many channels in the map.
+class DepthwiseConv2d final : public Convolution {
+ public:
+  using Convolution::Convolution;
+  bool Prepare(const Inputs& inputs, LiveTensor* output, Message* why) override {
+    if (!PrepareWindows(inputs, why)) return false;
+    const Shape& filter = inputs[1]->shape;
+    if (filter.dims[0] != 1 || filter.dims[3] != map_.depth()) {
+      return why->Set("only one filter for each channel is supported");
+    }
+    const int64_t channels = map_.depth();
+    taps_ = filter.Product(0, 3);
+    map_.AlwaysCopy();
+    if (!PrepareWeights(inputs, taps_, channels, why)) return false;
+    int32_t* offset = offsets_.data();
+    for (int32_t i = 0; i < filter.dims[1]; ++i) {
+      for (int32_t j = 0; j < filter.dims[2]; ++j) *offset++ = map_.OffsetOf(i, j);
+    }
+    for (int64_t k = 0; k < taps_; ++k) {
+      const float* from = Floats(*inputs[1]) + k * channels;
+      std::copy(from, from + channels, weights_.data() + k * RoundUp(channels));
+    }
+    Shape shape = inputs[0]->shape;
+    map_.SetShape(filter.dims[3], &shape);
+    return SetFloats(shape, output, why);
+  }
+  void Run(const Inputs& inputs, void* output) override {
+    const Shape& map = inputs[0]->shape;
+    const int64_t image = map.Product(1, 4), pixels = map_.pixels(), channels = map_.depth();
+    auto* to = static_cast<float*>(output);
+    for (int64_t n = 0; n < map.dims[0]; ++n, to += pixels * channels) {
+      const float* loaded = map_.Load(Floats(*inputs[0]) + n * image);
+      ForChunks(taps_ * channels, [&](int64_t first, int64_t count) { ComputeChunk(loaded, first, count, to); });
+    }
+  }
+
+ private:
+  void ComputeChunk(const float* loaded, int64_t first, int64_t count, float* to) const {
+    const Conv2dFilter filter = {offsets_.data(), taps_, weights_.data(), bias_.data()};
+    const int64_t channels = map_.depth();
+    const float* windows[kMaxPixels];
+    for (int64_t done = 0; done < count; done += kMaxPixels) {
+      const auto part = static_cast<int>(std::min<int64_t>(kMaxPixels, count - done));
+      map_.Point(loaded, first + done, part, windows);
+      float* out = to + (first + done) * channels;
+      machine_.kernels->depthwise_conv2d_f32(windows, part, filter, out, channels);
+      clamp_.Apply(out, part * channels);
+    }
+  }
+
+  int64_t taps_ = 1;
+};
+
+// FULLY_CONNECTED with float weights [outputs, inputs].
+class Dense final : public FloatOperator {
+ public:
+  Dense(const int32_t* parameters, const Machine& machine)
+      : clamp_(parameters[0]), format_(parameters[1]), keep_(parameters[2] != 0), machine_(machine) {}
+  bool Prepare(const Inputs& inputs, LiveTensor* output, Message* why) override {
+    biased_ = inputs.size() == 3 && inputs[2] != nullptr;
+    if ((inputs.size() != 2 && inputs.size() != 3) || !IsFloat(inputs[0]) || !IsFloat(inputs[1]) ||
+        inputs[1]->shape.rank != 2 || !clamp_.known() || format_ != 0) {
+      return why->Set("expected floats and a matrix of weights");
+    }
+    outputs_ = inputs[1]->shape.dims[0];
+    depth_ = inputs[1]->shape.dims[1];
+    Shape shape = inputs[0]->shape;
+    const int64_t count = shape.Elements();
+    if (count % depth_ != 0 || (biased_ && (!IsFloat(inputs[2]) || inputs[2]->shape.Elements() != outputs_))) {
+      return why->Set("%d inputs do not fit the weights", static_cast<int>(count));
+    }
+    if (!zeros_.Reset(outputs_)) return why->Set("no memory for the bias");
+    rows_ = count / depth_;
+    if (keep_ && (shape.rank < 1 || shape.dims[shape.rank - 1] != depth_)) return why->Set("the weights do not fit");
+    if (!keep_) {
+      shape.rank = 2;
+      shape.dims[0] = static_cast<int32_t>(rows_);
+    }
+    shape.dims[shape.rank - 1] = static_cast<int32_t>(outputs_);
+    return SetFloats(shape, output, why);
+  }
+  void Run(const Inputs& inputs, void* output) override {
+    const float *from = Floats(*inputs[0]), *weights = Floats(*inputs[1]);
+    const float* bias = biased_ ? Floats(*inputs[2]) : zeros_.data();
+    auto* to = static_cast<float*>(output);
+    const int64_t parts = Ceiling(outputs_, kPart);
+    const auto item = [&](int64_t i) {
+      const int64_t row = i / parts, first = i % parts * kPart, count = std::min(kPart, outputs_ - first);
+      float* out = to + row * outputs_ + first;
+      machine_.kernels->dense_f32(weights + first * depth_, bias + first, from + row * depth_, depth_, count, out);
+      clamp_.Apply(out, count);
+    };
+    if (IsShared(rows_ * outputs_, depth_)) {
+      machine_.threads->ForEach(rows_ * parts, item);
+    } else {
+      for (int64_t i = 0; i < rows_ * parts; ++i) item(i);
+    }
+  }
+
+ private:
+  static constexpr int64_t kPart = 32;  // outputs of an item of work
+  Clamp clamp_;
+  int32_t format_;
+  bool keep_, biased_ = false;
+  Machine machine_;
+  int64_t outputs_ = 0, depth_ = 1, rows_ = 0;
+  Buffer<float> zeros_;
+};
+
+}  // namespace
+
+FloatOperator* NewConvolution(const ModelFile::Operator& op, const Machine& machine) {
+  const int32_t* p = op.parameters;
+  switch (op.code) {
+    case kTfLiteBuiltinConv2d: return new (std::nothrow) Conv2d({p[0], p[1], p[2], p[4], p[5], p[3]}, machine);
+    case kTfLiteBuiltinDepthwiseConv2d:  // p[3], the multiplier, follows from the weights
+      return new (std::nothrow) DepthwiseConv2d({p[0], p[1], p[2], p[5], p[6], p[4]}, machine);
+    case kTfLiteBuiltinFullyConnected: return new (std::nothrow) Dense(p, machine);
+    default: return nullptr;
+  }
+}
+
+}  // namespace bdd
