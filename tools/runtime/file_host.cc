@@ -123,7 +123,7 @@ int main(int argc, char** argv) {
   }
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
-  std::printf("%lld mutated files: %lld opened, %lld runs; %zu different reasons; %ld MiB at most\n", wanted,
-              opened, ran, reasons.size(), usage.ru_maxrss / 1024);
+  std::printf("%lld mutated files: %lld opened, %lld runs; %zu different reasons; %ld MiB at most\n", wanted, opened,
+              ran, reasons.size(), usage.ru_maxrss / 1024);
   return 0;
 }
