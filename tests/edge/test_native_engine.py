@@ -14,6 +14,7 @@ from bdd_tf.edge.tflite.cut import channel_stack_of, extract, logit_of
 from bdd_tf.edge.tflite.file import parse_tflite
 from bdd_tf.errors import BddError
 from tests.edge.runtime import float_cases, small_detectors
+from tests.edge.runtime.tflite_builder import Builder
 
 
 @pytest.fixture(scope="module", params=[*shipped_models(), *small_detectors.CASES])
@@ -60,6 +61,21 @@ def test_a_fixed_batch_of_one_is_run_image_by_image():
     x = float_cases.values(3, 3, 4)
     np.testing.assert_array_equal(summed.run(x).reshape(x.shape), x)
     np.testing.assert_array_equal(summed.run(x[:1]).reshape(3, 4), x[0])
+
+
+def test_maps_that_are_needed_later_keep_their_memory():
+    """A map that several operators read, at different distances, is not overwritten in between."""
+    b = Builder()
+    b.inputs = [b.tensor(float_cases.MAP)]
+    maps = [b.builtin("NEG", b.inputs, b.tensor(float_cases.MAP))]
+    for reach in (1, 1, 2, 1, 4, 3, 6, 1, 8):
+        pair = [maps[-1], maps[max(len(maps) - reach, 0)]]
+        maps.append(b.builtin("ADD", pair, b.tensor(float_cases.MAP)))
+    b.outputs = [b.builtin("SUB", [maps[-1], maps[0]], b.tensor(float_cases.MAP))]
+    model = parse_tflite(b.build())
+    for x in (float_cases.values(*float_cases.MAP), float_cases.values(*float_cases.MAP, seed=2)):
+        found, expected = (create_engine(model, name).run(x) for name in ("native", "litert"))
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_detector_gives_the_same_verdicts(tmp_path):

@@ -34,13 +34,13 @@ def test_each_equals_litert(threads):
 
 def test_large_maps_are_shared_among_threads():
     """Every output pixel is computed, whatever the number of pixels and threads."""
-    for name, outputs in (("CONV_2D", 70), ("DEPTHWISE_CONV_2D", 6)):
-        weights = (
-            float_cases.values(outputs, 3, 3, 6) if name == "CONV_2D" else float_cases.values(1, 3, 3, 6)
-        )
-        options = {} if name == "CONV_2D" else {"depthMultiplier": 1}
+    for name, filter_shape, options in (
+        ("CONV_2D", (70, 3, 3, 6), {}),
+        ("DEPTHWISE_CONV_2D", (1, 3, 3, 38), {"depthMultiplier": 1}),
+    ):
+        outputs, depth = (70, 6) if name == "CONV_2D" else (38, 38)
         content = float_cases.model(
-            name, (1, 61, 67, 6), [weights, float_cases.values(outputs)], (1, 61, 67, outputs),
+            name, (1, 61, 67, depth), [float_cases.values(*filter_shape), float_cases.values(outputs)], (1, 61, 67, outputs),
             strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1, padding=0, **options,
         )  # fmt: skip
         model = parse_tflite(content)

@@ -12,7 +12,7 @@ namespace {
 using Inputs = FloatOperator::Inputs;
 
 constexpr int64_t kChunk = 32;           // output pixels of an item of work
-constexpr int64_t kMinShared = 1 << 16;  // multiplications below which threads cost more than they save
+constexpr int64_t kMinShared = 1 << 20;  // multiplications below which threads cost more than they save
 
 int64_t RoundUp(int64_t count) { return (count + kTileChannels - 1) / kTileChannels * kTileChannels; }
 // Whether so many items with so many multiplications each are worth several threads.
@@ -122,16 +122,19 @@ class Convolution : public FloatOperator {
     return map_.Allocate(why);
   }
 
-  // Calls f(first, count) for runs of output pixels, with several threads if it pays. A pixel takes `each`
-  // multiplications.
+  // Calls f(block, first, count) for runs of output pixels of one block of channels after the other, so that a block's
+  // weights stay in the cache; with several threads if it pays. A pixel of a block takes `each` multiplications.
   template <typename F>
-  void ForChunks(int64_t each, const F& f) {
+  void ForChunks(int64_t blocks, int64_t each, const F& f) {
     const int64_t pixels = map_.pixels(), chunks = Ceiling(pixels, kChunk);
-    const auto item = [&](int64_t i) { f(i * kChunk, std::min(kChunk, pixels - i * kChunk)); };
-    if (IsShared(pixels, each)) {
-      machine_.threads->ForEach(chunks, item);
+    const auto item = [&](int64_t i) {
+      const int64_t first = i % chunks * kChunk;
+      f(i / chunks, first, std::min(kChunk, pixels - first));
+    };
+    if (IsShared(pixels, Times(blocks, each))) {
+      machine_.threads->ForEach(blocks * chunks, item);
     } else {
-      for (int64_t i = 0; i < chunks; ++i) item(i);
+      for (int64_t i = 0; i < blocks * chunks; ++i) item(i);
     }
   }
 
@@ -176,11 +179,10 @@ class Conv2d final : public Convolution {
     auto* to = static_cast<float*>(output);
     for (int64_t n = 0; n < map.dims[0]; ++n, to += pixels * outputs_) {
       const float* loaded = map_.Load(Floats(*inputs[0]) + n * image);
-      // One block of channels after the other, so that its weights stay in the cache.
-      for (int64_t o = 0; o < outputs_; o += kTileChannels) {
-        ForChunks(taps_ * kTileChannels,
-                  [&](int64_t first, int64_t count) { ComputeChunk(loaded, o, first, count, to); });
-      }
+      ForChunks(Ceiling(outputs_, kTileChannels), taps_ * kTileChannels,
+                [&](int64_t block, int64_t first, int64_t count) {
+                  ComputeChunk(loaded, block * kTileChannels, first, count, to);
+                });
     }
   }
 
@@ -233,7 +235,8 @@ class DepthwiseConv2d final : public Convolution {
     auto* to = static_cast<float*>(output);
     for (int64_t n = 0; n < map.dims[0]; ++n, to += pixels * channels) {
       const float* loaded = map_.Load(Floats(*inputs[0]) + n * image);
-      ForChunks(taps_ * channels, [&](int64_t first, int64_t count) { ComputeChunk(loaded, first, count, to); });
+      ForChunks(1, taps_ * channels,
+                [&](int64_t, int64_t first, int64_t count) { ComputeChunk(loaded, first, count, to); });
     }
   }
 

@@ -6,19 +6,13 @@
 #include "delegate/delegate.h"
 #include "delegate/exports.h"
 #include "interpreter/operator_names.h"
+#include "interpreter/step.h"
 #include "tflite/builtin_ops.h"
 
 namespace bdd {
 namespace {
 
 int64_t BytesOf(TfLiteType type) { return type == kTfLiteFloat16 ? 2 : SizeOf(type); }
-
-Shape ShapeOf(const TfLiteIntArray* dims) {
-  Shape shape;
-  shape.rank = std::min(dims->size, Shape::kMaxRank);
-  for (int i = 0; i < shape.rank; ++i) shape.dims[i] = dims->data[i];
-  return shape;
-}
 
 TfLiteIntArray* MakeArray(const int32_t* values, size_t count) {
   auto* array = static_cast<TfLiteIntArray*>(std::malloc(sizeof(int) * (count + 2)));
@@ -29,19 +23,6 @@ TfLiteIntArray* MakeArray(const int32_t* values, size_t count) {
 }
 
 }  // namespace
-
-// Nodes that run together: a part of the delegate's, or one float operator.
-struct Interpreter::Step {
-  TfLiteNode delegated = {};  // user_data is the part; null for a float operator
-  std::unique_ptr<FloatOperator> op;
-  std::vector<int> inputs;
-  int output = -1, number = -1;
-  bool runs_once = false;  // in Prepare: it unpacks a constant
-  // Aligned copies of constants that are not aligned in the file; their data pointers in `live` lead here.
-  std::vector<std::unique_ptr<Buffer<uint8_t>>> constants;
-  std::vector<LiveTensor> live;
-  std::vector<const LiveTensor*> arguments;
-};
 
 std::unique_ptr<Interpreter> Interpreter::Make(Buffer<uint8_t> content, const InterpreterOptions& options,
                                                Message* why) {
@@ -178,15 +159,20 @@ bool Interpreter::Resize(int tensor, const Shape& shape) {
   TfLiteTensor& t = tensors_[static_cast<size_t>(tensor)];
   const int64_t bytes = Times(shape.Elements(), BytesOf(t.type));
   TfLiteIntArray* dims = MakeArray(shape.dims, static_cast<size_t>(shape.rank));
-  if (dims == nullptr || bytes < 0 || !memory_[static_cast<size_t>(tensor)].Reset(bytes)) {
+  Buffer<uint8_t>& memory = memory_[static_cast<size_t>(tensor)];
+  if (dims == nullptr || bytes < 0 || (HasOwnMemory(static_cast<size_t>(tensor)) && !memory.Reset(bytes))) {
     std::free(dims);
     return false;
   }
   std::free(t.dims);
   t.dims = dims;
   t.bytes = static_cast<size_t>(bytes);
-  t.data = memory_[static_cast<size_t>(tensor)].data();
+  t.data = memory.data();  // null until AllocateBlocks, unless it is the tensor's own
   return true;
+}
+
+bool Interpreter::HasOwnMemory(size_t tensor) const {
+  return unpacked_[tensor] || static_cast<int32_t>(tensor) == file_.inputs[0];
 }
 
 // Whether everything that a node reads is constant or computed.
@@ -218,7 +204,7 @@ bool Interpreter::Partition(Message* why) {
       if (claimed) return why->Set("the model reads tensors that nothing computes");
       continue;
     }
-    std::sort(nodes.begin(), nodes.end());
+    std::sort(nodes.begin(), nodes.end(), [](int a, int b) { return a < b; });
     if (claimed) {
       if (!AddDelegateStep(nodes, why)) return false;
       continue;
@@ -284,101 +270,6 @@ bool Interpreter::AddFloatStep(int node, Message* why) {
   step->inputs.assign(op.inputs.begin(), op.inputs.end());
   step->output = op.outputs[0];
   steps_.push_back(std::move(step));
-  return true;
-}
-
-LiveTensor Interpreter::Live(int tensor) const {
-  const TfLiteTensor& t = tensors_[static_cast<size_t>(tensor)];
-  LiveTensor live;
-  live.type = t.type;
-  live.shape = ShapeOf(t.dims);
-  live.data = t.data;
-  live.constant = t.allocation_type == kTfLiteMmapRo || unpacked_[static_cast<size_t>(tensor)];
-  live.bytes = static_cast<int64_t>(t.bytes);
-  live.scale = t.params.scale;
-  live.zero_point = t.params.zero_point;
-  return live;
-}
-
-bool Interpreter::PrepareFloat(Step* step, Message* why) {
-  step->live.clear();
-  step->constants.clear();
-  for (const int input : step->inputs) {
-    step->live.push_back(input < 0 ? LiveTensor() : Live(input));
-    LiveTensor& live = step->live.back();
-    constexpr uintptr_t kAlignment = sizeof(float);
-    if (!live.constant || reinterpret_cast<uintptr_t>(live.data) % kAlignment == 0) continue;
-    step->constants.emplace_back(new (std::nothrow) Buffer<uint8_t>);
-    if (step->constants.back() == nullptr || !step->constants.back()->Reset(live.bytes)) {
-      return why->Set("no memory for constants");
-    }
-    std::memcpy(step->constants.back()->data(), live.data, static_cast<size_t>(live.bytes));
-    live.data = step->constants.back()->data();
-  }
-  step->arguments.clear();
-  for (size_t i = 0; i < step->live.size(); ++i) {
-    step->arguments.push_back(step->inputs[i] < 0 ? nullptr : &step->live[i]);
-  }
-  LiveTensor output;
-  Message reason;
-  const bool good = step->op->Prepare(step->arguments, &output, &reason);
-  const char* name = OperatorName(file_.operators[static_cast<size_t>(step->number)].code);
-  if (!good) return why->Set("operator %d (%s): %s", step->number, name, reason.text());
-  TfLiteTensor& t = tensors_[static_cast<size_t>(step->output)];
-  if (t.type != output.type) return why->Set("operator %d (%s) writes a tensor of another type", step->number, name);
-  if (!Resize(step->output, output.shape)) return why->Set("no memory for a map");
-  if (step->runs_once) step->op->Run(step->arguments, t.data);
-  return true;
-}
-
-bool Interpreter::Prepare(int batch, Message* why) {
-  ready_ = false;
-  const TfLiteTensor& input = tensors_[static_cast<size_t>(file_.inputs[0])];
-  Shape shape = ShapeOf(input.dims);
-  if (shape.rank < 1 || batch < 1 || input.allocation_type == kTfLiteMmapRo) {
-    return why->Set("the input is a constant, or has no axis for a batch");
-  }
-  shape.dims[0] = batch;
-  if (shape.Elements() < 1 || !Resize(file_.inputs[0], shape)) return why->Set("%d inputs are too many", batch);
-  input_shape_ = shape;
-  input_bytes_ = static_cast<int64_t>(input.bytes);
-  for (const auto& step : steps_) {
-    if (step->op != nullptr) {
-      if (!PrepareFloat(step.get(), why)) return false;
-    } else if (registration_.prepare(&context_, &step->delegated) != kTfLiteOk) {
-      return why->Set("%s", error_.text());
-    }
-  }
-  const TfLiteTensor& output = tensors_[static_cast<size_t>(file_.outputs[0])];
-  output_count_ = ShapeOf(output.dims).Elements();
-  ready_ = output.type == kTfLiteFloat32 && output.data != nullptr && output_count_ > 0;
-  return ready_ || why->Set("the output is not a map of floats");
-}
-
-bool Interpreter::TakesImages() const {
-  return tensors_[static_cast<size_t>(file_.inputs[0])].type == kTfLiteUInt8 && input_shape_.rank == 4 &&
-         input_shape_.dims[3] == 3;
-}
-
-bool Interpreter::Run(const void* inputs, float* outputs, Message* why) {
-  if (!ready_) return why->Set("the last change of the batch failed");
-  const TfLiteTensor& input = tensors_[static_cast<size_t>(file_.inputs[0])];
-  std::memcpy(input.data, inputs, input.bytes);
-  for (const auto& step : steps_) {
-    if (step->runs_once) continue;
-    if (step->op == nullptr) {
-      if (registration_.invoke(&context_, &step->delegated) != kTfLiteOk) return why->Set("%s", error_.text());
-      continue;
-    }
-    for (size_t i = 0; i < step->inputs.size(); ++i) {
-      if (step->inputs[i] >= 0 && !step->live[i].constant) {
-        step->live[i].data = tensors_[static_cast<size_t>(step->inputs[i])].data;
-      }
-    }
-    step->op->Run(step->arguments, tensors_[static_cast<size_t>(step->output)].data);
-  }
-  const TfLiteTensor& output = tensors_[static_cast<size_t>(file_.outputs[0])];
-  std::memcpy(outputs, output.data, output.bytes);
   return true;
 }
 

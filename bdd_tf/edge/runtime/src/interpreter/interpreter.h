@@ -55,6 +55,8 @@ class Interpreter {
   bool IsReady(const std::vector<bool>& computed, int node) const;
   LiveTensor Live(int tensor) const;
   bool Resize(int tensor, const Shape& shape);
+  bool HasOwnMemory(size_t tensor) const;
+  bool AllocateBlocks();
   TfLiteIntArray* NewArray(const std::vector<int32_t>& values);
   static void Report(TfLiteContext* context, const char* format, ...);
 
@@ -66,7 +68,8 @@ class Interpreter {
   std::vector<bool> claimed_;
   std::vector<bool> unpacked_;  // tensors that a DEQUANTIZE of a constant writes
   std::vector<TfLiteTensor> tensors_;
-  std::vector<Buffer<uint8_t>> memory_;  // of each tensor that is computed
+  std::vector<Buffer<uint8_t>> memory_;  // of the input and of unpacked constants
+  std::vector<Buffer<uint8_t>> blocks_;  // of the others (interpreter/tensor_blocks.h)
   std::vector<TfLiteNode> nodes_;
   std::vector<TfLiteRegistration> registrations_;
   std::vector<TfLiteIntArray*> arrays_;
