@@ -12,7 +12,8 @@ namespace {
 using Inputs = FloatOperator::Inputs;
 
 constexpr int64_t kChunk = 32;           // output pixels of an item of work
-constexpr int64_t kMinShared = 1 << 20;  // multiplications below which threads cost more than they save
+constexpr int64_t kMinShared = 1 << 18;  // multiplications below which threads cost more than they save
+constexpr int64_t kMinCopied = 1 << 16;  // floats: the same of copies
 
 int64_t RoundUp(int64_t count) { return (count + kTileChannels - 1) / kTileChannels * kTileChannels; }
 // Whether so many items with so many multiplications each are worth several threads.
@@ -51,11 +52,16 @@ class PaddedMap {
   bool Allocate(Message* why) {
     return !copies_ || padded_.Reset(count_ + kTileChannels) || why->Set("no memory for the padded map");
   }
-  const float* Load(const float* map) {
+  const float* Load(const float* map, ThreadPool* threads) {
     if (!copies_) return map;
     const int64_t row = int64_t{columns_.input} * depth_, padded_row = int64_t{columns_.padded} * depth_;
     float* to = padded_.data() + rows_.before * padded_row + int64_t{columns_.before} * depth_;
-    for (int32_t y = 0; y < rows_.input; ++y) std::copy(map + y * row, map + (y + 1) * row, to + y * padded_row);
+    const auto copy = [&](int64_t y) { std::copy(map + y * row, map + (y + 1) * row, to + y * padded_row); };
+    if (rows_.input * row >= kMinCopied) {
+      threads->ForEach(rows_.input, copy);
+    } else {
+      for (int64_t y = 0; y < rows_.input; ++y) copy(y);
+    }
     return padded_.data();
   }
 
@@ -178,7 +184,7 @@ class Conv2d final : public Convolution {
     const int64_t image = map.Product(1, 4), pixels = map_.pixels();
     auto* to = static_cast<float*>(output);
     for (int64_t n = 0; n < map.dims[0]; ++n, to += pixels * outputs_) {
-      const float* loaded = map_.Load(Floats(*inputs[0]) + n * image);
+      const float* loaded = map_.Load(Floats(*inputs[0]) + n * image, machine_.threads);
       ForChunks(Ceiling(outputs_, kTileChannels), taps_ * kTileChannels,
                 [&](int64_t block, int64_t first, int64_t count) {
                   ComputeChunk(loaded, block * kTileChannels, first, count, to);
@@ -234,7 +240,7 @@ class DepthwiseConv2d final : public Convolution {
     const int64_t image = map.Product(1, 4), pixels = map_.pixels(), channels = map_.depth();
     auto* to = static_cast<float*>(output);
     for (int64_t n = 0; n < map.dims[0]; ++n, to += pixels * channels) {
-      const float* loaded = map_.Load(Floats(*inputs[0]) + n * image);
+      const float* loaded = map_.Load(Floats(*inputs[0]) + n * image, machine_.threads);
       ForChunks(1, taps_ * channels,
                 [&](int64_t, int64_t first, int64_t count) { ComputeChunk(loaded, first, count, to); });
     }

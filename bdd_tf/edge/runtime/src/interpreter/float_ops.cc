@@ -7,7 +7,7 @@ namespace bdd {
 std::unique_ptr<FloatOperator> MakeFloatOperator(const ModelFile::Operator& op, const Machine& machine) {
   FloatOperator* made = NewElementwise(op);
   if (made == nullptr) made = NewConvolution(op, machine);
-  if (made == nullptr) made = NewReduction(op);
+  if (made == nullptr) made = NewReduction(op, machine);
   if (made == nullptr) made = NewRearrangement(op);
   return std::unique_ptr<FloatOperator>(made);
 }

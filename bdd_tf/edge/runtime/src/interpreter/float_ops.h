@@ -47,7 +47,7 @@ std::unique_ptr<FloatOperator> MakeFloatOperator(const ModelFile::Operator& op, 
 // Parts of MakeFloatOperator; null for operators of other families.
 FloatOperator* NewElementwise(const ModelFile::Operator& op);
 FloatOperator* NewConvolution(const ModelFile::Operator& op, const Machine& machine);
-FloatOperator* NewReduction(const ModelFile::Operator& op);
+FloatOperator* NewReduction(const ModelFile::Operator& op, const Machine& machine);
 FloatOperator* NewRearrangement(const ModelFile::Operator& op);
 
 // --- Helpers of the families ----------------------------------------------------------------------------------------

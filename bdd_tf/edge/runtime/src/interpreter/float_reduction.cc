@@ -11,6 +11,8 @@ namespace {
 
 using Inputs = FloatOperator::Inputs;
 
+constexpr int64_t kMinShared = 1 << 16;  // floats of a map below which threads cost more than they save
+
 // MEAN of [N, H, W, C] over H and W.
 class SpatialMean final : public FloatOperator {
  public:
@@ -59,7 +61,8 @@ class SpatialMean final : public FloatOperator {
 // MAX_POOL_2D and AVERAGE_POOL_2D. Pixels outside the map do not count.
 class Pool final : public FloatOperator {
  public:
-  Pool(bool average, const int32_t* p) : average_(average), padding_(p[0]), clamp_(p[5]) {
+  Pool(bool average, const int32_t* p, ThreadPool* threads)
+      : average_(average), padding_(p[0]), clamp_(p[5]), threads_(threads) {
     columns_ = {p[3], p[1], 1};
     rows_ = {p[4], p[2], 1};
   }
@@ -77,28 +80,25 @@ class Pool final : public FloatOperator {
         !columns_.Fit(shape.dims[2], same)) {
       return why->Set("no window fits the map");
     }
-    if (!row_.Reset(shape.Product(2, 4))) return why->Set("no memory for a row");
+    channels_ = shape.dims[3];
+    if (!buffers_.Reset(Times(shape.Product(2, 4), threads_->threads()))) return why->Set("no memory for rows");
     shape.dims[1] = rows_.output;
     shape.dims[2] = columns_.output;
     return SetFloats(shape, output, why);
   }
   // First down the columns of a window, for a whole row of the map, and then along the row: a window of 3 x 3 takes 4
-  // operations instead of 8, in long loops.
+  // operations instead of 8, in long loops. Threads take rows of the output.
   void Run(const Inputs& inputs, void* output) override {
+    map_ = Floats(*inputs[0]);
+    to_ = static_cast<float*>(output);
     const Shape& shape = inputs[0]->shape;
-    const int64_t row = int64_t{shape.dims[2]} * shape.dims[3];
-    const float* map = Floats(*inputs[0]);
-    auto* to = static_cast<float*>(output);
-    for (int32_t n = 0; n < shape.dims[0]; ++n, map += shape.dims[1] * row) {
-      for (int32_t y = 0; y < rows_.output; ++y) {
-        int64_t top = 0, bottom = 0;
-        Clip(rows_, y, &top, &bottom);
-        std::copy(map + top * row, map + (top + 1) * row, row_.data());
-        for (int64_t i = top + 1; i < bottom; ++i) Combine(map + i * row, row, row_.data());
-        to = PoolRow(shape.dims[3], static_cast<float>(bottom - top), to);
-      }
+    const int64_t items = int64_t{shape.dims[0]} * rows_.output;
+    if (shape.Elements() >= kMinShared) {
+      threads_->Run(
+          items, [](void* self, int64_t item, int worker) { static_cast<Pool*>(self)->PoolRow(item, worker); }, this);
+    } else {
+      for (int64_t i = 0; i < items; ++i) PoolRow(i, 0);
     }
-    clamp_.Apply(static_cast<float*>(output), to - static_cast<float*>(output));
   }
 
  private:
@@ -117,25 +117,34 @@ class Pool final : public FloatOperator {
     }
   }
 
-  // Pools row_, whose values stand for `height` pixels each. Returns the end of the output row.
-  float* PoolRow(int64_t channels, float height, float* to) const {
-    for (int32_t x = 0; x < columns_.output; ++x, to += channels) {
-      int64_t left = 0, right = 0;
+  // One row of one output image.
+  void PoolRow(int64_t item, int worker) {
+    const int64_t row = columns_.input * channels_, width = columns_.output * channels_;
+    const float* map = map_ + item / rows_.output * rows_.input * row;
+    float *buffer = buffers_.data() + worker * row, *to = to_ + item * width;
+    int64_t top = 0, bottom = 0, left = 0, right = 0;
+    Clip(rows_, static_cast<int32_t>(item % rows_.output), &top, &bottom);
+    std::copy(map + top * row, map + (top + 1) * row, buffer);
+    for (int64_t i = top + 1; i < bottom; ++i) Combine(map + i * row, row, buffer);
+    for (int32_t x = 0; x < columns_.output; ++x, to += channels_) {
       Clip(columns_, x, &left, &right);
-      const float* from = row_.data() + left * channels;
-      std::copy(from, from + channels, to);
-      for (int64_t j = left + 1; j < right; ++j) Combine(row_.data() + j * channels, channels, to);
-      const float count = height * static_cast<float>(right - left);
-      for (int64_t c = 0; average_ && c < channels; ++c) to[c] /= count;
+      std::copy(buffer + left * channels_, buffer + (left + 1) * channels_, to);
+      for (int64_t j = left + 1; j < right; ++j) Combine(buffer + j * channels_, channels_, to);
+      const auto count = static_cast<float>((bottom - top) * (right - left));
+      for (int64_t c = 0; average_ && c < channels_; ++c) to[c] /= count;
     }
-    return to;
+    clamp_.Apply(to - width, width);
   }
 
   bool average_;
   int32_t padding_;
   Clamp clamp_;
+  ThreadPool* threads_;
   Window rows_ = {1, 1, 1}, columns_ = {1, 1, 1};
-  Buffer<float> row_;
+  int64_t channels_ = 1;
+  const float* map_ = nullptr;
+  float* to_ = nullptr;
+  Buffer<float> buffers_;  // a row of the map for each thread
 };
 
 // SOFTMAX over the last axis, with a beta of 1.
@@ -166,11 +175,11 @@ class Softmax final : public FloatOperator {
 
 }  // namespace
 
-FloatOperator* NewReduction(const ModelFile::Operator& op) {
+FloatOperator* NewReduction(const ModelFile::Operator& op, const Machine& machine) {
   switch (op.code) {
     case kTfLiteBuiltinMean: return new (std::nothrow) SpatialMean(op.parameters[0] != 0);
-    case kTfLiteBuiltinAveragePool2d: return new (std::nothrow) Pool(true, op.parameters);
-    case kTfLiteBuiltinMaxPool2d: return new (std::nothrow) Pool(false, op.parameters);
+    case kTfLiteBuiltinAveragePool2d: return new (std::nothrow) Pool(true, op.parameters, machine.threads);
+    case kTfLiteBuiltinMaxPool2d: return new (std::nothrow) Pool(false, op.parameters, machine.threads);
     case kTfLiteBuiltinSoftmax: return new (std::nothrow) Softmax(op.parameters[0]);
     default: return nullptr;
   }
