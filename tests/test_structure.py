@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAX_FUNCTION_LINES = 80
 MAX_PARAMETERS = 7
+#: Functions whose parameters another system fixes: the calls of WASI.
+FOREIGN = "__imported_wasi_"
 MAX_FILE_LINES = 400
 #: Number of files that may exceed `MAX_FILE_LINES`.
 LONG_FILES = 6
@@ -193,7 +195,7 @@ def test_functions_have_few(what, most):
     many = [
         f"{path}:{f.line} {f.name}: {getattr(f, what)}"
         for path, f in production_functions()
-        if getattr(f, what) > most
+        if getattr(f, what) > most and not f.name.startswith(FOREIGN)
     ]
     assert not many, "\n".join(many)
 
