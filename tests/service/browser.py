@@ -12,7 +12,7 @@ from PIL import Image
 from bdd_tf.edge import Detector
 from bdd_tf.edge.images.decode import KNOWN
 from tests.card_page import CARDS, assert_verdict, drop_on_target, open_picker_by_enter, texts, wait
-from tests.chromium import Browser, needs_chromium
+from tests.chromium import needs_chromium
 from tests.service.serving import MODEL, Server
 
 pytestmark = needs_chromium
@@ -22,12 +22,6 @@ pytestmark = needs_chromium
 def server():
     with Server("--max-upload", "1") as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with Browser() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -55,12 +55,6 @@ def site(folder):
     site.stop()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with Browser() as browser:
-        yield browser
-
-
 @pytest.fixture
 def page(browser, site):
     """The page, ready; afterwards: no address but its own was asked for, and the policy was never violated."""
