@@ -191,3 +191,12 @@ def converted(trained, once):
     shutil.copy2(folder / trained.tflite.name, trained.tflite)
     operations, agreement = pickle.loads((folder / "found.pickle").read_bytes())
     return trained.tflite, parse_tflite(trained.tflite.read_bytes()), operations, agreement
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium with one tab."""
+    from tests.chromium import Browser
+
+    with Browser() as browser:
+        yield browser

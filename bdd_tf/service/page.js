@@ -1,26 +1,10 @@
-
-"use strict";
-const MOST_CARDS = 50;
+// The page of `bdd serve`, behind page.cards.js, which takes the images.
 const TRIES_WHEN_BUSY = 20;
 const VIEWS = { input: "network input", fft: "FFT", lbp: "LBP" };
-const $ = (id) => document.getElementById(id);
-const results = $("results");
-const queue = [];
 // Of each finished card, its entry as in an answer of /api/detect about several images.
 const entries = new WeakMap();
 const COLUMNS = ["path", "fake_probability", "verdict", "error", "note"];
 let model = null;
-let working = false;
-let done = 0;
-
-function size(bytes) {
-  if (bytes < 1024) return `${bytes} B`;
-  return bytes < 2 ** 20 ? `${Math.round(bytes / 1024)} KiB` : `${+(bytes / 2 ** 20).toFixed(1)} MiB`;
-}
-
-function milliseconds(value) {
-  return value < 10 ? `${value.toFixed(1)} ms` : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
-}
 
 async function showModel() {
   try {
@@ -29,13 +13,7 @@ async function showModel() {
     $("model").textContent = "The service does not respond.";
     return;
   }
-  const { name, backbone, channels, resolution, dataset, trained_on } = model;
-  const bold = document.createElement("b");
-  bold.textContent = name;
-  const parts = [backbone, channels && channels.join(" + "), `${resolution}×${resolution} px`].filter(Boolean);
-  const known = trained_on || dataset;
-  const training = known ? ` Trained on ${known}; verdicts on other kinds of images are unreliable.` : "";
-  $("model").replaceChildren("Model ", bold, ` (${parts.join(", ")}).${training}`);
+  showDescription({ ...model, dataset: model.trained_on || model.dataset });
   $("accepted").textContent =
     `JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; up to ${size(model.max_upload_bytes)} and ${Math.round(model.max_pixels / 1e6)} megapixels`;
 }
@@ -66,62 +44,13 @@ function download(name, type, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-function newCard(file) {
-  const card = $("card").content.firstElementChild.cloneNode(true);
-  const name = file.name || "pasted image";
-  card.querySelector("h3").textContent = name;
-  const preview = card.querySelector(".preview img");
-  preview.addEventListener("load", () => preview.classList.toggle("small", preview.naturalWidth < 150));
-  // If the browser cannot show the file (TIFF), show() replaces the preview by the network input.
-  preview.addEventListener("error", () => preview.remove());
-  preview.src = URL.createObjectURL(file);
-  return { file, name, card };
-}
+function dress() {} // cards are as in the template
 
-function add(files) {
-  const items = [...files].map(newCard);
-  if (!items.length) return;
-  results.prepend(...items.map((item) => item.card));
-  queue.push(...items);
-  while (results.children.length > MOST_CARDS && results.lastElementChild.ariaBusy === "false") discard(results.lastElementChild);
-  count();
-  work();
-}
-
-function discard(card) {
-  const preview = card.querySelector(".preview img");
-  if (preview) URL.revokeObjectURL(preview.src);
-  card.remove();
-}
-
-function count() {
-  const total = results.children.length;
-  $("bar-row").hidden = total === 0;
-  const left = queue.length + (working ? 1 : 0);
+function counted() {
   $("csv").disabled = $("json").disabled = finished().length === 0;
-  $("count").textContent = `${total} image${total === 1 ? "" : "s"}${left ? `, ${left} to go` : ""}`;
 }
 
-async function work() {
-  if (working) return;
-  while (queue.length) {
-    const item = queue.shift();
-    working = true;
-    count();
-    try {
-      show(item, await detect(item.file));
-    } catch (error) {
-      fail(item, error.message);
-    }
-    item.card.ariaBusy = "false";
-    working = false;
-    done += 1;
-    document.body.dataset.done = done;
-  }
-  count();
-}
-
-async function detect(file) {
+async function judge(file) {
   if (model && file.size > model.max_upload_bytes)
     throw new Error(`The file has ${size(file.size)}; the limit is ${size(model.max_upload_bytes)}.`);
   let content;
@@ -155,21 +84,8 @@ async function detect(file) {
 function show({ file, name, card }, result) {
   const { pictures, ...entry } = result;
   entries.set(card, { name, ...entry });
-  const percent = (value) => `${(100 * value).toFixed(2)}%`;
   const find = (selector) => card.querySelector(selector);
-  card.classList.add(result.verdict);
-  find(".badge").textContent = result.verdict;
-  const number = document.createElement("b");
-  number.textContent = result.fake_probability.toFixed(4);
-  find(".score").replaceChildren("fake probability ", number);
-  find(".fill").style.width = percent(result.fake_probability);
-  find(".tick").style.left = percent(result.threshold);
-  find(".tick").style.visibility = "visible";
-  find(".threshold").textContent = `threshold ${result.threshold.toFixed(3)}`;
-  find(".threshold").style.left = percent(Math.min(0.75, Math.max(0.25, result.threshold)));
-  const meter = find(".meter");
-  meter.ariaValueNow = result.fake_probability;
-  meter.ariaValueText = `${result.fake_probability.toFixed(4)}, ${result.verdict}`;
+  showVerdict(card, { ...result, probability: result.fake_probability });
   find(".facts").textContent = `${result.width}×${result.height} px · ${size(file.size)} · ${milliseconds(result.latency_ms)}`;
   find(".note").textContent = result.note ? `${result.note[0].toUpperCase()}${result.note.slice(1)}. This verdict is unreliable.` : "";
   find(".note").hidden = !result.note;
@@ -184,6 +100,7 @@ function show({ file, name, card }, result) {
     figure.append(image, text);
     find(".views").append(figure);
   }
+  // The browser cannot show the file (TIFF), so the network input replaces the preview.
   if (!find(".preview img")) {
     const image = new Image();
     image.src = result.pictures.input;
@@ -194,39 +111,13 @@ function show({ file, name, card }, result) {
   $("status").textContent = `${name}: ${result.verdict}, fake probability ${result.fake_probability.toFixed(4)}.`;
 }
 
-function fail({ name, card }, sentence) {
-  entries.set(card, { name, error: sentence });
-  card.classList.add("failed");
-  card.querySelector(".preview").textContent = "✕";
-  card.querySelector(".error").textContent = sentence;
-  card.querySelector(".error").hidden = false;
-  $("status").textContent = `${name}: ${sentence}`;
+function fail(item, sentence) {
+  entries.set(item.card, { name: item.name, error: sentence });
+  item.card.querySelector(".preview").textContent = "✕";
+  showError(item, sentence);
 }
 
-$("form").addEventListener("submit", (event) => event.preventDefault());
-$("files").addEventListener("change", (event) => {
-  add(event.target.files);
-  event.target.value = "";
-});
 // With a byte order mark, without which spreadsheets take UTF-8 for another encoding.
 $("csv").addEventListener("click", () => download("bdd.csv", "text/csv", `\ufeff${asCsv(finished())}`));
 $("json").addEventListener("click", () => download("bdd.json", "application/json", asJson(finished())));
-$("clear").addEventListener("click", () => {
-  for (const card of [...results.children]) if (card.ariaBusy === "false") discard(card);
-  count();
-  $("files").focus();
-});
-document.addEventListener("paste", (event) => add(event.clipboardData.files));
-let depth = 0;
-for (const kind of ["dragenter", "dragover", "dragleave", "drop"])
-  document.addEventListener(kind, (event) => {
-    event.preventDefault();
-    if (kind === "dragenter") depth += 1;
-    if (kind === "dragleave") depth -= 1;
-    if (kind === "drop") {
-      depth = 0;
-      add(event.dataTransfer.files);
-    }
-    document.body.classList.toggle("over", depth > 0);
-  });
 showModel();

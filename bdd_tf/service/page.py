@@ -20,7 +20,12 @@ class Page:
 
 def start_page() -> Page:
     """Return the start page, on which images can be dropped."""
-    return _assemble(_read("page.html"), _read("page.css"), _read("page.js"))
+    return _assemble(_read("page.html"), _read("page.css"), script())
+
+
+def script() -> str:
+    """Return the script of the start page."""
+    return _read("page.cards.js") + _read("page.js")
 
 
 def listing(description: dict[str, Any]) -> Page:

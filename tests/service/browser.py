@@ -11,12 +11,11 @@ from PIL import Image
 
 from bdd_tf.edge import Detector
 from bdd_tf.edge.images.decode import KNOWN
-from tests.service.devtools import Browser, chromium
+from tests.card_page import CARDS, assert_verdict, drop_on_target, open_picker_by_enter, texts, wait
+from tests.chromium import needs_chromium
 from tests.service.serving import MODEL, Server
 
-pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium")
-
-CARDS = "[...document.querySelectorAll('.card')]"
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +24,10 @@ def server():
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with Browser() as browser:
-        yield browser
-
-
 @pytest.fixture
 def page(browser, server):
     """The page, fresh; afterwards: nothing but its own server was asked, and the policy was never violated."""
-    browser.prefer("light")
-    browser.resize(1000, 900)
-    browser.console.clear()
-    browser.requests.clear()
+    browser.reset()
     browser.open(f"http://127.0.0.1:{server.port}/")
     browser.wait_for("document.getElementById('model').textContent")
     yield browser
@@ -61,32 +51,13 @@ def files(tmp_path_factory):
     return folder
 
 
-def wait(page, count):
-    page.wait_for(f"document.body.dataset.done === '{count}'")
-
-
-def texts(page, selector):
-    return page.evaluate(f"{CARDS}.map((card) => card.querySelector({selector!r}).textContent)")
-
-
 def test_an_image_dropped_on_the_page_gets_the_detectors_verdict(page, files):
     path = files / "gradient.jpg"
-    x, y, width, height = page.evaluate(
-        "(({x, y, width, height}) => [x, y, width, height])(document.getElementById('drop').getBoundingClientRect())"
-    )
-    page.drop([path], x + width / 2, y + height / 2)
+    drop_on_target(page, path)
     wait(page, 1)
     with Detector(MODEL) as detector:
         score = float(detector.predict(path)[0])
-        verdict = detector.verdicts([score])[0]
-        threshold = detector.threshold
-    assert texts(page, "h3") == ["gradient.jpg"]
-    assert texts(page, ".badge") == [verdict]
-    assert texts(page, ".score") == [f"fake probability {score:.4f}"]
-    assert texts(page, ".threshold") == [f"threshold {threshold:.3f}"]
-    assert float(page.evaluate("document.querySelector('.meter').ariaValueNow")) == pytest.approx(
-        score, abs=1e-6
-    )
+        assert_verdict(page, "gradient.jpg", score, detector, 1e-6)
     time.sleep(0.5)  # the bar grows
     bar, track = page.evaluate("['.fill', '.track'].map((s) => document.querySelector(s).offsetWidth)")
     assert bar / track == pytest.approx(score, abs=0.02)
@@ -96,7 +67,6 @@ def test_an_image_dropped_on_the_page_gets_the_detectors_verdict(page, files):
     views = page.evaluate("[...document.querySelectorAll('.views img')].map((i) => [i.naturalWidth, i.alt])")
     assert [width for width, _ in views] == [32, 32, 32]
     assert [alt.split()[0] for _, alt in views] == ["Network", "FFT", "LBP"]
-    assert f"gradient.jpg: {verdict}" in page.evaluate("document.getElementById('status').textContent")
 
 
 def test_the_page_can_be_used_by_keyboard(page, files):
@@ -104,15 +74,7 @@ def test_the_page_can_be_used_by_keyboard(page, files):
     assert page.evaluate("document.activeElement.id") == "files"
     assert page.evaluate("document.activeElement.matches(':focus-visible')")
     assert page.evaluate("getComputedStyle(document.getElementById('drop')).outlineStyle") == "solid"
-    page.call("Page.setInterceptFileChooserDialog", enabled=True)
-    page.opened.clear()
-    page.press("Enter")
-    page.wait_for("true")
-    deadline = time.monotonic() + 10
-    while not page.opened and time.monotonic() < deadline:
-        page.evaluate("1")
-    assert page.opened == ["selectMultiple"]
-    page.call("Page.setInterceptFileChooserDialog", enabled=False)
+    assert open_picker_by_enter(page) == ["selectMultiple"]
     page.choose("#files", [files / "noise.png"])
     wait(page, 1)
     for button in ("csv", "json", "clear"):

@@ -5,11 +5,10 @@ import io
 import json
 import shutil
 import subprocess
-from importlib import resources
 
 import pytest
 
-from bdd_tf.service.page import start_page
+from bdd_tf.service.page import script, start_page
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="no Node.js here")
 
@@ -53,10 +52,9 @@ SCORED = {
 
 
 def pressed(entries, *clicks):
-    script = (resources.files("bdd_tf.service") / "page.js").read_text("utf-8")
     done = subprocess.run(
         ["node", "-e", STAGE, json.dumps({"list": entries, "clicks": clicks})],
-        input=script.encode(),
+        input=script().encode(),
         capture_output=True,
         check=False,
     )

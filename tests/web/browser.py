@@ -16,14 +16,14 @@ from PIL import Image
 
 from bdd_tf.edge import Detector
 from bdd_tf.edge.shipped_model import shipped_model
-from tests.service.devtools import Browser, chromium
+from tests.card_page import assert_verdict, drop_on_target, open_picker_by_enter, texts, wait
+from tests.chromium import Browser, needs_chromium
 from tools.web.build import ROOT, build_package, build_page, write_service_worker
 from tools.web.reference import Reference
 from tools.web.serve import serve
 
-pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium")
+pytestmark = needs_chromium
 
-CARDS = "[...document.querySelectorAll('.card')]"
 #: Largest difference of a score to the native library's.
 TOLERANCE = 1e-5
 AXE = "4.10.2"
@@ -55,19 +55,10 @@ def site(folder):
     site.stop()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with Browser() as browser:
-        yield browser
-
-
 @pytest.fixture
 def page(browser, site):
     """The page, ready; afterwards: no address but its own was asked for, and the policy was never violated."""
-    browser.prefer("light")
-    browser.resize(1000, 900)
-    browser.console.clear()
-    browser.requests.clear()
+    browser.reset()
     visit(browser, site)
     yield browser
     assert not [a for a in browser.requests if not a.startswith((site.address, f"blob:{site.address}"))]
@@ -79,19 +70,11 @@ def visit(browser, site):
     browser.wait_for("document.body.dataset.ready")
 
 
-def wait(page, count):
-    page.wait_for(f"document.body.dataset.done === '{count}'")
-
-
 def until(condition, seconds=20):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def texts(page, selector):
-    return page.evaluate(f"{CARDS}.map((card) => card.querySelector({selector!r}).textContent)")
 
 
 def texture(width, height, seed):
@@ -134,21 +117,11 @@ def native(path):
 
 def test_an_image_dropped_on_the_page_gets_the_native_verdict_crops_and_heat_map(page, files):
     path = files / "waves.png"
-    x, y, width, height = page.evaluate(
-        "(({x, y, width, height}) => [x, y, width, height])(document.getElementById('drop').getBoundingClientRect())"
-    )
-    page.drop([path], x + width / 2, y + height / 2)
+    drop_on_target(page, path)
     wait(page, 1)
     score, crops = native(path)
     with Detector(engine="native") as detector:
-        verdict, threshold = detector.verdicts([score])[0], detector.threshold
-    assert texts(page, "h3") == ["waves.png"]
-    assert texts(page, ".badge") == [verdict]
-    assert texts(page, ".score") == [f"fake probability {score:.4f}"]
-    assert texts(page, ".threshold") == [f"threshold {threshold:.3f}"]
-    assert float(page.evaluate("document.querySelector('.meter').ariaValueNow")) == pytest.approx(
-        score, abs=TOLERANCE
-    )
+        assert_verdict(page, "waves.png", score, detector, TOLERANCE)
     assert "320×240 px" in texts(page, ".facts")[0]
     boxes = page.evaluate(
         "[...document.querySelectorAll('.heat rect')].map((r) => ['x', 'y', 'width', 'height'].map((k) => +r.getAttribute(k)))"
@@ -158,7 +131,6 @@ def test_an_image_dropped_on_the_page_gets_the_native_verdict_crops_and_heat_map
         "[...document.querySelectorAll('.crops tbody tr')].map((r) => r.lastElementChild.textContent)"
     )
     assert rows == [f"{crop[4]:.4f}" for crop in crops]
-    assert f"waves.png: {verdict}" in page.evaluate("document.getElementById('status').textContent")
     assert page.evaluate("document.getElementById('warning').hidden")
     page.evaluate("document.getElementById('heat').click()")
     assert page.evaluate("getComputedStyle(document.querySelector('.heat')).display") == "none"
@@ -200,14 +172,7 @@ def test_the_page_can_be_used_by_keyboard(page, files):
     page.press("Tab")
     assert page.evaluate("document.activeElement.id") == "files"
     assert page.evaluate("getComputedStyle(document.getElementById('drop')).outlineStyle") == "solid"
-    page.call("Page.setInterceptFileChooserDialog", enabled=True)
-    page.opened.clear()
-    page.press("Enter")
-    deadline = time.monotonic() + 10
-    while not page.opened and time.monotonic() < deadline:
-        page.evaluate("1")
-    assert page.opened == ["selectMultiple"]
-    page.call("Page.setInterceptFileChooserDialog", enabled=False)
+    assert open_picker_by_enter(page) == ["selectMultiple"]
     page.choose("#files", [files / "small.png"])
     wait(page, 1)
     reached = []

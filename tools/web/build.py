@@ -77,11 +77,13 @@ def build_package(output: Path) -> Path:
 def build_page(output: Path, package: Path) -> Path:
     """Write the page into ``output``/page; returns that folder."""
     folder, page = _fresh(output / "page"), SOURCES / "page"
-    for name in ("app.js", "worker.js", "selftest.js", "manifest.webmanifest", "icon.svg"):
+    for name in ("worker.js", "selftest.js", "manifest.webmanifest", "icon.svg"):
         shutil.copyfile(page / name, folder / name)
     (folder / "index.html").write_text((page / "index.html").read_text().replace("@POLICY@", POLICY))
-    style = (ROOT / "bdd_tf" / "service" / "page.css").read_text() + (page / "extra.css").read_text()
-    (folder / "page.css").write_text(style)
+    # Cards and style are those of `bdd serve`.
+    service = ROOT / "bdd_tf" / "service"
+    (folder / "app.js").write_text((service / "page.cards.js").read_text() + (page / "app.js").read_text())
+    (folder / "page.css").write_text((service / "page.css").read_text() + (page / "extra.css").read_text())
     (folder / "package").mkdir()
     for path in (p for p in sorted(package.iterdir()) if p.suffix in (".js", ".wasm")):
         shutil.copyfile(path, folder / "package" / path.name)

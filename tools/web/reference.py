@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,11 @@ _MESSAGE_BYTES = 256
 _RGBA = 1
 
 
-class _Options(ctypes.Structure):
+class Options(ctypes.Structure):
     _fields_ = (("threads", ctypes.c_int), ("batch", ctypes.c_int), ("kernels", ctypes.c_char_p))
 
 
-class _Image(ctypes.Structure):
+class Image(ctypes.Structure):
     _fields_ = (
         ("format", ctypes.c_int),
         ("width", ctypes.c_int),
@@ -35,7 +34,7 @@ class _Image(ctypes.Structure):
     )
 
 
-class _Verdict(ctypes.Structure):
+class Verdict(ctypes.Structure):
     _fields_ = (
         ("probability", ctypes.c_double),
         ("threshold", ctypes.c_double),
@@ -57,7 +56,7 @@ class Reference:
         self._library.bdd_close.argtypes = (ctypes.c_void_p,)
         self._model = ctypes.c_void_p()
         self._why = ctypes.create_string_buffer(_MESSAGE_BYTES)
-        options = _Options(1, batch, kernels.encode())
+        options = Options(1, batch, kernels.encode())
         content = model.read_bytes()
         self._check(
             self._library.bdd_open_memory(
@@ -70,9 +69,7 @@ class Reference:
     def __enter__(self) -> Reference:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._library.bdd_close(self._model)
         self._model = ctypes.c_void_p()
 
@@ -92,7 +89,7 @@ class Reference:
     def score_image(self, rgba: NDArray[np.uint8]) -> tuple[float, list[tuple[int, int, int, int, float]]]:
         """Probability of an image of any size, uint8 [H, W, 4]; left, top, width, height and probability of each crop."""
         rgba = np.ascontiguousarray(rgba)
-        image, verdict = _Image(_RGBA, rgba.shape[1], rgba.shape[0]), _Verdict()
+        image, verdict = Image(_RGBA, rgba.shape[1], rgba.shape[0]), Verdict()
         image.planes[0] = rgba.ctypes.data
         self._check(
             self._library.bdd_score_image(

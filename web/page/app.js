@@ -1,17 +1,12 @@
-// The page: takes images, asks the worker, shows verdicts and heat maps.
+// The page: asks the worker, shows verdicts and heat maps. tools/web/build.py puts page.cards.js of `bdd serve` before
+// it, which takes the images.
 
-const MOST_CARDS = 50;
 const FAULTS = {
   numbers: "This browser computes other numbers than it should: a fixed image did not get its known score. Do not rely on verdicts here.",
   pixels:
     "This browser changes the pixels that a page reads (protection against fingerprinting, or colour conversion): a fixed " +
     "image did not come back unchanged. Verdicts are unreliable here; allow canvas access for this page, or use another browser.",
 };
-const $ = (id) => document.getElementById(id);
-const results = $("results");
-const queue = [];
-let working = false;
-let done = 0;
 
 // The worker -------------------------------------------------------------------------------------------------------
 
@@ -51,12 +46,8 @@ function sentence(text) {
 async function showModel() {
   try {
     startWorker();
-    const { name, backbone, channels, resolution, dataset, fault } = await ask("load");
-    const bold = document.createElement("b");
-    bold.textContent = name.replace(/\.tflite$/, "");
-    const parts = [backbone, channels && channels.join(" + "), `${resolution}×${resolution} px`].filter(Boolean);
-    const training = dataset ? ` Trained on ${dataset}; verdicts on other kinds of images are unreliable.` : "";
-    $("model").replaceChildren("Model ", bold, ` (${parts.join(", ")}).${training}`);
+    const { fault, ...model } = await ask("load");
+    showDescription({ ...model, name: model.name.replace(/\.tflite$/, "") });
     if (fault) warn(FAULTS[fault]);
   } catch (error) {
     $("model").textContent = "";
@@ -72,92 +63,28 @@ function warn(text) {
 
 // Cards ------------------------------------------------------------------------------------------------------------
 
-function size(bytes) {
-  if (bytes < 1024) return `${bytes} B`;
-  return bytes < 2 ** 20 ? `${Math.round(bytes / 1024)} KiB` : `${+(bytes / 2 ** 20).toFixed(1)} MiB`;
-}
-
-function milliseconds(value) {
-  return value < 10 ? `${value.toFixed(1)} ms` : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
-}
-
-function newCard(file) {
-  const card = $("card").content.firstElementChild.cloneNode(true);
-  const name = file.name || "pasted image";
-  card.querySelector("h3").textContent = name;
+/** Makes the preview a button that enlarges the card. */
+function dress(card, name) {
   const button = card.querySelector(".preview");
   button.setAttribute("aria-label", `Enlarge ${name}`);
   button.addEventListener("click", () => {
     const wide = card.classList.toggle("wide");
     button.setAttribute("aria-expanded", wide);
   });
-  const preview = button.querySelector("img");
-  preview.addEventListener("load", () => preview.classList.toggle("small", preview.naturalWidth < 150));
-  preview.addEventListener("error", () => preview.remove());
-  preview.src = URL.createObjectURL(file);
-  return { file, name, card, url: preview.src };
 }
 
-function add(files) {
-  const items = [...files].map(newCard);
-  if (!items.length) return;
-  for (const { card, url } of items) card.dataset.url = url;
-  results.prepend(...items.map((item) => item.card));
-  queue.push(...items);
-  while (results.children.length > MOST_CARDS && results.lastElementChild.ariaBusy === "false") discard(results.lastElementChild);
-  count();
-  work();
-}
-
-function discard(card) {
-  URL.revokeObjectURL(card.dataset.url);
-  card.remove();
-}
-
-function count() {
-  const total = results.children.length;
-  $("bar-row").hidden = total === 0;
+function counted(total) {
   $("legend").hidden = total === 0 || results.classList.contains("cool");
-  const left = queue.length + (working ? 1 : 0);
-  $("count").textContent = `${total} image${total === 1 ? "" : "s"}${left ? `, ${left} to go` : ""}`;
 }
 
-async function work() {
-  if (working) return;
-  while (queue.length) {
-    const item = queue.shift();
-    working = true;
-    count();
-    try {
-      show(item, await ask("predict", { file: item.file }));
-    } catch (error) {
-      fail(item, sentence(error.message));
-    }
-    item.card.ariaBusy = "false";
-    working = false;
-    done += 1;
-    document.body.dataset.done = done;
-  }
-  count();
+function judge(file) {
+  return ask("predict", { file });
 }
 
 function show({ file, name, card }, result) {
-  const percent = (value) => `${(100 * value).toFixed(2)}%`;
   const find = (selector) => card.querySelector(selector);
-  const { probability, verdict, threshold, note } = result;
-  card.classList.add(verdict);
-  find(".badge").textContent = verdict;
-  const bold = document.createElement("b");
-  bold.textContent = probability.toFixed(4);
-  find(".score").replaceChildren("fake probability ", bold);
-  find(".fill").style.width = percent(probability);
-  find(".tick").style.left = percent(threshold);
-  find(".tick").style.visibility = "visible";
-  find(".threshold").textContent = `threshold ${threshold.toFixed(3)}`;
-  find(".threshold").style.left = percent(Math.min(0.75, Math.max(0.25, threshold)));
-  const meter = find(".meter");
-  meter.ariaValueNow = probability;
-  meter.ariaValueText = `${probability.toFixed(4)}, ${verdict}`;
+  const { probability, verdict, note } = result;
+  showVerdict(card, result);
   find(".facts").textContent = `${result.width}×${result.height} px · ${size(file.size)} · ${milliseconds(result.milliseconds)}`;
   find(".facts").title = "Time for decoding and inference.";
   find(".note").textContent = note ? `${sentence(note)} This verdict is unreliable.` : "";
@@ -194,50 +121,24 @@ function showCrops(card, { width, height, threshold, crops }) {
   card.querySelector(".crops").hidden = false;
 }
 
-function fail({ name, card }, text) {
-  card.classList.add("failed");
+function fail(item, message) {
   const mark = document.createElement("div");
   mark.className = "preview";
   mark.ariaHidden = "true";
   mark.textContent = "✕";
-  card.querySelector(".preview").replaceWith(mark);
-  card.querySelector(".error").textContent = text;
-  card.querySelector(".error").hidden = false;
-  $("status").textContent = `${name}: ${text}`;
+  item.card.querySelector(".preview").replaceWith(mark);
+  showError(item, sentence(message));
 }
 
 // Events -----------------------------------------------------------------------------------------------------------
 
-$("form").addEventListener("submit", (event) => event.preventDefault());
-for (const id of ["files", "camera"])
-  $(id).addEventListener("change", (event) => {
-    add(event.target.files);
-    event.target.value = "";
-  });
+takeFrom($("camera"));
 $("take").addEventListener("click", () => $("camera").click());
 $("heat").addEventListener("click", () => {
   const cool = results.classList.toggle("cool");
   $("heat").setAttribute("aria-pressed", !cool);
   count();
 });
-$("clear").addEventListener("click", () => {
-  for (const card of [...results.children]) if (card.ariaBusy === "false") discard(card);
-  count();
-  $("files").focus();
-});
-document.addEventListener("paste", (event) => add(event.clipboardData.files));
-let depth = 0;
-for (const kind of ["dragenter", "dragover", "dragleave", "drop"])
-  document.addEventListener(kind, (event) => {
-    event.preventDefault();
-    if (kind === "dragenter") depth += 1;
-    if (kind === "dragleave") depth -= 1;
-    if (kind === "drop") {
-      depth = 0;
-      add(event.dataTransfer.files);
-    }
-    document.body.classList.toggle("over", depth > 0);
-  });
 
 async function keepForOffline() {
   if (!("serviceWorker" in navigator)) return;

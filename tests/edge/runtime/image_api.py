@@ -6,36 +6,11 @@ import numpy as np
 
 from bdd_tf.edge.images.box import Box
 from bdd_tf.edge.runtime import library_path
+from tools.web.reference import Image, Options, Verdict
 
 RGB, RGBA, BGR, BGRA, GREY, NV12, NV21, YUV420 = range(8)
 CHANNELS = {RGB: 3, RGBA: 4, BGR: 3, BGRA: 4, GREY: 1}
 USUAL, FEATURELESS, SMALLER, LARGER, CONTRAST, DETAIL, PADDED = range(7)
-
-
-class Image(ctypes.Structure):
-    _fields_ = (
-        ("format", ctypes.c_int),
-        ("width", ctypes.c_int),
-        ("height", ctypes.c_int),
-        ("planes", ctypes.c_void_p * 3),
-        ("strides", ctypes.c_size_t * 3),
-        ("chroma_step", ctypes.c_int),
-    )
-
-
-class Verdict(ctypes.Structure):
-    _fields_ = (
-        ("probability", ctypes.c_double),
-        ("threshold", ctypes.c_double),
-        ("fake", ctypes.c_int),
-        ("crops", ctypes.c_int),
-        ("highest", ctypes.c_int),
-        ("deviation", ctypes.c_int),
-    )
-
-
-class Options(ctypes.Structure):
-    _fields_ = (("threads", ctypes.c_int), ("batch", ctypes.c_int), ("kernels", ctypes.c_char_p))
 
 
 class CBox(ctypes.Structure):

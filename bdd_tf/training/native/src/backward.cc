@@ -19,7 +19,7 @@
 namespace bdd {
 
 void Unit::Backward(const BackwardArguments& args) {
-  for (ThreadContext* context : contexts_) ClearSums(*context);
+  for (const auto& context : contexts_) ClearSums(*context);
 
   ForItems(spec_.batch, [&](int image, ThreadContext&) { SumOutputGradient(image, args); });
   SetNorm2Gradient(args);
@@ -181,7 +181,7 @@ void Unit::SetNorm1Gradient(const BackwardArguments& args) {
   const double count = static_cast<double>(spec_.batch) * out_pixels_;
   for (int i = 0; i < spec_.channels; ++i) {
     double sum_dp = 0, sum_dp_y = 0, slope = 0;
-    for (const ThreadContext* context : contexts_) {
+    for (const auto& context : contexts_) {
       sum_dp += context->sum_dp[i];
       sum_dp_y += context->sum_dp_y[i];
       slope += context->d_slope[i];
@@ -289,13 +289,13 @@ void Unit::WriteInputPixels(const PixelRange& range, const float* ds, FeatureMap
 // Adds up the partial sums of all threads.
 void Unit::SumGradients(float* const* gradients) {
   const auto sum = [&](Parameter parameter, Buffer<float> ThreadContext::* part) {
-    const int64_t size = (contexts_[0]->*part).size();
+    const int64_t size = ((*contexts_[0]).*part).size();
     const int chunk = 4096, chunks = static_cast<int>((size + chunk - 1) / chunk);
     ForItems(chunks, [&](int item, ThreadContext&) {
       const int64_t end = std::min(size, (item + int64_t{1}) * chunk);
       for (int64_t i = static_cast<int64_t>(item) * chunk; i < end; ++i) {
         float total = 0.0f;
-        for (ThreadContext* context : contexts_) total += (context->*part)[i];
+        for (const auto& context : contexts_) total += ((*context).*part)[i];
         gradients[parameter][i] = total;
       }
     });

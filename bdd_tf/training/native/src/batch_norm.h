@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <vector>
 
+#include "parallel.h"
 #include "workspace.h"
 
 namespace bdd {
@@ -29,12 +29,12 @@ struct Sums {
 
 // A channel's sums, of which each thread's context holds a part.
 template <typename Context>
-Sums SumContexts(const std::vector<Context*>& contexts, Buffer<double> Context::* values,
-                 Buffer<double> Context::* squares, int channel) {
+Sums SumContexts(const Contexts<Context>& contexts, Buffer<double> Context::* values, Buffer<double> Context::* squares,
+                 int channel) {
   Sums sums;
-  for (const Context* context : contexts) {
-    sums.values += (context->*values)[channel];
-    sums.squares += (context->*squares)[channel];
+  for (const auto& context : contexts) {
+    sums.values += ((*context).*values)[channel];
+    sums.squares += ((*context).*squares)[channel];
   }
   return sums;
 }

@@ -19,7 +19,7 @@ inline float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
 void Unit::Forward(const ForwardArguments& args) {
   PackWeights(args.parameters[kKernel]);
-  for (ThreadContext* context : contexts_) {
+  for (const auto& context : contexts_) {
     Zero(context->sum_y);
     Zero(context->sum_y2);
   }

@@ -2,19 +2,24 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "support/threads.h"
 
 namespace bdd {
 
+// A context for each thread of a pool.
+template <typename Context>
+using Contexts = std::vector<std::unique_ptr<Context>>;
+
 // Calls f(item, context) for all items. Each context processes a fixed range of them, so that sums do not depend on
 // which thread runs first.
 template <typename Context, typename F>
-void ForItems(ThreadPool* pool, const std::vector<Context*>& contexts, int items, const F& f) {
+void ForItems(ThreadPool* pool, const Contexts<Context>& contexts, int items, const F& f) {
   struct Call {
     const F* f;
-    const std::vector<Context*>* contexts;
+    const Contexts<Context>* contexts;
     int items;
   } call{&f, &contexts, items};
   pool->Run(

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "simd.h"
 
@@ -37,7 +38,7 @@ Stem::Stem(const StemSpec& spec, ThreadPool* pool) : spec_(spec), pool_(pool) {
   norm_.Allocate(c);
   norm_gradient_.Allocate(c);
   for (int i = 0; i < std::max(pool->threads(), 1); ++i) {
-    Context* context = new Context;
+    auto context = std::make_unique<Context>();
     if (spec_.adapter) Allocate(context->x, padded * spec_.channels);
     Allocate(context->h, padded * plane_step_);
     if (spec_.adapter) Allocate(context->dh, padded * kPlanes);
@@ -47,17 +48,13 @@ Stem::Stem(const StemSpec& spec, ThreadPool* pool) : spec_(spec), pool_(pool) {
     Allocate(context->d_kernel, 9 * planes_ * c);
     for (Buffer<float>* b : {&context->sum, &context->sum_products}) Allocate(*b, c);
     for (Buffer<double>* b : {&context->total, &context->total_products}) Allocate(*b, c);
-    contexts_.push_back(context);
+    contexts_.push_back(std::move(context));
   }
-}
-
-Stem::~Stem() {
-  for (Context* context : contexts_) delete context;
 }
 
 void Stem::Forward(const StemArguments& args) {
   PackAdapter(args);
-  for (Context* context : contexts_) {
+  for (const auto& context : contexts_) {
     Zero(context->total);
     Zero(context->total_products);
   }
@@ -189,7 +186,7 @@ void Stem::SetNorm(const StemArguments& args) {
 
 void Stem::Backward(const StemArguments& args) {
   if (spec_.adapter) PackKernel(args.parameters[kStemKernel]);
-  for (Context* context : contexts_) {
+  for (const auto& context : contexts_) {
     for (Buffer<double>* b : {&context->total, &context->total_products}) Zero(*b);
     for (Buffer<float>* b : {&context->d_adapter, &context->d_bias, &context->d_kernel}) Zero(*b);
   }
@@ -238,7 +235,7 @@ void Stem::SetNormGradient(const StemArguments& args) {
   const double count = static_cast<double>(spec_.batch) * out_pixels_;
   for (int i = 0; i < spec_.filters; ++i) {
     double sum = 0, products = 0;
-    for (const Context* context : contexts_) {
+    for (const auto& context : contexts_) {
       sum += context->total[i];
       products += context->total_products[i];
     }
@@ -338,17 +335,17 @@ void Stem::AdapterGradient(Context& context) const {
 void Stem::SumGradients(const StemArguments& args) const {
   for (int64_t i = 0; i < contexts_[0]->d_kernel.size(); ++i) {
     float sum = 0.0f;
-    for (const Context* context : contexts_) sum += context->d_kernel[i];
+    for (const auto& context : contexts_) sum += context->d_kernel[i];
     args.gradients[kStemKernel][i] = sum;
   }
   if (!spec_.adapter) return;
   for (int p = 0; p < planes_; ++p) {
     float sum = 0.0f;
-    for (const Context* context : contexts_) sum += context->d_bias[p];
+    for (const auto& context : contexts_) sum += context->d_bias[p];
     args.gradients[kAdapterBias][p] = sum;
     for (int64_t i = 0; i < 9 * spec_.channels; ++i) {
       sum = 0.0f;
-      for (const Context* context : contexts_) sum += context->d_adapter[i * kPlanes + p];
+      for (const auto& context : contexts_) sum += context->d_adapter[i * kPlanes + p];
       args.gradients[kAdapterKernel][i * planes_ + p] = sum;
     }
   }

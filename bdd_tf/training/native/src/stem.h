@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "batch_norm.h"
 #include "parallel.h"
@@ -52,9 +51,6 @@ class Stem {
   static constexpr int kPlanes = 8;  // P with an adapter, padded to a vector
 
   Stem(const StemSpec& spec, ThreadPool* pool);
-  ~Stem();
-  Stem(const Stem&) = delete;
-  Stem& operator=(const Stem&) = delete;
 
   void Forward(const StemArguments& args);
   void Backward(const StemArguments& args);
@@ -104,7 +100,7 @@ class Stem {
   Buffer<float> y_;                     // [N, out pixel, C]
   BatchNorm norm_;
   BatchNormGradient norm_gradient_;
-  std::vector<Context*> contexts_;
+  Contexts<Context> contexts_;
 };
 
 }  // namespace bdd

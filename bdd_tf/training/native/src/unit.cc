@@ -23,13 +23,9 @@ Unit::Unit(const UnitSpec& spec, ThreadPool* pool) : spec_(spec), pool_(pool) {
   ListChunks();
   AllocateStored();
   for (int i = 0; i < threads; ++i) {
-    contexts_.push_back(new ThreadContext);
+    contexts_.push_back(std::make_unique<ThreadContext>());
     AllocateContext(*contexts_.back());
   }
-}
-
-Unit::~Unit() {
-  for (ThreadContext* context : contexts_) delete context;
 }
 
 void Unit::ListTaps() {

@@ -82,9 +82,6 @@ struct BackwardArguments {
 class Unit {
  public:
   Unit(const UnitSpec& spec, ThreadPool* pool);
-  ~Unit();
-  Unit(const Unit&) = delete;
-  Unit& operator=(const Unit&) = delete;
 
   void Forward(const ForwardArguments& args);
 
@@ -209,7 +206,7 @@ class Unit {
   Buffer<float> sum_dout_, sum_dout_v_, d_mixed_;  // [N, C]
   BatchNormGradient norm1_gradient_, norm2_gradient_;
 
-  std::vector<ThreadContext*> contexts_;  // one per thread
+  Contexts<ThreadContext> contexts_;  // one per thread
 };
 
 }  // namespace bdd

@@ -94,13 +94,31 @@ class PaddedMap {
   Buffer<float> padded_;
 };
 
-// What both convolutions share: weights and bias in the kernels' layout, and the loop over pixels.
+// What both convolutions share: weights and bias in the kernels' layout, and the loops over images and pixels.
 class Convolution : public FloatOperator {
  public:
   Convolution(const Parameters& parameters, const Machine& machine)
       : parameters_(parameters), machine_(machine), clamp_(parameters.activation) {}
+  bool Prepare(const Inputs& inputs, LiveTensor* output, Message* why) override {
+    if (!PrepareWindows(inputs, why) || !PrepareFilter(inputs[1]->shape, inputs, why)) return false;
+    Shape shape = inputs[0]->shape;
+    map_.SetShape(static_cast<int32_t>(outputs_), &shape);
+    return SetFloats(shape, output, why);
+  }
+  void Run(const Inputs& inputs, void* output) override {
+    const Shape& map = inputs[0]->shape;
+    const int64_t image = map.Product(1, 4), pixels = map_.pixels();
+    auto* to = static_cast<float*>(output);
+    for (int64_t n = 0; n < map.dims[0]; ++n, to += pixels * outputs_) {
+      ComputeImage(map_.Load(Floats(*inputs[0]) + n * image, machine_.threads), to);
+    }
+  }
 
  protected:
+  // Sets outputs_ and taps_, and fills weights and offsets.
+  virtual bool PrepareFilter(const Shape& filter, const Inputs& inputs, Message* why) = 0;
+  virtual void ComputeImage(const float* loaded, float* to) = 0;
+
   // Checks types, and prepares windows of the filter's [.., H, W, ..].
   bool PrepareWindows(const Inputs& inputs, Message* why) {
     const bool biased = inputs.size() == 3 && inputs[2] != nullptr;
@@ -148,6 +166,7 @@ class Convolution : public FloatOperator {
   Machine machine_;
   Clamp clamp_;
   PaddedMap map_;
+  int64_t outputs_ = 1, taps_ = 1;
   Buffer<int32_t> offsets_;
   Buffer<float> weights_, bias_;
 };
@@ -156,9 +175,9 @@ class Convolution : public FloatOperator {
 class Conv2d final : public Convolution {
  public:
   using Convolution::Convolution;
-  bool Prepare(const Inputs& inputs, LiveTensor* output, Message* why) override {
-    if (!PrepareWindows(inputs, why)) return false;
-    const Shape& filter = inputs[1]->shape;
+
+ private:
+  bool PrepareFilter(const Shape& filter, const Inputs& inputs, Message* why) override {
     outputs_ = filter.dims[0];
     taps_ = filter.Product(1, 4);
     if (filter.dims[3] != map_.depth()) return why->Set("the weights do not fit the map");
@@ -175,24 +194,14 @@ class Conv2d final : public Convolution {
       float* to = weights_.data() + o / kTileChannels * kTileChannels * taps_ + o % kTileChannels;
       for (int64_t k = 0; k < taps_; ++k) to[k * kTileChannels] = from[k];
     }
-    Shape shape = inputs[0]->shape;
-    map_.SetShape(filter.dims[0], &shape);
-    return SetFloats(shape, output, why);
+    return true;
   }
-  void Run(const Inputs& inputs, void* output) override {
-    const Shape& map = inputs[0]->shape;
-    const int64_t image = map.Product(1, 4), pixels = map_.pixels();
-    auto* to = static_cast<float*>(output);
-    for (int64_t n = 0; n < map.dims[0]; ++n, to += pixels * outputs_) {
-      const float* loaded = map_.Load(Floats(*inputs[0]) + n * image, machine_.threads);
-      ForChunks(Ceiling(outputs_, kTileChannels), taps_ * kTileChannels,
-                [&](int64_t block, int64_t first, int64_t count) {
-                  ComputeChunk(loaded, block * kTileChannels, first, count, to);
-                });
-    }
+  void ComputeImage(const float* loaded, float* to) override {
+    ForChunks(Ceiling(outputs_, kTileChannels), taps_ * kTileChannels,
+              [&](int64_t block, int64_t first, int64_t count) {
+                ComputeChunk(loaded, block * kTileChannels, first, count, to);
+              });
   }
-
- private:
   void ComputeChunk(const float* loaded, int64_t channel, int64_t first, int64_t count, float* to) const {
     const Conv2dFilter filter = {offsets_.data(), taps_, weights_.data() + channel * taps_, bias_.data() + channel};
     const auto width = static_cast<int>(std::min<int64_t>(kTileChannels, outputs_ - channel));
@@ -205,62 +214,47 @@ class Conv2d final : public Convolution {
       for (int m = 0; m < part; ++m) clamp_.Apply(out + m * outputs_, width);
     }
   }
-
-  int64_t outputs_ = 1, taps_ = 1;
 };
 
 // DEPTHWISE_CONV_2D with constant weights [1, H, W, C], and as many channels in the map.
 class DepthwiseConv2d final : public Convolution {
  public:
   using Convolution::Convolution;
-  bool Prepare(const Inputs& inputs, LiveTensor* output, Message* why) override {
-    if (!PrepareWindows(inputs, why)) return false;
-    const Shape& filter = inputs[1]->shape;
+
+ private:
+  bool PrepareFilter(const Shape& filter, const Inputs& inputs, Message* why) override {
     if (filter.dims[0] != 1 || filter.dims[3] != map_.depth()) {
       return why->Set("only one filter for each channel is supported");
     }
-    const int64_t channels = map_.depth();
+    outputs_ = map_.depth();
     taps_ = filter.Product(0, 3);
     map_.AlwaysCopy();
-    if (!PrepareWeights(inputs, taps_, channels, why)) return false;
+    if (!PrepareWeights(inputs, taps_, outputs_, why)) return false;
     int32_t* offset = offsets_.data();
     for (int32_t i = 0; i < filter.dims[1]; ++i) {
       for (int32_t j = 0; j < filter.dims[2]; ++j) *offset++ = map_.OffsetOf(i, j);
     }
     for (int64_t k = 0; k < taps_; ++k) {
-      const float* from = Floats(*inputs[1]) + k * channels;
-      std::copy(from, from + channels, weights_.data() + k * RoundUp(channels));
+      const float* from = Floats(*inputs[1]) + k * outputs_;
+      std::copy(from, from + outputs_, weights_.data() + k * RoundUp(outputs_));
     }
-    Shape shape = inputs[0]->shape;
-    map_.SetShape(filter.dims[3], &shape);
-    return SetFloats(shape, output, why);
+    return true;
   }
-  void Run(const Inputs& inputs, void* output) override {
-    const Shape& map = inputs[0]->shape;
-    const int64_t image = map.Product(1, 4), pixels = map_.pixels(), channels = map_.depth();
-    auto* to = static_cast<float*>(output);
-    for (int64_t n = 0; n < map.dims[0]; ++n, to += pixels * channels) {
-      const float* loaded = map_.Load(Floats(*inputs[0]) + n * image, machine_.threads);
-      ForChunks(1, taps_ * channels,
-                [&](int64_t, int64_t first, int64_t count) { ComputeChunk(loaded, first, count, to); });
-    }
+  void ComputeImage(const float* loaded, float* to) override {
+    ForChunks(1, taps_ * outputs_,
+              [&](int64_t, int64_t first, int64_t count) { ComputeChunk(loaded, first, count, to); });
   }
-
- private:
   void ComputeChunk(const float* loaded, int64_t first, int64_t count, float* to) const {
     const Conv2dFilter filter = {offsets_.data(), taps_, weights_.data(), bias_.data()};
-    const int64_t channels = map_.depth();
     const float* windows[kMaxPixels];
     for (int64_t done = 0; done < count; done += kMaxPixels) {
       const auto part = static_cast<int>(std::min<int64_t>(kMaxPixels, count - done));
       map_.Point(loaded, first + done, part, windows);
-      float* out = to + (first + done) * channels;
-      machine_.kernels->depthwise_conv2d_f32(windows, part, filter, out, channels);
-      clamp_.Apply(out, part * channels);
+      float* out = to + (first + done) * outputs_;
+      machine_.kernels->depthwise_conv2d_f32(windows, part, filter, out, outputs_);
+      clamp_.Apply(out, part * outputs_);
     }
   }
-
-  int64_t taps_ = 1;
 };
 
 // FULLY_CONNECTED with float weights [outputs, inputs].

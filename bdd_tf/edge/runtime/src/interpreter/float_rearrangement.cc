@@ -12,14 +12,17 @@ namespace {
 
 using Inputs = FloatOperator::Inputs;
 
+// Reads the inputs of an operator with floats and one constant list. Returns false if the inputs are others.
+bool ReadOperands(const Inputs& inputs, std::vector<int32_t>* list) {
+  return inputs.size() == 2 && IsFloat(inputs[0]) && ReadInts(inputs[1], list);
+}
+
 // RESHAPE to a constant shape, of which one side may be -1.
 class Reshape final : public FloatOperator {
  public:
   bool Prepare(const Inputs& inputs, LiveTensor* output, Message* why) override {
     std::vector<int32_t> sides;
-    if (inputs.size() != 2 || !IsFloat(inputs[0]) || !ReadInts(inputs[1], &sides)) {
-      return why->Set("expected floats and a constant shape");
-    }
+    if (!ReadOperands(inputs, &sides)) return why->Set("expected floats and a constant shape");
     Shape shape;
     shape.rank = static_cast<int>(sides.size());
     std::copy(sides.begin(), sides.end(), shape.dims);
@@ -150,8 +153,7 @@ class Transpose final : public Rearrangement {
  public:
   bool Prepare(const Inputs& inputs, LiveTensor* output, Message* why) override {
     std::vector<int32_t> order;
-    if (inputs.size() != 2 || !IsFloat(inputs[0]) || !ReadInts(inputs[1], &order) ||
-        static_cast<int>(order.size()) != inputs[0]->shape.rank) {
+    if (!ReadOperands(inputs, &order) || static_cast<int>(order.size()) != inputs[0]->shape.rank) {
       return why->Set("expected floats and a constant order of the axes");
     }
     const Shape& from = inputs[0]->shape;
@@ -172,9 +174,7 @@ class Reverse final : public Rearrangement {
  public:
   bool Prepare(const Inputs& inputs, LiveTensor* output, Message* why) override {
     std::vector<int32_t> axes;
-    if (inputs.size() != 2 || !IsFloat(inputs[0]) || !ReadInts(inputs[1], &axes)) {
-      return why->Set("expected floats and constant axes");
-    }
+    if (!ReadOperands(inputs, &axes)) return why->Set("expected floats and constant axes");
     const Shape& shape = inputs[0]->shape;
     bool reversed[Shape::kMaxRank] = {};
     for (const int32_t given : axes) {
@@ -196,8 +196,8 @@ class Pad final : public Rearrangement {
   explicit Pad(int32_t mode) : mode_(mode) {}
   bool Prepare(const Inputs& inputs, LiveTensor* output, Message* why) override {
     std::vector<int32_t> sides;
-    if (inputs.size() != 2 || !IsFloat(inputs[0]) || !ReadInts(inputs[1], &sides) ||
-        static_cast<int>(sides.size()) != 2 * inputs[0]->shape.rank || mode_ < kZeros || mode_ > kSymmetric) {
+    if (!ReadOperands(inputs, &sides) || static_cast<int>(sides.size()) != 2 * inputs[0]->shape.rank ||
+        mode_ < kZeros || mode_ > kSymmetric) {
       return why->Set("expected floats and constant paddings");
     }
     const Shape& from = inputs[0]->shape;

@@ -128,9 +128,7 @@ void bitpack_f32_b1__avx2(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* Avx2Kernels() {
-  static const KernelSet set =
-      MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx2, bitpack_f32_b1__avx2>("avx2", Encoding::kDifferences);
-  return &set;
+  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx2, bitpack_f32_b1__avx2>("avx2", Encoding::kDifferences);
 }
 
 }  // namespace bdd

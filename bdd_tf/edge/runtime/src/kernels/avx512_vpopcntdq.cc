@@ -40,17 +40,12 @@ struct CarrySave {
   }
 };
 
-void bgemm_b1_i32__avx512_vpopcntdq(const uint32_t* const* indirection, int count, const Taps& taps,
-                                    const uint32_t* weights, int32_t* popcounts, int valid) {
-  BgemmTiles<CarrySave>(indirection, count, taps, weights, popcounts, valid);
-}
+constexpr BgemmFunction bgemm_b1_i32__avx512_vpopcntdq = BgemmTiles<CarrySave>;
 
 }  // namespace
 
 const KernelSet* Avx512VpopcntdqKernels() {
-  static const KernelSet set =
-      MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx512_vpopcntdq, bitpack_f32_b1__avx512>("avx512");
-  return &set;
+  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx512_vpopcntdq, bitpack_f32_b1__avx512>("avx512");
 }
 
 }  // namespace bdd

@@ -101,18 +101,13 @@ struct Parities {
   }
 };
 
-void bgemm_b1_i32__avx512_vpopcntdq_parity(const uint32_t* const* indirection, int count, const Taps& taps,
-                                           const uint32_t* weights, int32_t* popcounts, int valid) {
-  BgemmTiles<Parities>(indirection, count, taps, weights, popcounts, valid);
-}
+constexpr BgemmFunction bgemm_b1_i32__avx512_vpopcntdq_parity = BgemmTiles<Parities>;
 
 }  // namespace
 
 const KernelSet* Avx512VpopcntdqParityKernels() {
-  static const KernelSet set =
-      MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx512_vpopcntdq_parity, bitpack_f32_b1__avx512>(
-          "avx512parity", Encoding::kParities);
-  return &set;
+  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx512_vpopcntdq_parity, bitpack_f32_b1__avx512>(
+      "avx512parity", Encoding::kParities);
 }
 
 }  // namespace bdd

@@ -136,9 +136,7 @@ void bgemm_b1_i32__avx512bw(const uint32_t* const* indirection, int count, const
 }  // namespace
 
 const KernelSet* Avx512BwKernels() {
-  static const KernelSet set =
-      MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx512bw, bitpack_f32_b1__avx512>("avx512bw");
-  return &set;
+  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx512bw, bitpack_f32_b1__avx512>("avx512bw");
 }
 
 }  // namespace bdd

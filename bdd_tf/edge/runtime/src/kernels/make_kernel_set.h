@@ -30,7 +30,7 @@ void bgemm_b1_i32(const uint32_t* const* indirection, int count, const Taps& tap
 }
 
 template <int kPixels, int kChannels, BgemmFunction kBgemmTile, BitpackFunction kBitpack>
-inline KernelSet MakeKernelSet(const char* name, Encoding encoding = Encoding::kNone) {
+inline KernelSet NewKernelSet(const char* name, Encoding encoding) {
   KernelSet set = {};
   set.name = name;
   set.pixels = kPixels;
@@ -54,6 +54,13 @@ inline KernelSet MakeKernelSet(const char* name, Encoding encoding = Encoding::k
   set.local_binary_pattern_f32 = local_binary_pattern_f32;
   set.conv3x3_planar_f32 = conv3x3_planar_f32;
   return set;
+}
+
+// The file's kernel set, which its first call makes.
+template <int kPixels, int kChannels, BgemmFunction kBgemmTile, BitpackFunction kBitpack>
+inline const KernelSet* MakeKernelSet(const char* name, Encoding encoding = Encoding::kNone) {
+  static const KernelSet set = NewKernelSet<kPixels, kChannels, kBgemmTile, kBitpack>(name, encoding);
+  return &set;
 }
 
 }  // namespace

@@ -82,8 +82,7 @@ void bitpack_f32_b1__neon(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* NeonKernels() {
-  static const KernelSet set = MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__neon, bitpack_f32_b1__neon>("neon");
-  return &set;
+  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__neon, bitpack_f32_b1__neon>("neon");
 }
 
 }  // namespace bdd

@@ -39,8 +39,7 @@ void bitpack_f32_b1__scalar(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* ScalarKernels() {
-  static const KernelSet set = MakeKernelSet<4, kChannels, bgemm_b1_i32__scalar, bitpack_f32_b1__scalar>("scalar");
-  return &set;
+  return MakeKernelSet<4, kChannels, bgemm_b1_i32__scalar, bitpack_f32_b1__scalar>("scalar");
 }
 
 }  // namespace bdd

@@ -113,9 +113,7 @@ void bitpack_f32_b1__wasm(const float* x, int64_t words, uint32_t* bits) {
 }  // namespace
 
 const KernelSet* WasmKernels() {
-  static const KernelSet set =
-      MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__wasm, bitpack_f32_b1__wasm>("simd128", Encoding::kDifferences);
-  return &set;
+  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__wasm, bitpack_f32_b1__wasm>("simd128", Encoding::kDifferences);
 }
 
 }  // namespace bdd

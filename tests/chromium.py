@@ -13,11 +13,16 @@ import tempfile
 import time
 from pathlib import Path
 
+import pytest
+
 
 def chromium() -> str | None:
     """Path of an installed Chromium or Chrome."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
+
+
+needs_chromium = pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium")
 
 
 class Browser:
@@ -113,6 +118,13 @@ class Browser:
             self.requests.append(given["request"]["url"])
         elif message["method"] == "Page.fileChooserOpened":
             self.opened.append(given["mode"])
+
+    def reset(self) -> None:
+        """The looks of a new tab, and no record of what happened."""
+        self.prefer("light")
+        self.resize(1000, 900)
+        self.console.clear()
+        self.requests.clear()
 
     def resize(self, width: int, height: int, scale: float = 1) -> None:
         """Give the tab another size, in CSS pixels, of ``scale`` device pixels each."""

@@ -1,0 +1,53 @@
+"""What the page of `bdd serve` and the page without a service have in common (bdd_tf/service/page.cards.js), in Chromium."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from bdd_tf.edge import Detector
+from tests.chromium import Browser
+
+CARDS = "[...document.querySelectorAll('.card')]"
+
+
+def wait(page: Browser, count: int) -> None:
+    """Wait until so many images are done."""
+    page.wait_for(f"document.body.dataset.done === '{count}'")
+
+
+def texts(page: Browser, selector: str) -> list[str]:
+    """The text of an element of each card."""
+    return page.evaluate(f"{CARDS}.map((card) => card.querySelector({selector!r}).textContent)")
+
+
+def drop_on_target(page: Browser, path: Path) -> None:
+    """Drop a file on the middle of the area for files."""
+    x, y, width, height = page.evaluate(
+        "(({x, y, width, height}) => [x, y, width, height])(document.getElementById('drop').getBoundingClientRect())"
+    )
+    page.drop([path], x + width / 2, y + height / 2)
+
+
+def open_picker_by_enter(page: Browser) -> list[str]:
+    """Press Enter; returns the modes of the file pickers that it opens."""
+    page.call("Page.setInterceptFileChooserDialog", enabled=True)
+    page.opened.clear()
+    page.press("Enter")
+    deadline = time.monotonic() + 10
+    while not page.opened and time.monotonic() < deadline:
+        page.evaluate("1")
+    page.call("Page.setInterceptFileChooserDialog", enabled=False)
+    return page.opened
+
+
+def assert_verdict(page: Browser, name: str, score: float, detector: Detector, tolerance: float) -> None:
+    """The only card is that of the file, with this score and the detector's verdict and threshold."""
+    verdict = detector.verdicts([score])[0]
+    assert texts(page, "h3") == [name]
+    assert texts(page, ".badge") == [verdict]
+    assert texts(page, ".score") == [f"fake probability {score:.4f}"]
+    assert texts(page, ".threshold") == [f"threshold {detector.threshold:.3f}"]
+    shown = float(page.evaluate("document.querySelector('.meter').ariaValueNow"))
+    assert shown == pytest.approx(score, abs=tolerance)
+    assert f"{name}: {verdict}" in page.evaluate("document.getElementById('status').textContent")
