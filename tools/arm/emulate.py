@@ -185,7 +185,8 @@ class Emulator:
             runtime = next(self.wheels.glob("tflite_runtime*.whl"))
             self.python(pip, "install", *options, "--no-deps", runtime, wheel)
         else:
-            self.python(pip, "install", *options, wheel)
+            # The operator cases run on LiteRT; detection does not need it.
+            self.python(pip, "install", *options, f"{wheel}[litert]")
 
 
 def own_wheel(name: str) -> Path:
@@ -232,7 +233,7 @@ class Native:
 
     def install(self, wheel: Path) -> None:
         self.python("-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", wheel)
-        self.python("-m", "pip", "install", "-q", wheel)
+        self.python("-m", "pip", "install", "-q", f"{wheel}[litert]")
         names = json.loads(
             self.python("-m", "pip", "list", "--format", "json", "--disable-pip-version-check")
         )
