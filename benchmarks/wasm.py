@@ -56,6 +56,8 @@ def main() -> int:
         "--rounds", type=int, default=10, help="batches of each contender in a turn; default 10"
     )
     args = parser.parse_args()
+    if not (ROOT / "build" / "web" / "bdd.wasm").is_file():
+        sys.exit("build/web holds no module: run make web first.")
     model = untrained("bnext-n", args.side, ("rgb", "haar"), "direct", compress=False)
     contenders = [("wasm", "simd128"), ("wasm", "scalar"), *(("native", k) for k in available_kernels())]
     times: dict[tuple[str, str], list[float]] = {one: [] for one in contenders}
