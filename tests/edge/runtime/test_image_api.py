@@ -314,3 +314,11 @@ def test_an_image_before_the_first_one_has_no_crops(opened):
     assert model.library.bdd_crop(None, 0, None, None) == 1
     assert model.library.bdd_score_image(None, None, None, None, 0) == 1
     assert model.library.bdd_reserve(None, 1, 1, None, 0) == 1
+
+
+def test_long_arrays_in_metadata_are_read_in_one_pass(network):
+    content = file_of(network, ResizeRule.native(SIDE), labels=["REAL", "FAKE", *[0] * 300_000])
+    model = Model(content)
+    with pytest.raises(Refused, match="labels are not REAL and FAKE"):
+        model.score(textured(20, 20))
+    model.close()

@@ -129,22 +129,13 @@ JsonValue JsonValue::operator[](const char* key) const {
   JsonValue found;
   if (kind_ != kObject) return found;
   Reader reader(begin_ + 1, end_);
-  const size_t length = std::strlen(key);
   while (!reader.Take('}')) {
     JsonValue name, value;
     if (!reader.Value(0, &name) || !reader.Take(':') || !reader.Value(0, &value)) return {};
-    if (name.IsText(key) && static_cast<size_t>(name.end_ - name.begin_) == length + 2) found = value;
+    if (name.IsText(key)) found = value;
     reader.Take(',');
   }
   return found;
-}
-
-int JsonValue::size() const {
-  int count = 0;
-  if (kind_ == kArray) {
-    while (At(count).kind_ != kMissing) ++count;
-  }
-  return count;
 }
 
 JsonValue JsonValue::At(int index) const {

@@ -15,8 +15,7 @@ class JsonValue {
   Kind kind() const { return kind_; }
   // The value of a key that has no escapes, the last one if it occurs twice; kMissing if this is no object or lacks it.
   JsonValue operator[](const char* key) const;
-  // The number of elements of an array, or of members of an object; 0 for other values.
-  int size() const;
+  // An element of an array; kMissing if this is none, or has fewer.
   JsonValue At(int index) const;
 
   bool IsText(const char* text) const;  // a string without escapes

@@ -61,7 +61,7 @@ bool ReadRule(const char* text, size_t size, DetectorRule* rule, Message* why) {
                     rule->native ? "native crops" : "resizing");
   }
   const JsonValue labels = all["labels"];
-  if (!labels.At(0).IsText("REAL") || !labels.At(1).IsText("FAKE") || labels.size() != 2) {
+  if (!labels.At(0).IsText("REAL") || !labels.At(1).IsText("FAKE") || labels.At(2).kind() != JsonValue::kMissing) {
     return why->Set("the file's metadata is damaged: the labels are not REAL and FAKE");
   }
   if (!all["threshold"].Number(&rule->threshold) || !(rule->threshold >= 0.0 && rule->threshold <= 1.0)) {
