@@ -6,9 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 
 #include "delegate/exports.h"
+#include "images/pixels.h"
 #include "include/bdd.h"
 
 namespace {
@@ -50,33 +50,6 @@ Call* CallOf(Environment* environment, void* buffer) {
 int Refuse(Call* call, const char* text) {
   std::snprintf(call->message, sizeof call->message, "%s", text);
   return BDD_BAD_ARGUMENT;
-}
-
-// Bytes that a plane of `rows` rows has at least: the last row needs no gap behind it.
-int64_t PlaneBytes(int64_t rows, int64_t row, int64_t stride) {
-  return (rows - 1) * (stride == 0 ? row : stride) + row;
-}
-
-// Whether every plane is as long as its description says. A description that is impossible is left to the library.
-bool PlanesFit(const Call& call, const Bytes* planes) {
-  constexpr int kMaxSide = 65535;
-  if (call.width < 1 || call.height < 1 || call.width > kMaxSide || call.height > kMaxSide || call.chroma_step < 0 ||
-      call.chroma_step > 2) {
-    return true;
-  }
-  const int64_t width = call.width, height = call.height, half = (width + 1) / 2, below = (height + 1) / 2;
-  const int64_t step = call.chroma_step == 0 ? 1 : call.chroma_step;
-  const bool planar = call.format == BDD_YUV420, yuv = call.format >= BDD_NV12;
-  const int64_t channels = yuv || call.format == BDD_GREY                       ? 1
-                           : call.format == BDD_RGBA || call.format == BDD_BGRA ? 4
-                                                                                : 3;
-  if (planes[0].size < PlaneBytes(height, width * channels, call.strides[0])) return false;
-  const int64_t chroma = planar ? (half - 1) * step + 1 : 2 * half;
-  for (int i = 1; i < (planar ? 3 : yuv ? 2 : 1); ++i) {
-    const int64_t stride = call.strides[i] == 0 && planar ? half * step : call.strides[i];
-    if (planes[i].size < PlaneBytes(below, chroma, stride)) return false;
-  }
-  return true;
 }
 
 }  // namespace
@@ -124,7 +97,11 @@ BDD_EXPORT int32_t Java_bddtf_Detector_score(Environment* environment, void*, in
     image.planes[i] = planes[i].data;
     image.strides[i] = static_cast<size_t>(shared->strides[i]);
   }
-  if (!PlanesFit(*shared, planes)) return Refuse(shared, "a buffer is shorter than the image that it should hold");
+  int64_t needed[3];
+  if (const char* problem = bdd::CompleteDescription(&image, needed)) return Refuse(shared, problem);
+  for (int i = 0; i < 3; ++i) {
+    if (planes[i].size < needed[i]) return Refuse(shared, "a buffer is shorter than the image that it should hold");
+  }
   return bdd_score_image(reinterpret_cast<bdd_model*>(static_cast<intptr_t>(handle)), &image, &shared->verdict,
                          shared->message, sizeof shared->message);
 }

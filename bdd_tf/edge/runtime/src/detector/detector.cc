@@ -64,9 +64,7 @@ bool Detector::PrepareBatch(const Interpreter& interpreter, Message* why) {
 }
 
 bool Detector::Reserve(int width, int height, Message* why) {
-  if (width < 1 || height < 1 || width > kMaxSide || height > kMaxSide || int64_t{width} * height > kMaxImagePixels) {
-    return why->Set("an image must have 1 to 65535 pixels a side, and at most 100 million");
-  }
+  if (const char* problem = SizeProblem(width, height)) return why->Set("%s", problem);
   return rule_.native || resizer_.Reserve(rule_.resize, width, height, why);
 }
 

@@ -16,6 +16,9 @@ int BytesPerPixel(int format) {
   }
 }
 
+// Longer ones only reach beyond all memory; the sizes of planes stay within 64 bits.
+constexpr size_t kMaxStride = size_t{1} << 31;
+
 bool IsYuv(int format) { return format >= BDD_NV12; }
 
 uint8_t Clamped(int value) { return static_cast<uint8_t>(std::clamp(value, 0, 255)); }
@@ -28,44 +31,44 @@ uint8_t OverWhite(int value, int alpha) {
 
 }  // namespace
 
+const char* SizeProblem(int width, int height) {
+  const bool good = width >= 1 && height >= 1 && width <= kMaxSide && height <= kMaxSide &&
+                    int64_t{width} * height <= kMaxImagePixels;
+  return good ? nullptr : "an image must have 1 to 65535 pixels a side, and at most 100 million";
+}
+
+const char* CompleteDescription(bdd_image* image, int64_t (&bytes)[3]) {
+  if (image->format < BDD_RGB || image->format > BDD_YUV420) return "the image's format is none of enum bdd_format";
+  if (const char* problem = SizeProblem(image->width, image->height)) return problem;
+  if (image->chroma_step < 0 || image->chroma_step > 2) return "chroma_step must be 0, 1 or 2";
+  if (image->chroma_step == 0) image->chroma_step = 1;
+  const bool planar = image->format == BDD_YUV420;
+  const int planes = planar ? 3 : IsYuv(image->format) ? 2 : 1;
+  const int64_t width = image->width, half = (width + 1) / 2;
+  for (int i = 0; i < 3; ++i) {
+    bytes[i] = 0;
+    if (i >= planes) continue;
+    const int64_t samples = i == 0   ? width * BytesPerPixel(image->format)
+                            : planar ? half * image->chroma_step
+                                     : 2 * half;
+    // The last chroma sample of a row needs no neighbour.
+    const int64_t row = i > 0 && planar ? samples - image->chroma_step + 1 : samples;
+    if (image->strides[i] == 0) image->strides[i] = static_cast<size_t>(samples);
+    if (image->strides[i] < static_cast<size_t>(row)) return "a stride of the image is shorter than its row";
+    const int64_t rows = i == 0 ? image->height : (int64_t{image->height} + 1) / 2;
+    bytes[i] = (rows - 1) * static_cast<int64_t>(std::min(image->strides[i], kMaxStride)) + row;
+  }
+  return nullptr;
+}
+
 bool PixelReader::Set(const bdd_image& image, const char** why) {
   image_ = image;
-  if (image.format < BDD_RGB || image.format > BDD_YUV420) {
-    *why = "the image's format is none of enum bdd_format";
-    return false;
+  int64_t bytes[3];
+  *why = CompleteDescription(&image_, bytes);
+  for (int i = 0; *why == nullptr && i < 3; ++i) {
+    if (bytes[i] > 0 && image_.planes[i] == nullptr) *why = "a plane of the image is NULL";
   }
-  if (image.width < 1 || image.height < 1 || image.width > kMaxSide || image.height > kMaxSide ||
-      int64_t{image.width} * image.height > kMaxImagePixels) {
-    *why = "an image must have 1 to 65535 pixels a side, and at most 100 million";
-    return false;
-  }
-  if (image.chroma_step < 0 || image.chroma_step > 2) {
-    *why = "chroma_step must be 0, 1 or 2";
-    return false;
-  }
-  if (image_.chroma_step == 0) image_.chroma_step = 1;
-  const int planes = image.format == BDD_YUV420 ? 3 : IsYuv(image.format) ? 2 : 1;
-  const size_t chroma = (static_cast<size_t>(image.width) + 1) / 2;
-  for (int i = 0; i < planes; ++i) {
-    size_t row = static_cast<size_t>(image.width) * static_cast<size_t>(BytesPerPixel(image.format));
-    // The last sample of an interleaved plane needs no neighbour.
-    if (i > 0) {
-      row = image.format == BDD_YUV420 ? (chroma - 1) * static_cast<size_t>(image_.chroma_step) + 1 : 2 * chroma;
-    }
-    if (image.planes[i] == nullptr) {
-      *why = "a plane of the image is NULL";
-      return false;
-    }
-    if (image_.strides[i] == 0) {
-      const bool spread = i > 0 && image_.format == BDD_YUV420;
-      image_.strides[i] = spread ? chroma * static_cast<size_t>(image_.chroma_step) : row;
-    }
-    if (image_.strides[i] < row) {
-      *why = "a stride of the image is shorter than its row";
-      return false;
-    }
-  }
-  return true;
+  return *why == nullptr;
 }
 
 void PixelReader::Read(int row, int left, int count, uint8_t* rgb) const {

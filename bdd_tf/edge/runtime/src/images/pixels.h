@@ -12,9 +12,18 @@ namespace bdd {
 constexpr int64_t kMaxImagePixels = 100'000'000;
 constexpr int kMaxSide = 65535;
 
+// Returns null, or a sentence if no image has this size.
+const char* SizeProblem(int width, int height);
+
+// Checks the description of an image, but not its pointers, and replaces strides of 0 and a
+// chroma_step of 0 by what they mean. `bytes` gets the size that each plane has at least; 0 if the format lacks it.
+// Returns null, or a sentence if the description is impossible.
+const char* CompleteDescription(bdd_image* image, int64_t (&bytes)[3]);
+
 class PixelReader {
  public:
-  // Returns false and sets `why` to a sentence if the description is impossible. Keeps the pointers, not the pixels.
+  // Returns false and sets `why` to a sentence if the description is impossible or a plane is missing. Keeps the
+  // pointers, not the pixels.
   bool Set(const bdd_image& image, const char** why);
 
   int width() const { return image_.width; }
