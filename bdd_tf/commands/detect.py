@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bdd_tf.commands.detect_inputs import Inputs, is_image_or_video
 from bdd_tf.commands.detect_options import add_arguments
@@ -19,7 +20,6 @@ from bdd_tf.commands.detect_outputs import check_outputs, output
 from bdd_tf.commands.detect_progress import Progress
 from bdd_tf.edge.checks import number_within, whole_number
 from bdd_tf.edge.detect.explanations import ExplainOptions, ExplanationWriter
-from bdd_tf.edge.detect.fetch import Fetcher
 from bdd_tf.edge.detect.loader import ImageLoader
 from bdd_tf.edge.detect.records import Record, choose_form, print_fake, print_line
 from bdd_tf.edge.detect.score import score_paths
@@ -34,14 +34,17 @@ from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES
 from bdd_tf.errors import UsageError, one_of
 from bdd_tf.files import exists, is_folder
 
+if TYPE_CHECKING:
+    from bdd_tf.edge.detect.fetch import Fetcher
+
 __all__ = ["add_arguments", "main"]
 
 EXIT_UNREADABLE = 1
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
-#: Fetches the URLs of --fetch. Tests give it a network of their own.
-FETCHER = Fetcher()
+#: Fetches the URLs of --fetch, if not None: tests give it a network of their own.
+FETCHER: Fetcher | None = None
 
 
 def main(args: argparse.Namespace) -> int:
@@ -70,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
     if args.max_tiles is not None and args.crop != "tiles":
         raise UsageError("--max-tiles requires --crop tiles.")
     try:
-        with Inputs(args.paths, args.from_file, FETCHER if args.fetch else None) as inputs:
+        with Inputs(args.paths, args.from_file, _fetcher() if args.fetch else None) as inputs:
             others = (args.from_file, args.model, args.explain_reference)
             check_outputs(args, [*args.paths, *inputs.paths, *(file for file in others if file)])
             with output(args.output):
@@ -83,6 +86,12 @@ def main(args: argparse.Namespace) -> int:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+
+
+def _fetcher() -> Fetcher:
+    from bdd_tf.edge.detect.fetch import Fetcher
+
+    return FETCHER or Fetcher()
 
 
 def _detect(args: argparse.Namespace, inputs: Inputs) -> int:

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import codecs
-import glob
 import io
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, redirect_stderr, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-from bdd_tf.datasets import archives
-from bdd_tf.edge.detect.fetch import Fetcher, is_url, without_password
+from bdd_tf.datasets.archive_names import is_archive
 from bdd_tf.edge.detect.loader import Loaded
 from bdd_tf.edge.detect.records import Record
+from bdd_tf.edge.detect.urls import is_url, without_password
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.formats import HEAD, is_image
 from bdd_tf.edge.images.opening import MAX_BYTES, read_all
 from bdd_tf.edge.video.video_file import begins_like_video
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.files import is_file
+
+if TYPE_CHECKING:
+    from bdd_tf.edge.detect.fetch import Fetcher
 
 #: Control characters that no line of a list holds, among the first bytes of the list.
 _BINARY = re.compile(rb"[\x01-\x08\x0e-\x1f\x7f]")
@@ -133,6 +134,8 @@ class Inputs:
         elif is_url(path):
             self._add_url(path)
         elif any(c in path for c in "*?[") and not os.path.lexists(path):
+            import glob
+
             found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
             if not found:  # an error of this entry alone
                 self._problems[str(Path(path))] = "no file matches this pattern"
@@ -143,10 +146,10 @@ class Inputs:
 
     def _add_file(self, path: str) -> None:
         """Add a file or folder; an archive is unpacked. A damaged one is an error of its own."""
-        if is_file(path) and archives.is_archive(Path(path)):
+        if is_file(path) and is_archive(Path(path)):
             try:
                 with redirect_stderr(io.StringIO()):  # where it is unpacked is of no interest
-                    unpacked = str(archives.unpack(Path(path), self._folder()))
+                    unpacked = str(_unpack(Path(path), self._folder()))
             except BddError as error:
                 self._problems[str(Path(path))] = str(error).removeprefix(f"{path} ").rstrip(".")
             else:
@@ -207,9 +210,9 @@ class Inputs:
         try:
             folder.mkdir()
             fetcher.fetch(url, file)
-            if not archives.is_archive(file):
+            if not is_archive(file):
                 return str(file)
-            unpacked = str(archives.unpack(file, folder))
+            unpacked = str(_unpack(file, folder))
             file.unlink()
         except (ImageError, BddError) as error:
             self._problems[str(file)] = str(error).rstrip(".")
@@ -222,9 +225,17 @@ class Inputs:
         return self._folder()
 
     def _folder(self) -> Path:
+        import tempfile
+
         # After Ctrl-C, a thread may still write the file that it fetches.
         folder = tempfile.TemporaryDirectory(prefix="bdd-", ignore_cleanup_errors=True)
         return Path(self._closing.enter_context(folder))
+
+
+def _unpack(archive: Path, folder: Path) -> Path:
+    from bdd_tf.datasets import archives
+
+    return archives.unpack(archive, folder)
 
 
 def is_image_or_video(head: bytes) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import threading
 import time
@@ -99,7 +98,9 @@ class Progress:
             self._total = total
 
     def _draw(self, now: float) -> None:
-        text = self.line(now - self._started)[: max(shutil.get_terminal_size().columns - 1, 10)]
+        from shutil import get_terminal_size  # imports four kinds of archives
+
+        text = self.line(now - self._started)[: max(get_terminal_size().columns - 1, 10)]
         self._stream.write(f"{_ERASE}{text}")
         self._stream.flush()
         self._drawn, self._visible = now, True

@@ -14,7 +14,6 @@ from typing import IO
 
 from bdd_tf.errors import BddError
 
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 #: Limits of the unpacked size. COCOFake, the largest supported data set, is well below them.
 MAX_BYTES = 400 * 1024**3
 MAX_FILES = 3_000_000
@@ -22,11 +21,6 @@ MAX_FILES = 3_000_000
 #: packed bytes each). They do not apply to small archives, below the floors.
 MAX_RATIO, MIN_BYTES_PER_FILE = 200, 64
 FLOOR_BYTES, FLOOR_FILES = 64 * 1024**2, 20_000
-
-
-def is_archive(path: Path) -> bool:
-    """Return whether a file name is that of a tar or zip archive."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def _checked_name(name: str, archive: Path) -> PurePosixPath:

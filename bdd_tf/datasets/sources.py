@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bdd_tf.console import option
-from bdd_tf.datasets import archives, kaggle, layouts, sample
+from bdd_tf.datasets import archive_names, archives, kaggle, layouts, sample
 from bdd_tf.datasets.class_names import Location
 from bdd_tf.datasets.index import Record
 from bdd_tf.datasets.layouts import scan_folder, scan_manifest
@@ -206,9 +206,9 @@ def records_of(
         if not root.exists():
             raise UsageError(f"--data-dir {data_dir} does not exist; give the folder or archive of {name}.")
         if name != "manifest" and not root.is_dir():
-            if not archives.is_archive(root):
+            if not archive_names.is_archive(root):
                 raise UsageError(
-                    f"{root} is neither a folder nor an archive ({', '.join(archives.SUFFIXES)})."
+                    f"{root} is neither a folder nor an archive ({', '.join(archive_names.SUFFIXES)})."
                 )
             root = archives.unpack(root, cache)
     try:
@@ -238,7 +238,7 @@ def recognise(data_dir: str) -> str:
     path = Path(data_dir).expanduser()
     if not path.exists():
         raise UsageError(f"--data-dir {data_dir} does not exist; give a folder, an archive or a CSV.")
-    if path.is_file() and not archives.is_archive(path):
+    if path.is_file() and not archive_names.is_archive(path):
         return "manifest"
     if path.is_dir() and (path / MANIFEST).is_file():
         raise UsageError(

@@ -29,7 +29,7 @@ from bdd_tf.edge.images.views import ViewRule, size_of
 from bdd_tf.edge.labels import LABELS, verdict
 from bdd_tf.edge.runtime import MAX_THREADS
 from bdd_tf.edge.shipped_model import model_path, no_such_model
-from bdd_tf.edge.tflite.file import TfliteModel, parse_tflite
+from bdd_tf.edge.tflite.file import TfliteModel
 from bdd_tf.edge.tflite.metadata import read_metadata
 from bdd_tf.edge.view_scores import BATCH, score_views
 from bdd_tf.errors import BddError, UsageError
@@ -58,7 +58,7 @@ class Detector:
             `bdd_tf.edge.images.views.ViewRule` for native crops.
         views: The rule if it is one for native crops, else None.
         resize: The resize transform stored in the file; with native crops, that of images of a crop's size.
-        model: The parsed file.
+        model: The file; its graph is parsed when it is looked at.
         trained_on: Statistics of the training images; None if the file has none.
         engine_name: Name of the engine in use: ``"native"``, ``"litert"`` and so on, never ``"auto"``.
         num_threads: As given.
@@ -84,7 +84,7 @@ class Detector:
         path = model_path(model)
         content = _read_model(path)
         try:
-            self.model: TfliteModel = parse_tflite(content)
+            self.model = TfliteModel(content)
             self.metadata: dict[str, Any] = read_metadata(self.model)
             self.rule: Rule = rule_of(self.metadata)
             self.views: ViewRule | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -66,6 +65,8 @@ def openable(path: Path) -> Iterator[str]:
     try:
         name.encode()
     except UnicodeEncodeError:
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="bdd-") as folder:
             link = Path(folder) / f"video{path.suffix if path.suffix.isascii() else ''}"
             link.symlink_to(path.absolute())

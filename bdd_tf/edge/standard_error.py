@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 
 
@@ -23,6 +22,8 @@ def without_lines(unwanted: re.Pattern[bytes]) -> Iterator[None]:
     except OSError:  # standard error is closed
         yield
         return
+    import tempfile  # not needed where standard error is left alone
+
     with tempfile.TemporaryFile() as caught:
         os.dup2(caught.fileno(), 2)
         try:

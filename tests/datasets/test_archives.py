@@ -6,7 +6,8 @@ import zipfile
 
 import pytest
 
-from bdd_tf.datasets.archives import FLOOR_FILES, is_archive, unpack
+from bdd_tf.datasets.archive_names import is_archive
+from bdd_tf.datasets.archives import FLOOR_FILES, unpack
 from bdd_tf.errors import BddError
 
 

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 
 def run(code):
@@ -50,6 +51,29 @@ def test_detecting_loads_no_tensorflow(kind, request):
         "assert dict(os.environ) == before, 'environment'\n"
         f"loaded = [name for name in {FOREIGN} if name in sys.modules]\n"
         "assert not loaded, loaded"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_detecting_a_file_imports_neither_the_network_nor_archives_nor_other_formats(tmp_path):
+    """They would take longer to import than an image takes to score."""
+    Image.new("RGB", (64, 64), (90, 120, 30)).save(tmp_path / "a.jpg")
+    unused = (
+        "http",
+        "ssl",
+        "socket",
+        "tarfile",
+        "zipfile",
+        "tempfile",
+        "PIL.PngImagePlugin",
+        "PIL.GifImagePlugin",
+    )
+    result = run(
+        "import sys; from bdd_tf.cli import main\n"
+        f"code = main(['detect', {str(tmp_path / 'a.jpg')!r}])\n"
+        f"loaded = [name for name in {unused} if name in sys.modules]\n"
+        "assert not loaded, loaded\n"
+        "sys.exit(code)"
     )
     assert result.returncode == 0, result.stderr
 

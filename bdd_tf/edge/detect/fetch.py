@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import queue
-import re
 import socket
 import ssl
 import threading
@@ -22,7 +21,6 @@ from bdd_tf.edge.images.errors import ImageError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK = 64 * 1024
@@ -44,11 +42,6 @@ _REFUSED = tuple(
     )
 )
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-
-def is_url(text: str) -> bool:
-    """Return whether an input is a URL of any scheme. A letter and a colon are a drive, not a scheme."""
-    return _URL.match(text) is not None
 
 
 def is_public(address: str) -> bool:
@@ -295,11 +288,6 @@ def _joined(source: SplitResult, location: str) -> str:
         return urljoin(source.geturl(), location)
     except ValueError:
         raise ImageError("it is redirected to a URL that is not valid") from None
-
-
-def without_password(url: str) -> str:
-    """Return a URL to print: a user name and password are replaced by dots."""
-    return re.sub(r"(?<=://)[^/?#]*@", "...@", url)
 
 
 def _left(deadline: float) -> float:

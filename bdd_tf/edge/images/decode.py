@@ -11,11 +11,12 @@ import io
 import mmap
 import os
 import re
+import struct
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from bdd_tf.edge.images.errors import MAX_PIXELS, ImageError
 from bdd_tf.edge.images.flatten import flattened, transparent_colour
@@ -41,6 +42,7 @@ _EXIF_TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_PREFIX = 16  # bytes by which Pillow's plugins recognize their format
 _STRIP = 4_000_000  # pixels that are converted at a time
 _MAX_JPEG_SCANS = 100
 # A JPEG marker that starts a segment: no stuffed byte, fill byte, restart marker or TEM.
@@ -151,9 +153,7 @@ def _decode_file(file: io.BytesIO | io.BufferedReader, max_pixels: int) -> Image
     if family in EXTRAS:
         _load_plugin(family)
     try:
-        if family not in EXTRAS:
-            importlib.import_module(f"PIL.{_PLUGINS.get(family, family)}ImagePlugin")
-        image = Image.open(file, formats=(family.upper(),))
+        image = _parsed(file, family)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"the image has more than {max_pixels:,} pixels, which is the limit") from None
     except ImportError:
@@ -167,6 +167,28 @@ def _decode_file(file: io.BytesIO | io.BufferedReader, max_pixels: int) -> Image
         if "progressive" in image.info:
             _check_scans(file)
         return _to_rgb(image, max_pixels)
+
+
+def _parsed(file: io.BytesIO | io.BufferedReader, family: str) -> ImageFile.ImageFile:
+    """Variant of `PIL.Image.open` for a known format.
+
+    `Image.open` imports the five common plugins before it looks at an open file, which takes longer than to decode and
+    score a photograph.
+
+    Raises:
+        UnidentifiedImageError: If the plugin of the format does not accept the file.
+    """
+    if family not in EXTRAS:
+        importlib.import_module(f"PIL.{_PLUGINS.get(family, family)}ImagePlugin")
+    plugin, accepts = Image.OPEN[family.upper()]
+    accepted = accepts is None or accepts(file.read(_PREFIX))
+    if isinstance(accepted, str) or not accepted:  # a text is the reason
+        raise UnidentifiedImageError
+    file.seek(0)
+    try:
+        return plugin(file, "")
+    except (SyntaxError, IndexError, TypeError, struct.error):
+        raise UnidentifiedImageError from None
 
 
 def _load_plugin(family: str) -> None:

@@ -100,38 +100,109 @@ class Subgraph:
     operators: tuple[Operator, ...]
 
 
-@dataclass(frozen=True)
 class TfliteModel:
-    """A parsed file.
+    """A .tflite file, parsed as far as it is looked at.
+
+    A detector looks at the metadata, and at the tensors that go in and come out; of a file of 500 operators, the rest takes
+    as long to parse as ten crops to score. `parse_tflite` parses everything.
+
+    Args:
+        content: The whole file.
 
     Attributes:
         content: The whole file.
-        subgraphs: At least one; a runtime executes the first.
         metadata: Content of the metadata buffers, by name.
-        description: Free text written by the converter.
+
+    Raises:
+        TfliteError: If this is not a .tflite file, or it is truncated or damaged in the parts that are looked at; all
+            attributes raise it as well.
     """
 
-    content: bytes
-    subgraphs: tuple[Subgraph, ...]
-    metadata: Mapping[str, memoryview]
-    description: str
+    def __init__(self, content: bytes) -> None:
+        self._reader = Reader(content)
+        self._root = self._reader.root()
+        self.content: bytes = self._reader.content
+        self._buffers = self._root.vector(ModelField.BUFFERS)
+        self._data: dict[int, memoryview] = {}
+        if not self._root.vector(ModelField.SUBGRAPHS):
+            raise TfliteError("the .tflite file contains no graph")
+        self.metadata: Mapping[str, memoryview] = self._metadata()
 
-    @property
+    @cached_property
+    def subgraphs(self) -> tuple[Subgraph, ...]:
+        """All graphs, at least one; a runtime executes the first."""
+        codes = [_operator_code(table) for table in self._root.tables(ModelField.OPERATOR_CODES)]
+        return tuple(self._subgraph(table, codes) for table in self._root.tables(ModelField.SUBGRAPHS))
+
+    @cached_property
     def inputs(self) -> tuple[Tensor, ...]:
         """Input tensors of the first subgraph, in order."""
-        graph = self.subgraphs[0]
-        return tuple(graph.tensors[index] for index in graph.inputs)
+        return self._ends(SubgraphField.INPUTS)
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[Tensor, ...]:
         """Output tensors of the first subgraph, in order."""
-        graph = self.subgraphs[0]
-        return tuple(graph.tensors[index] for index in graph.outputs)
+        return self._ends(SubgraphField.OUTPUTS)
+
+    @property
+    def description(self) -> str:
+        """Free text written by the converter."""
+        return self._root.string(ModelField.DESCRIPTION)
 
     @cached_property
     def custom_operators(self) -> frozenset[str]:
         """Names of the custom operators in all subgraphs."""
         return frozenset(op.name for graph in self.subgraphs for op in graph.operators if op.custom)
+
+    def check_buffers(self) -> None:
+        """Look at every buffer, also at those that no tensor refers to."""
+        for index in range(len(self._buffers)):
+            self._buffer(index)
+
+    def _metadata(self) -> dict[str, memoryview]:
+        metadata = {}
+        for table in self._root.tables(ModelField.METADATA):
+            index = table.scalar(MetadataField.BUFFER, "I")
+            if index >= len(self._buffers):
+                raise damaged(f"metadata refers to buffer {index} of {len(self._buffers)}")
+            metadata[table.string(MetadataField.NAME)] = self._buffer(index)
+        return metadata
+
+    def _ends(self, field: int) -> tuple[Tensor, ...]:
+        graph = self._root.vector(ModelField.SUBGRAPHS).table(0)
+        tensors = graph.vector(SubgraphField.TENSORS)
+        ends = _indices(graph, field, len(tensors), optional=False)
+        return tuple(self._tensor(tensors.table(index)) for index in ends)
+
+    def _buffer(self, index: int) -> memoryview:
+        if index not in self._data:
+            table = self._buffers.table(index)
+            # Files larger than 2 GiB store constants behind the flatbuffer, at absolute offsets; 0 and 1 mean inline data.
+            start = table.scalar(BufferField.OFFSET, "Q")
+            self._data[index] = (
+                self._reader.slice(start, table.scalar(BufferField.SIZE, "Q"))
+                if start > 1
+                else table.bytes_of(BufferField.DATA)
+            )
+        return self._data[index]
+
+    def _subgraph(self, table: Table, codes: list[tuple[str, bool]]) -> Subgraph:
+        tensors = tuple(self._tensor(child) for child in table.tables(SubgraphField.TENSORS))
+        operators = tuple(
+            _operator(child, codes, len(tensors)) for child in table.tables(SubgraphField.OPERATORS)
+        )
+        inputs = _indices(table, SubgraphField.INPUTS, len(tensors), optional=False)
+        outputs = _indices(table, SubgraphField.OUTPUTS, len(tensors), optional=False)
+        return Subgraph(table.string(SubgraphField.NAME), tensors, inputs, outputs, operators)
+
+    def _tensor(self, table: Table) -> Tensor:
+        number, index = table.scalar(TensorField.TYPE, "b"), table.scalar(TensorField.BUFFER, "I")
+        # By convention buffer 0 is empty; tensors may refer to it even if the file has no buffers at all.
+        if index >= max(len(self._buffers), 1):
+            raise damaged(f"a tensor refers to buffer {index} of {len(self._buffers)}")
+        dtype = TENSOR_TYPES[number] if 0 <= number < len(TENSOR_TYPES) else f"type {number}"
+        data = self._buffer(index) if self._buffers else memoryview(b"")
+        return Tensor(table.string(TensorField.NAME), table.integers(TensorField.SHAPE), dtype, data)
 
 
 def parse_tflite(content: bytes) -> TfliteModel:
@@ -144,22 +215,13 @@ def parse_tflite(content: bytes) -> TfliteModel:
         The model; constants are views into ``content``, not copies.
 
     Raises:
-        TfliteError: If this is not a .tflite file, or it is truncated or damaged.
+        TfliteError: If this is not a .tflite file, or it is truncated or damaged anywhere.
     """
-    reader = Reader(content)
-    root = reader.root()
-    buffers = [_buffer(reader, table) for table in root.tables(ModelField.BUFFERS)]
-    codes = [_operator_code(table) for table in root.tables(ModelField.OPERATOR_CODES)]
-    subgraphs = tuple(_subgraph(table, codes, buffers) for table in root.tables(ModelField.SUBGRAPHS))
-    if not subgraphs:
-        raise TfliteError("the .tflite file contains no graph")
-    metadata = {}
-    for table in root.tables(ModelField.METADATA):
-        index = table.scalar(MetadataField.BUFFER, "I")
-        if index >= len(buffers):
-            raise damaged(f"metadata refers to buffer {index} of {len(buffers)}")
-        metadata[table.string(MetadataField.NAME)] = buffers[index]
-    return TfliteModel(reader.content, subgraphs, metadata, root.string(ModelField.DESCRIPTION))
+    model = TfliteModel(content)
+    model.check_buffers()
+    model.subgraphs  # noqa: B018 (parses them)
+    model.description  # noqa: B018
+    return model
 
 
 def needs_reference_bconv(model: TfliteModel) -> bool:
@@ -200,14 +262,6 @@ def _filter_exceeds_map(graph: Subgraph, op: Operator) -> bool:
     return any((k - 1) * d + 1 > i for k, d, i in zip(kernel, dilations, image, strict=True))
 
 
-def _buffer(reader: Reader, table: Table) -> memoryview:
-    # Files larger than 2 GiB store constants behind the flatbuffer, at absolute offsets; 0 and 1 mean inline data.
-    start = table.scalar(BufferField.OFFSET, "Q")
-    if start > 1:
-        return reader.slice(start, table.scalar(BufferField.SIZE, "Q"))
-    return table.bytes_of(BufferField.DATA)
-
-
 def _operator_code(table: Table) -> tuple[str, bool]:
     # The schema extended the int8 field by an int32 field for codes above 127; older files have only the first.
     number = max(
@@ -219,26 +273,6 @@ def _operator_code(table: Table) -> tuple[str, bool]:
     if 0 <= number < len(BUILTIN_OPERATORS):
         return BUILTIN_OPERATORS[number], False
     return f"BUILTIN_{number}", False
-
-
-def _subgraph(table: Table, codes: list[tuple[str, bool]], buffers: list[memoryview]) -> Subgraph:
-    tensors = tuple(_tensor(child, buffers) for child in table.tables(SubgraphField.TENSORS))
-    operators = tuple(
-        _operator(child, codes, len(tensors)) for child in table.tables(SubgraphField.OPERATORS)
-    )
-    inputs = _indices(table, SubgraphField.INPUTS, len(tensors), optional=False)
-    outputs = _indices(table, SubgraphField.OUTPUTS, len(tensors), optional=False)
-    return Subgraph(table.string(SubgraphField.NAME), tensors, inputs, outputs, operators)
-
-
-def _tensor(table: Table, buffers: list[memoryview]) -> Tensor:
-    number, index = table.scalar(TensorField.TYPE, "b"), table.scalar(TensorField.BUFFER, "I")
-    # By convention buffer 0 is empty; tensors may refer to it even if the file has no buffers at all.
-    if index >= max(len(buffers), 1):
-        raise damaged(f"a tensor refers to buffer {index} of {len(buffers)}")
-    dtype = TENSOR_TYPES[number] if 0 <= number < len(TENSOR_TYPES) else f"type {number}"
-    data = buffers[index] if buffers else memoryview(b"")
-    return Tensor(table.string(TensorField.NAME), table.integers(TensorField.SHAPE), dtype, data)
 
 
 def _operator(table: Table, codes: list[tuple[str, bool]], tensors: int) -> Operator:

@@ -140,13 +140,16 @@ class Table:
         """Return the position that a field's offset refers to. The field must be present."""
         return self.reader.follow(self.position + self.fields[field])
 
+    def vector(self, field: int) -> Tables:
+        """Locate a vector of tables, without reading them."""
+        first, count = self.reader.vector(self.target(field), 4) if self.has(field) else (0, 0)
+        return Tables(self.reader, first, count)
+
     def tables(self, field: int) -> list[Table]:
         """Read a vector of tables."""
-        if not self.has(field):
-            return []
-        first, count = self.reader.vector(self.target(field), 4)
-        self.reader.spend(count)
-        return [Table(self.reader, self.reader.follow(first + 4 * index)) for index in range(count)]
+        tables = self.vector(field)
+        self.reader.spend(len(tables))
+        return [tables.table(index) for index in range(len(tables))]
 
     def integers(self, field: int) -> tuple[int, ...]:
         """Read a vector of int32."""
@@ -171,3 +174,23 @@ class Table:
     def string(self, field: int) -> str:
         """Read a string; invalid UTF-8 is replaced."""
         return self.copied_bytes(field).decode(errors="replace")
+
+
+class Tables:
+    """A vector of tables, each of which is read when it is asked for.
+
+    Args:
+        reader: The file.
+        first: Position of the first element.
+        count: Number of elements; the vector lies within the file.
+    """
+
+    def __init__(self, reader: Reader, first: int, count: int) -> None:
+        self._reader, self._first, self._count = reader, first, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def table(self, index: int) -> Table:
+        """Read element ``index``, which must lie in [0, ``len(self)``)."""
+        return Table(self._reader, self._reader.follow(self._first + 4 * index))

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from bdd_tf.edge.detect.fetch import Fetcher, is_public, is_url, without_password
+from bdd_tf.edge.detect.fetch import Fetcher, is_public
+from bdd_tf.edge.detect.urls import is_url, without_password
 from bdd_tf.edge.images.errors import ImageError
 from tests.edge.detect.loopback_internet import NAMES, PUBLIC, Loopback, serving
 

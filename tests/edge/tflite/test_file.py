@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flatbuffers import flexbuffers
 
-from bdd_tf.edge.tflite.file import needs_reference_bconv, parse_tflite
+from bdd_tf.edge.tflite.file import TfliteModel, needs_reference_bconv, parse_tflite
 from bdd_tf.edge.tflite.flatbuffer import TfliteError
 from bdd_tf.edge.tflite.flexbuffer import read_flexbuffer_map
 from bdd_tf.edge.tflite.metadata import METADATA_NAME, embed_metadata, read_metadata
@@ -245,3 +245,12 @@ def test_damaged_flexbuffers_raise_value_error_only():
         except ValueError:
             refused += 1
     assert refused > len(content)
+
+
+def test_a_file_is_parsed_as_far_as_it_is_looked_at(binary_model):
+    part, whole = TfliteModel(binary_model.content), parse_tflite(binary_model.content)
+    assert dict(part.metadata) == dict(whole.metadata)
+    assert (part.inputs, part.outputs) == (whole.inputs, whole.outputs)
+    assert "subgraphs" not in vars(part)
+    assert part.subgraphs == whole.subgraphs
+    assert part.custom_operators == whole.custom_operators

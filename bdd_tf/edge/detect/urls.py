@@ -1,0 +1,17 @@
+"""URLs among the inputs of `bdd detect`. Apart from `fetch`, whose imports take longer than scoring an image."""
+
+from __future__ import annotations
+
+import re
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+def is_url(text: str) -> bool:
+    """Return whether an input is a URL of any scheme. A letter and a colon are a drive, not a scheme."""
+    return _URL.match(text) is not None
+
+
+def without_password(url: str) -> str:
+    """Return a URL to print: a user name and password are replaced by dots."""
+    return re.sub(r"(?<=://)[^/?#]*@", "...@", url)
