@@ -31,6 +31,8 @@ from bdd_tf.errors import BddError, UsageError, exit_code, one_of
 SOURCES = Path(__file__).resolve().parent / "src"
 FLAGS = (
     "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -pthread "
+    # Tables for exceptions that do not exist.
+    "-fno-unwind-tables -fno-asynchronous-unwind-tables "
     # A fused multiply-add rounds once instead of twice, which can flip the sign of a value.
     "-ffp-contract=off "
     "-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"

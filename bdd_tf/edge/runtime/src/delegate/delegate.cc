@@ -97,9 +97,10 @@ class PartitionBuilder {
   void FindChannels() {
     std::vector<int> consumers(context_->tensors_size, 0);
     for (const int index : order_) CountConsumers(context_, index, &consumers);
+    const GraphReader reader(context_, order_);
     for (const int index : order_) {
       NodeSpec spec;
-      if (!DescribeChannels(context_, order_, consumers, index, &spec)) continue;
+      if (!DescribeChannels(reader, order_, consumers, index, &spec)) continue;
       replaced_.insert(replaced_.end(), spec.replaced_nodes.begin(), spec.replaced_nodes.end());
       channels_.push_back(std::move(spec));
     }

@@ -305,15 +305,15 @@ bool SetReplacement(int index, Match* match, NodeSpec* spec) {
 
 }  // namespace
 
-bool DescribeChannels(TfLiteContext* context, const std::vector<int>& nodes, const std::vector<int>& consumers,
+bool DescribeChannels(const GraphReader& reader, const std::vector<int>& nodes, const std::vector<int>& consumers,
                       int index, NodeSpec* spec) {
   ChannelsMatch mixed;
-  if (MatchChannels(context, nodes, consumers, index, &mixed)) {
+  if (MatchChannels(reader, nodes, consumers, index, &mixed)) {
     spec->op = MakeChannels(mixed.spec);
     return SetReplacement(index, &mixed, spec);
   }
   DetailsMatch details;
-  if (!MatchDetails(context, nodes, consumers, index, &details)) return false;
+  if (!MatchDetails(reader, consumers, index, &details)) return false;
   spec->op = MakeDetails(details.spec);
   return SetReplacement(index, &details, spec);
 }

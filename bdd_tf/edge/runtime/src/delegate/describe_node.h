@@ -5,6 +5,7 @@
 
 #include "delegate/packed_constants.h"
 #include "graph/graph.h"
+#include "ops/graph_text.h"
 #include "tflite/c_abi.h"
 
 namespace bdd {
@@ -17,7 +18,7 @@ bool DescribeNode(TfLiteContext* context, const PackedConstants& packed, int ind
 // Describes the last node of forensic channels as one that computes all of them. `nodes` are the nodes to consider;
 // consumers[t] is the number of times that nodes read tensor t. Returns false if the node does not end forensic
 // channels.
-bool DescribeChannels(TfLiteContext* context, const std::vector<int>& nodes, const std::vector<int>& consumers,
+bool DescribeChannels(const GraphReader& reader, const std::vector<int>& nodes, const std::vector<int>& consumers,
                       int index, NodeSpec* spec);
 
 // Whether a node is an Lce* operator.

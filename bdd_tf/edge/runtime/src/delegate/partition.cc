@@ -22,9 +22,10 @@ bool LoadsInput(Kind kind) { return kind == Kind::kSmallConv2d || kind == Kind::
 
 // Replaces the nodes of forensic channels by one, at the place of the last of them.
 void ReplaceChannels(TfLiteContext* context, ModelNodes* model) {
+  const GraphReader reader(context, model->order);
   for (size_t i = 0; i < model->order.size(); ++i) {
     std::unique_ptr<NodeSpec> spec(new NodeSpec);
-    if (!DescribeChannels(context, model->order, model->consumers, model->order[i], spec.get())) continue;
+    if (!DescribeChannels(reader, model->order, model->consumers, model->order[i], spec.get())) continue;
     for (size_t j = 0; j < model->order.size(); ++j) {
       if (Contains(spec->replaced_nodes, model->order[j])) model->specs[j].reset();
     }

@@ -1,6 +1,7 @@
 // Building a graph, and the order of the passes that prepare it.
 #include "graph/graph.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -12,9 +13,10 @@ namespace {
 
 // The number of the runtime's tensor `index` in the graph, which is added if it is new.
 int TensorNumber(GraphData* graph, int index) {
-  for (size_t i = 0; i < graph->tensors.size(); ++i) {
-    if (graph->tensors[i]->index == index) return static_cast<int>(i);
-  }
+  std::vector<int>& indices = graph->tensor_indices;
+  const auto found = std::find(indices.begin(), indices.end(), index);
+  if (found != indices.end()) return static_cast<int>(found - indices.begin());
+  indices.push_back(index);
   graph->tensors.emplace_back(new Tensor);
   graph->tensors.back()->index = index;
   graph->model_tensors = graph->tensors.size();

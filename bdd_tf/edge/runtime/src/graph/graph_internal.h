@@ -134,7 +134,8 @@ struct GraphData {
   ThreadPool& pool;
   std::vector<std::unique_ptr<Node>> nodes;
   std::vector<std::unique_ptr<Tensor>> tensors;
-  size_t model_tensors = 0;  // those of the runtime; tensors of split nodes follow them
+  std::vector<int> tensor_indices;  // of the runtime's tensors, in the same order: faster to search
+  size_t model_tensors = 0;         // those of the runtime; tensors of split nodes follow them
   std::vector<std::unique_ptr<Step>> steps;
   std::vector<std::unique_ptr<Buffer<float>>> constants;  // prepared for steps
   Buffer<uint8_t> memory;                                 // of stored tensors

@@ -82,9 +82,7 @@ bool FindImage(const GraphReader& reader, int rgb, DetailsMatch* match) {
 
 }  // namespace
 
-bool MatchDetails(TfLiteContext* context, const std::vector<int>& candidates, const std::vector<int>& consumers,
-                  int last, DetailsMatch* match) {
-  const GraphReader reader(context, candidates);
+bool MatchDetails(const GraphReader& reader, const std::vector<int>& consumers, int last, DetailsMatch* match) {
   int code = -1;
   const TfLiteNode* subtraction = reader.Node(last, &code);
   if (subtraction == nullptr || code != kTfLiteBuiltinSub || subtraction->inputs == nullptr ||

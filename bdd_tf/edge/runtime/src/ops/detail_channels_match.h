@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ops/detail_channels.h"
+#include "ops/graph_text.h"
 
 namespace bdd {
 
@@ -16,7 +17,6 @@ struct DetailsMatch {
 
 // Whether node `last` is the subtraction that normalizes RGB and details. Arguments as of MatchChannels
 // (ops/forensic_channels_match.h).
-bool MatchDetails(TfLiteContext* context, const std::vector<int>& candidates, const std::vector<int>& consumers,
-                  int last, DetailsMatch* match);
+bool MatchDetails(const GraphReader& reader, const std::vector<int>& consumers, int last, DetailsMatch* match);
 
 }  // namespace bdd

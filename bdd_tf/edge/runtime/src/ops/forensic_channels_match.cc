@@ -106,11 +106,10 @@ bool MatchPlane(const GraphReader& reader, int tensor, int grey, ChannelsMatch* 
 }
 
 // The node, if it is a convolution with bias, SAME padding and no stride, dilation or activation; else null.
-const TfLiteNode* FindConvolution(TfLiteContext* context, int index) {
-  TfLiteNode* node = nullptr;
-  TfLiteRegistration* registration = nullptr;
-  if (context->GetNodeAndRegistration(context, index, &node, &registration) != kTfLiteOk ||
-      registration->builtin_code != kTfLiteBuiltinConv2d || node->inputs == nullptr || node->inputs->size != 3 ||
+const TfLiteNode* FindConvolution(const GraphReader& reader, int index) {
+  int code = -1;
+  const TfLiteNode* node = reader.Node(index, &code);
+  if (node == nullptr || code != kTfLiteBuiltinConv2d || node->inputs == nullptr || node->inputs->size != 3 ||
       node->outputs == nullptr || node->outputs->size != 1 || node->builtin_data == nullptr) {
     return nullptr;
   }
@@ -195,11 +194,10 @@ void RemoveDuplicates(std::vector<int>* nodes) {
 
 }  // namespace
 
-bool MatchChannels(TfLiteContext* context, const std::vector<int>& candidates, const std::vector<int>& consumers,
+bool MatchChannels(const GraphReader& reader, const std::vector<int>& candidates, const std::vector<int>& consumers,
                    int last, ChannelsMatch* match) {
-  const TfLiteNode* mix = FindConvolution(context, last);
+  const TfLiteNode* mix = FindConvolution(reader, last);
   if (mix == nullptr) return false;
-  const GraphReader reader(context, candidates);
   const TfLiteNode* join = FindConcatenation(reader, *mix);
   if (join == nullptr || !MatchRgb(reader, join->inputs->data[0], match)) return false;
   const int grey = MatchGrey(reader, candidates, match);

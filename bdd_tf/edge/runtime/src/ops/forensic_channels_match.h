@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ops/forensic_channels.h"
+#include "ops/graph_text.h"
 
 namespace bdd {
 
@@ -15,8 +16,9 @@ struct ChannelsMatch {
 };
 
 // Whether node `last` is the 3 x 3 convolution of RGB and forensic channels that are made by nodes in `candidates` and
-// not read by other nodes. consumers[t] is the number of times that nodes read tensor t.
-bool MatchChannels(TfLiteContext* context, const std::vector<int>& candidates, const std::vector<int>& consumers,
+// not read by other nodes. `reader` looks up the producers among the candidates. consumers[t] is the number of times
+// that nodes read tensor t.
+bool MatchChannels(const GraphReader& reader, const std::vector<int>& candidates, const std::vector<int>& consumers,
                    int last, ChannelsMatch* match);
 
 }  // namespace bdd
