@@ -20,7 +20,7 @@ from bdd_tf.edge.checks import choice, switch, whole_number
 from bdd_tf.errors import BddError
 from bdd_tf.files import cache_folder
 
-LIBRARY = "libbdd_lce.dylib" if sys.platform == "darwin" else "libbdd_lce.so"
+LIBRARY = {"darwin": "libbdd_lce.dylib", "win32": "bdd_lce.dll"}.get(sys.platform, "libbdd_lce.so")
 MAX_THREADS = 64
 _FOLDER = Path(__file__).resolve().parent
 _compiling = threading.Lock()

@@ -21,6 +21,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ _LINUX_LINK = (
     f"-Wl,--version-script={SOURCES / 'delegate' / 'exports.map'}"
 ).split()
 # The linker signs the library ad hoc, without which Apple's processors run no code.
+_WINDOWS_LINK = "-shared -s".split()
 _MACOS_LINK = "-shared -pthread -Wl,-dead_strip -Wl,-install_name,@rpath/libbdd_lce.dylib".split()
 
 
@@ -84,17 +86,18 @@ class Target:
 
 _AVX512BW = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
 _AVX512 = f"{_AVX512BW} -mavx512vpopcntdq"
+_X86_KERNELS = {
+    "avx2.cc": ("-mavx2", "-mfma"),
+    "avx512bw.cc": tuple(_AVX512BW.split()),
+    "avx512_vpopcntdq.cc": tuple(_AVX512.split()),
+    "avx512_vpopcntdq_parity.cc": tuple(_AVX512.split()),
+    "amx.cc": (*_AVX512.split(), "-mamx-tile", "-mamx-int8"),
+}
 
 TARGETS = {
     "x86_64": Target(
         ("-target", "x86_64-linux-gnu.2.17", "-mcpu=x86_64"),
-        {
-            "avx2.cc": ("-mavx2", "-mfma"),
-            "avx512bw.cc": tuple(_AVX512BW.split()),
-            "avx512_vpopcntdq.cc": tuple(_AVX512.split()),
-            "avx512_vpopcntdq_parity.cc": tuple(_AVX512.split()),
-            "amx.cc": (*_AVX512.split(), "-mamx-tile", "-mamx-int8"),
-        },
+        _X86_KERNELS,
         "manylinux_2_17_x86_64.manylinux2014_x86_64",
     ),
     "aarch64": Target(
@@ -116,6 +119,20 @@ TARGETS = {
         "libbdd_lce.dylib",
         tuple(_MACOS_LINK),
     ),
+    "windows_x86_64": Target(
+        ("-target", "x86_64-windows-gnu", "-mcpu=x86_64"),
+        _X86_KERNELS,
+        "win_amd64",
+        library="bdd_lce.dll",
+        link=tuple(_WINDOWS_LINK),
+        # Windows unwinds the stack by these tables for more than C++'s exceptions.
+        common=("-DBDD_BUILD", "-funwind-tables", "-g0"),
+    ),
+    # Alpine Linux and other systems whose C library is musl. Its version 1.2 is of 2020.
+    "musl_x86_64": Target(
+        ("-target", "x86_64-linux-musl", "-mcpu=x86_64"), _X86_KERNELS, "musllinux_1_2_x86_64"
+    ),
+    "musl_aarch64": Target(("-target", "aarch64-linux-musl"), {"neon.cc": ()}, "musllinux_1_2_aarch64"),
 }
 #: Targets without wheels. Android has its own C library, which only the NDK provides.
 ANDROID = {
@@ -159,15 +176,20 @@ def host_target() -> str:
     machine = platform.machine().lower()
     if sys.platform == "darwin" and machine == "arm64":
         return "macos_arm64"
+    if sys.platform == "win32" and machine == "amd64":
+        return "windows_x86_64"
     # A 32-bit system on a 64-bit kernel, for example Raspberry Pi OS.
     if machine == "aarch64" and sys.maxsize < 2**32:
         machine = "armv7l"
     if sys.platform != "linux" or machine not in MACHINES:
         raise BddError(
-            "the delegate runs on Linux on x86-64, 64-bit and 32-bit ARM, and on macOS on ARM; this is "
-            f"{sys.platform} on {machine}."
+            "the library runs on Linux on x86-64, 64-bit and 32-bit ARM, on macOS on ARM, and on Windows on x86-64; this "
+            f"is {sys.platform} on {machine}."
         )
-    return MACHINES[machine]
+    target = MACHINES[machine]
+    # Python's own build says which C library it uses: "x86_64-pc-linux-musl".
+    musl = "musl" in str(sysconfig.get_config_var("HOST_GNU_TYPE"))
+    return f"musl_{target}" if musl and f"musl_{target}" in TARGETS else target
 
 
 def compiler(target: str) -> list[str]:

@@ -21,7 +21,11 @@
 extern "C" {
 #endif
 
-#if defined(__GNUC__)
+#if defined(_WIN32) && defined(BDD_BUILD)
+#define BDD_API __declspec(dllexport)
+#elif defined(_WIN32)
+#define BDD_API __declspec(dllimport)
+#elif defined(__GNUC__)
 #define BDD_API __attribute__((visibility("default")))
 #else
 #define BDD_API
@@ -44,8 +48,8 @@ typedef struct bdd_options {
   const char* kernels; /* a set of instructions, as bdd_lce_kernels names them; NULL: the fastest one */
 } bdd_options;
 
-/* Reads a model. `options` may be NULL. On success sets *model, which bdd_close frees; else *model is NULL, and
- * `message` (of message_size bytes; may be NULL) holds one sentence. */
+/* Reads a model. `options` may be NULL, and `path` is UTF-8. On success sets *model, which bdd_close frees; else *model
+ * is NULL, and `message` (of message_size bytes; may be NULL) holds one sentence. */
 BDD_API int bdd_open_file(const char* path, const bdd_options* options, bdd_model** model, char* message,
                           size_t message_size);
 /* The same from memory, which is copied. */

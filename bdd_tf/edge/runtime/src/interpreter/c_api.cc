@@ -1,6 +1,12 @@
 #include <cstdio>
 #include <new>
 
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
+#include <windows.h>
+#endif
+
 #include "detector/detector.h"
 #include "include/bdd.h"
 #include "interpreter/interpreter.h"
@@ -18,6 +24,19 @@ constexpr char kMetadataName[] = "bdd_tf";
 int Fail(int status, const char* text, char* message, size_t size) {
   if (message != nullptr && size > 0) std::snprintf(message, size, "%s", text);
   return status;
+}
+
+// Paths are UTF-8. Windows' fopen takes them in the code page of the system, which has few letters.
+std::FILE* OpenToRead(const char* path) {
+#if defined(_WIN32)
+  const int length = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, nullptr, 0);
+  bdd::Buffer<wchar_t> wide;
+  if (length <= 0 || !wide.Reset(length)) return nullptr;
+  MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide.data(), length);
+  return _wfopen(wide.data(), L"rb");
+#else
+  return std::fopen(path, "rb");
+#endif
 }
 
 // Whether bdd_score can be called.
@@ -66,7 +85,7 @@ int bdd_open_file(const char* path, const bdd_options* options, bdd_model** mode
     return Fail(BDD_BAD_ARGUMENT, "path and model must not be NULL", message, message_size);
   }
   *model = nullptr;
-  std::FILE* file = std::fopen(path, "rb");
+  std::FILE* file = OpenToRead(path);
   int64_t size = -1;
   if (file != nullptr && std::fseek(file, 0, SEEK_END) == 0) size = std::ftell(file);
   bdd::Buffer<uint8_t> content;

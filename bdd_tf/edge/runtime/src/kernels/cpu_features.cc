@@ -6,8 +6,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 #elif defined(__arm__)
 #include <sys/auxv.h>
 #endif
@@ -26,7 +28,7 @@ constexpr uint32_t kAvx2 = Bit(5), kAvx512F = Bit(16), kAvx512Dq = Bit(17), kAvx
 // Leaf 7, ECX.
 constexpr uint32_t kAvx512Vpopcntdq = Bit(14);
 // Leaf 7, EDX.
-constexpr uint32_t kAmxTile = Bit(24), kAmxInt8 = Bit(25);
+[[maybe_unused]] constexpr uint32_t kAmxTile = Bit(24), kAmxInt8 = Bit(25);
 // Leaf 0, EBX: the first four letters of "AuthenticAMD".
 constexpr uint32_t kVendorAmd = 0x68747541;
 // XCR0: register files that the operating system saves.

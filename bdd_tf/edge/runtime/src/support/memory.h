@@ -8,6 +8,10 @@
 #include <cstring>
 #include <utility>
 
+#if defined(_WIN32)
+#include <malloc.h>
+#endif
+
 namespace bdd {
 
 // Upper bound of a buffer's size in bytes.
@@ -20,12 +24,24 @@ inline int64_t Times(int64_t a, int64_t b) {
   return a * b;
 }
 
+// Memory at a multiple of 64 bytes; null if there is none.
+#if defined(_WIN32)
+inline void* AllocateLine(size_t bytes) { return _aligned_malloc(bytes, 64); }
+inline void FreeLine(void* memory) { _aligned_free(memory); }
+#else
+inline void* AllocateLine(size_t bytes) {
+  void* memory = nullptr;
+  return posix_memalign(&memory, 64, bytes) == 0 ? memory : nullptr;
+}
+inline void FreeLine(void* memory) { std::free(memory); }
+#endif
+
 // A zero-initialized array of a trivial type T, aligned to 64 bytes.
 template <typename T>
 class Buffer {
  public:
   Buffer() = default;
-  ~Buffer() { std::free(data_); }
+  ~Buffer() { FreeLine(data_); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   Buffer(Buffer&& other) noexcept { Swap(other); }
@@ -39,12 +55,11 @@ class Buffer {
     const int64_t bytes = Times(count, static_cast<int64_t>(sizeof(T)));
     if (bytes < 0) return false;
     if (count > capacity_) {
-      std::free(data_);
+      FreeLine(data_);
       data_ = nullptr;
       capacity_ = 0;
-      void* memory = nullptr;
-      if (posix_memalign(&memory, 64, static_cast<size_t>(bytes)) != 0) return false;
-      data_ = static_cast<T*>(memory);
+      data_ = static_cast<T*>(AllocateLine(static_cast<size_t>(bytes)));
+      if (data_ == nullptr) return false;
       capacity_ = count;
     }
     size_ = count;
