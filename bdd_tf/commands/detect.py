@@ -114,7 +114,7 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
             thumbnails=sheet is not None,
             trained_on=detector.trained_on,
             previews=explain_options is not None,
-            evidence=_evidence_possible(args.quiet),
+            evidence=_looks_for_evidence(args),
         )
         explain = None
         if explain_options is not None:
@@ -143,12 +143,14 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
         return code
 
 
-def _evidence_possible(quiet: bool) -> bool:
-    """Whether files can be walked for evidence here; says so if not. Engine ``lce`` works without the C++ library."""
+def _looks_for_evidence(args: argparse.Namespace) -> bool:
+    """Whether files are walked for evidence; says so if that fails. Engine ``lce`` works without the C++ library."""
+    if args.evidence is False or args.list_fakes:
+        return False
     try:
         find_evidence(b"")
     except BddError as error:
-        if not quiet:
+        if not args.quiet:
             print(f"bdd: note: evidence is not looked for: {error}", file=sys.stderr)
         return False
     return True
@@ -239,7 +241,7 @@ def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
         crop=args.crop is not None,
         explain=args.explain is not None,
         notes=not args.quiet,
-        evidence=not args.quiet and _is_one_image(args.paths),
+        evidence=_shows_evidence(args, form_name),
     )
 
     def show(record: Record) -> None:
@@ -250,8 +252,11 @@ def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
     return show
 
 
-def _is_one_image(paths: list[str]) -> bool:
-    return len(paths) == 1 and is_file(paths[0])
+def _shows_evidence(args: argparse.Namespace, form: str) -> bool:
+    """Whether text and CSV include evidence: on request, and as text for a single image."""
+    if args.evidence is not None:
+        return bool(args.evidence)
+    return form == "text" and not args.quiet and len(args.paths) == 1 and is_file(args.paths[0])
 
 
 def _restore_first_path(args: argparse.Namespace) -> None:
