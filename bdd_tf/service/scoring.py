@@ -88,7 +88,11 @@ class Scorer:
             answer |= {"box": list(found.box), "box_probability": found.box_probability, "crops": found.views}
         if (native := views.to_dict()) is not None:
             answer["views"] = native
-        if evidence := find_evidence(content, image):
+        try:
+            evidence = find_evidence(content, image)
+        except BddError as error:  # the trust list of C2PA is none
+            raise Refusal(500, sentence(error)) from None
+        if evidence:
             answer["evidence"] = [item.as_dict() for item in evidence]
         if options.pictures:
             files = channel_pngs(views.images[found.view])
