@@ -100,6 +100,7 @@ def _write_self_test(folder: Path, model: Path) -> None:
         probability, _ = reference.score_image(np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)]))
     about = {
         "model": model.name,
+        "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         "width": FIXED_SIZE[0],
         "height": FIXED_SIZE[1],
         "probability": probability,

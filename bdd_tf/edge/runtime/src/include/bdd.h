@@ -111,13 +111,18 @@ enum bdd_deviation {
   BDD_PADDED = 6 /* smaller than a crop, and padded by reflection */
 };
 
+/* Verdicts. A file whose metadata has a band of scores, "unsure": [low, high], decides FAKE from high upwards and REAL from
+ * low downwards; a score between them, and an image with a deviation, is BDD_UNSURE. Other files know two verdicts. */
+enum bdd_label { BDD_REAL = 0, BDD_FAKE = 1, BDD_UNSURE = 2 };
+
 typedef struct bdd_verdict {
   double probability; /* that the image is FAKE, in [0, 1] */
-  double threshold;   /* of the file */
-  int fake;           /* 1: FAKE, the probability is at least the threshold; 0: REAL */
+  double threshold;   /* of the file; decides if it has no band */
+  int fake;           /* 1: the label is BDD_FAKE; 0: it is another */
   int crops;          /* parts of the image that were scored; see bdd_crop */
   int highest;        /* the part with the highest probability */
   int deviation;      /* enum bdd_deviation */
+  int label;          /* enum bdd_label */
 } bdd_verdict;
 
 /* Prepares memory for images of up to this size. Without it, bdd_score_image allocates when an image needs more than
