@@ -93,7 +93,7 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
         raise UsageError("--explain needs a FOLDER for archives, URLs and standard input: --explain FOLDER.")
     video_options = VideoOptions.from_args(args)
     explain_options = ExplainOptions.from_args(args)
-    report = report_file(args)
+    report, check = report_file(args), checks(args)
     census = Census()
     paths: Iterable[Path] = ()
     if args.camera is None:
@@ -119,7 +119,7 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
             thumbnails=sheet is not None,
             trained_on=detector.trained_on,
             previews=explain_options is not None,
-            check=checks(args),
+            check=check,
         )
         explain = None
         if explain_options is not None:

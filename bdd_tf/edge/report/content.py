@@ -78,6 +78,7 @@ def gather(record: Record, name: str, detector: Detector, cropper: Cropper, rule
     found = score_views(detector, [views], cropper)[0]
     seen = views.images[found.view]
     explanation = create_explainer("occlusion", detector)(seen)
+    evidence = find_evidence(content, image)
     shown = preview(image)
     drawn = heat_map.draw(
         seen,
@@ -103,7 +104,7 @@ def gather(record: Record, name: str, detector: Detector, cropper: Cropper, rule
         _jpeg(shown),
         heat_map.png(drawn),
         f"{explanation.meaning}{part}",
-        find_evidence(content),
+        evidence,
         summary_of(detector),
         _facts(content, (width, height), detector),
     )

@@ -60,7 +60,7 @@ def _verdict(report: Report) -> str:
     return f"""<section class="verdict {label}" aria-labelledby="verdict">
 <img alt="The image" src="data:image/jpeg;base64,{_base64(report.picture)}">
 <div><h2 id="verdict"><span class="badge">{label}</span>{escaped(HEADLINES[label])}</h2>
-<p class="lead">{escaped(estimate(score))}</p>
+<p class="lead">{escaped(estimate(score, report.rule))}</p>
 <svg class="meter" viewBox="0 0 1000 20" role="img" aria-label="{escaped(percent(score))} on a scale from photograph to AI-made">
 <rect class="track" y="4" width="1000" height="12" rx="6"/>
 <rect class="fill" y="4" width="{1000 * score:.1f}" height="12" rx="6"/>{ticks}</svg>
@@ -74,8 +74,8 @@ def _explanation(report: Report) -> str:
     return f"""<section aria-labelledby="why"><h2 id="why">Where the score comes from</h2>
 <p>The map shows the evidence of single regions: {escaped(report.explained)}. Regions and orders of magnitude count, not single
 cells; the map explains the model, not the image.</p>
-<img class="heat" alt="The image, the model's input, and a heat map of the evidence for AI-made (orange, red) and for real (blue,
-green)" src="data:image/png;base64,{_base64(report.heat_map)}">
+<img class="heat" alt="The image, the input of the model, and a heat map: orange for AI-made, blue for real"
+src="data:image/png;base64,{_base64(report.heat_map)}">
 </section>
 """
 
@@ -104,8 +104,8 @@ def _stability(found: Stability | None, label: str) -> str:
 
 def _evidence(report: Report) -> str:
     lines = "".join(
-        f'<tr><th scope="row">{escaped(item.kind)}</th><td>{escaped(item.says)}</td><td>{escaped(item.where)}</td>'
-        f"<td>{escaped(item.strength)}</td></tr>"
+        f'<tr><th scope="row">{escaped(item.kind)}</th><td class="text">{escaped(item.says)}</td>'
+        f'<td class="text">{escaped(item.where)}</td><td>{escaped(item.strength)}</td></tr>'
         for item in report.evidence
     )
     table = (
@@ -143,13 +143,10 @@ def _limits() -> str:
 
 def _table(rows: dict[str, str]) -> str:
     lines = "".join(
-        f'<tr><th scope="row">{escaped(name)}</th><td{_DIGEST if "SHA" in name else ""}>{escaped(text)}</td></tr>'
+        f'<tr><th scope="row">{escaped(name)}</th><td class="{"digest" if "SHA" in name else "text"}">{escaped(text)}</td></tr>'
         for name, text in rows.items()
     )
     return f"<table><tbody>{lines}</tbody></table>\n"
-
-
-_DIGEST = ' class="digest"'
 
 
 def _emphasised(text: str) -> str:

@@ -9,9 +9,10 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; padding: 24px 20px 48px; background: var(--ground); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
-main, header, footer { max-width: 820px; margin: 0 auto; }
+main, header, footer { max-width: 820px; margin-left: auto; margin-right: auto; }
 header p, footer { color: var(--soft); font-size: 14px; }
-header p { margin: 2px 0 20px; overflow-wrap: anywhere; }
+header { margin-bottom: 20px; }
+header p { margin-top: 2px; overflow-wrap: anywhere; }
 h1 { margin: 0; font-size: 24px; line-height: 1.25; }
 h2 { margin: 0 0 10px; font-size: 18px; }
 section { margin: 0 0 16px; padding: 20px 22px; background: var(--paper); border: 1px solid var(--line); border-radius: 14px; }
@@ -34,13 +35,13 @@ li { margin-bottom: 4px; }
 .FAKE .fill { fill: var(--bar-fake); }
 .REAL .fill { fill: var(--bar-real); }
 .tick { fill: var(--ink); }
-.scale { display: flex; justify-content: space-between; color: var(--soft); font-size: 13px; }
+.scale { display: flex; justify-content: space-between; margin-bottom: 12px; color: var(--soft); font-size: 13px; }
 .heat { display: block; width: 100%; height: auto; border-radius: 8px; background: #fff; }
 .wide { overflow-x: auto; }
 table { width: 100%; border-collapse: collapse; font-size: 15px; }
 caption { padding: 0 0 8px; text-align: left; color: var(--soft); }
-th, td { padding: 7px 10px 7px 0; border-top: 1px solid var(--line); text-align: left; vertical-align: top;
-  overflow-wrap: anywhere; }
+th, td { padding: 7px 10px 7px 0; border-top: 1px solid var(--line); text-align: left; vertical-align: top; }
+.text { overflow-wrap: anywhere; }
 thead th { border-top: 0; color: var(--soft); font-weight: 600; font-size: 13px; }
 tbody th { font-weight: 600; }
 .number { font-variant-numeric: tabular-nums; white-space: nowrap; }

@@ -55,9 +55,13 @@ def percent(probability: float) -> str:
     return "more than 99.9 %" if probability > 0.999 else f"{100 * probability:.1f} %"
 
 
-def estimate(probability: float) -> str:
+def estimate(probability: float, rule: DecisionRule) -> str:
     """Return the score of an image as a sentence."""
-    return f"By the model's own estimate it is {likelihood(probability)} ({percent(probability)}) that this image is AI-made."
+    much = ", which is not enough to decide" if rule(probability) == UNSURE else ""
+    return (
+        f"By the model's own estimate it is {likelihood(probability)} ({percent(probability)}) that this image is "
+        f"AI-made{much}."
+    )
 
 
 def reasons(
