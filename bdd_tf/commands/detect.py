@@ -26,6 +26,7 @@ from bdd_tf.edge.detect.records import Record, choose_form, print_fake, print_li
 from bdd_tf.edge.detect.score import score_paths
 from bdd_tf.edge.detect.videos import VideoOptions, VideoScorer, watch_camera
 from bdd_tf.edge.detector import Detector
+from bdd_tf.edge.evidence import find_evidence
 from bdd_tf.edge.images.find import HEAT_MAP, IMAGE_SUFFIXES, Census, LeftOut, find_images
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics, summary
 from bdd_tf.edge.labels import FAKE, LABELS, UNSURE, DecisionRule
@@ -34,8 +35,8 @@ from bdd_tf.edge.report.writer import ReportWriter
 from bdd_tf.edge.runtime import MAX_THREADS
 from bdd_tf.edge.text import visible
 from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES
-from bdd_tf.errors import UsageError, one_of
-from bdd_tf.files import exists, is_folder
+from bdd_tf.errors import BddError, UsageError, one_of
+from bdd_tf.files import exists, is_file, is_folder
 
 __all__ = ["add_arguments", "main"]
 
@@ -120,6 +121,7 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
             trained_on=detector.trained_on,
             previews=explain_options is not None,
             check=check,
+            evidence=_evidence_possible(args.quiet),
         )
         explain = None
         if explain_options is not None:
@@ -156,6 +158,17 @@ def _stated(records: Generator[Record, None, None], identity: ModelIdentity) -> 
     with closing(records):
         for record in records:
             yield replace(record, model=identity.to_dict())
+
+
+def _evidence_possible(quiet: bool) -> bool:
+    """Whether files can be walked for evidence here; says so if not. Engine ``lce`` works without the C++ library."""
+    try:
+        find_evidence(b"")
+    except BddError as error:
+        if not quiet:
+            print(f"bdd: note: evidence is not looked for: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _found(paths: Iterable[str], left_out: LeftOut | None = None) -> Iterator[Path]:
@@ -241,7 +254,11 @@ def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
         return lambda record: print_fake(record, null=args.null)
     form_name = "csv" if args.csv else "json" if args.json or args.frames else "text"
     form = choose_form(
-        form_name, crop=args.crop is not None, explain=args.explain is not None, notes=not args.quiet
+        form_name,
+        crop=args.crop is not None,
+        explain=args.explain is not None,
+        notes=not args.quiet,
+        evidence=not args.quiet and _is_one_image(args.paths),
     )
 
     def show(record: Record) -> None:
@@ -250,6 +267,10 @@ def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
             print_line(form(record))
 
     return show
+
+
+def _is_one_image(paths: list[str]) -> bool:
+    return len(paths) == 1 and is_file(paths[0])
 
 
 def _restore_first_path(args: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from types import TracebackType
 from urllib.parse import quote
 
 from bdd_tf.edge.detect.records import Record
+from bdd_tf.edge.evidence.item import Evidence
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics, summary
 from bdd_tf.edge.labels import DecisionRule
 from bdd_tf.edge.text import escaped, policy_hash
@@ -51,6 +52,7 @@ figcaption { padding: 7px 10px 9px; }
 .note { margin: 0; padding: 8px 20px; background: #fff3cd; }
 .path, .more { font-size: 12px; color: #5f6368; overflow-wrap: anywhere; }
 .path a { color: inherit; }
+.more ul { margin: 2px 0 0; padding-left: 16px; }
 section { padding: 0 20px 24px; }
 footer { padding: 0 20px 24px; }
 h2 { font-size: 15px; margin: 8px 0; }
@@ -102,6 +104,7 @@ class _Entry:
     length: int
     size: tuple[int, int]
     box: tuple[int, int, int, int] | None
+    evidence: tuple[Evidence, ...]
 
 
 class ContactSheet:
@@ -150,6 +153,7 @@ class ContactSheet:
                 len(record.thumbnail),
                 record.size or (1, 1),
                 record.box,
+                record.evidence,
             )
         )
 
@@ -232,6 +236,12 @@ def _card(entry: _Entry, jpeg: bytes, folder: Path, given: str) -> str:
     shape = f' class="small" style="{"width:168px" if width >= height else "height:160px"}"' if small else ""
     image = base64.b64encode(jpeg).decode()
     note = f'<div class="more">{escaped(entry.note)}</div>' if entry.note else ""
+    evidence = "".join(
+        f"<li><b>{escaped(item.strength)}</b>: {escaped(item.says)} ({escaped(item.where)})</li>"
+        for item in entry.evidence
+    )
+    if evidence:
+        note += f'<details class="more"><summary>evidence: {len(entry.evidence)}</summary><ul>{evidence}</ul></details>'
     return (
         f'<figure class="{entry.verdict.lower()}" data-score="{entry.score!r}"{given}>'
         f'<div class="picture"><span class="frame">'

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bdd_tf.edge.evidence import Evidence, find_evidence
 from bdd_tf.edge.images.crops import Cropper, Views
 from bdd_tf.edge.images.decode import open_image, read_image
 from bdd_tf.edge.images.errors import ImageError
@@ -43,6 +44,7 @@ class Loaded:
         deviation: Deviation from the training images.
         copies: Views of its degraded copies by name, if requested (`bdd_tf.edge.stability`).
         preview: The image, reduced to at most `PREVIEW` pixels, if requested.
+        evidence: What the file's metadata says, if requested.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class Loaded:
     deviation: Deviation | None = None
     copies: Mapping[str, Views] = field(default_factory=dict)
     preview: Image.Image | None = None
+    evidence: tuple[Evidence, ...] = ()
 
 
 class ImageLoader:
@@ -65,6 +68,7 @@ class ImageLoader:
         trained_on: Statistics for the out-of-distribution check; None to omit the check.
         previews: Whether to make previews, for pictures of explanations.
         check: Whether to cut degraded copies, too.
+        evidence: Whether to look for evidence in the file's metadata.
     """
 
     def __init__(
@@ -75,12 +79,14 @@ class ImageLoader:
         trained_on: TrainingStatistics | None = None,
         previews: bool = False,
         check: bool = False,
+        evidence: bool = False,
     ) -> None:
         self._cropper = cropper
         self._thumbnails = thumbnails
         self._trained_on = trained_on
         self._previews = previews
         self._check = check
+        self._evidence = evidence
         # Slices of an array are cheaper than parts of a PIL image if a large share of the pixels is used.
         resized = not isinstance(cropper.rule, ViewRule)
         self._needs_array = resized and (thumbnails or cropper.how is not None)
@@ -99,13 +105,29 @@ class ImageLoader:
             return Loaded(path, is_video=True) if is_video(path) else Loaded(path, error=str(error))
         size = size_of(image)
         deviation = self._cropper.check(views, size, self._trained_on)
-        # Before a preview or thumbnail reduces the image in place.
+        # Before the image becomes a preview or thumbnail, which happens in place.
+        evidence = self._found(path, image)
         copies = views_of_copies(image, self._cropper) if self._check else {}
         shown = preview(image) if self._previews else None
         small = thumbnail(image) if self._thumbnails else None
         return Loaded(
-            path, views, thumbnail=small, size=size, deviation=deviation, copies=copies, preview=shown
+            path,
+            views,
+            thumbnail=small,
+            size=size,
+            deviation=deviation,
+            copies=copies,
+            preview=shown,
+            evidence=evidence,
         )
+
+    def _found(self, path: Path, image: Image.Image | NDArray[np.uint8]) -> tuple[Evidence, ...]:
+        if not self._evidence:
+            return ()
+        try:
+            return find_evidence(path, image)
+        except ImageError:  # the file was removed after it was decoded
+            return ()
 
 
 def preview(image: Image.Image | NDArray[np.uint8]) -> Image.Image:

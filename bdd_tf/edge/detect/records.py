@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bdd_tf.edge.evidence.item import Evidence
 from bdd_tf.edge.images.out_of_distribution import Deviation
 from bdd_tf.edge.labels import FAKE, LABELS
 from bdd_tf.edge.stability import Stability
@@ -17,6 +18,8 @@ from bdd_tf.edge.text import visible
 COLUMNS = ("path", "fake_probability", "verdict", "error", "note")
 CROP_COLUMNS = ("left", "top", "width", "height", "box_probability", "crops")
 """Additional CSV columns with ``--crop``."""
+EVIDENCE_COLUMN = "evidence"
+"""Last CSV column: the kinds of evidence that were found, with spaces between them."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Record:
             (`bdd_tf.edge.images.crops.Views.to_dict`).
         stability: Scores of degraded copies, if they were requested.
         model: Name, version and digest of the model file, as JSON values.
+        evidence: What the file's metadata says, which the score does not depend on.
     """
 
     path: str
@@ -62,6 +66,7 @@ class Record:
     views: dict[str, Any] | None = None
     stability: Stability | None = None
     model: dict[str, Any] | None = None
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def note(self) -> str | None:
@@ -84,7 +89,7 @@ class Record:
 
         Returns:
             The keys in `COLUMNS`, the keys requested, ``views`` if native crops were scored, ``stability`` if degraded
-            copies were, ``video`` if the record is a video's, and ``model`` if it is known.
+            copies were, ``video`` if the record is a video's, ``evidence`` if some was found, and ``model`` if it is known.
         """
         values = {column: getattr(self, column) for column in COLUMNS}
         if crop:
@@ -98,6 +103,8 @@ class Record:
             values["stability"] = self.stability.to_dict()
         if self.video is not None:
             values["video"] = self.video
+        if self.evidence:
+            values["evidence"] = [item.as_dict() for item in self.evidence]
         if self.model is not None:
             values["model"] = self.model
         return values
@@ -106,7 +113,9 @@ class Record:
 Form = Callable[[Record], str]
 
 
-def choose_form(form: str, *, crop: bool = False, explain: bool = False, notes: bool = True) -> Form:
+def choose_form(
+    form: str, *, crop: bool = False, explain: bool = False, notes: bool = True, evidence: bool = False
+) -> Form:
     """Return the function that formats a record as one line of text. For CSV, print the header first.
 
     Args:
@@ -114,13 +123,19 @@ def choose_form(form: str, *, crop: bool = False, explain: bool = False, notes: 
         crop: Whether a crop was selected; the output then includes the most suspicious view.
         explain: Whether JSON output includes explanations.
         notes: Whether text output includes notes; JSON and CSV always do.
+        evidence: Whether text output includes evidence, in lines of their own; JSON and CSV always do.
     """
     if form == "json":
         return lambda record: as_json(record.to_dict(crop=crop, explain=explain))
     if form == "csv":
-        print_line(",".join(COLUMNS + (CROP_COLUMNS if crop else ())))
+        print_line(",".join((*COLUMNS, *(CROP_COLUMNS if crop else ()), EVIDENCE_COLUMN)))
         return lambda record: _as_csv(record, crop)
-    return lambda record: _as_text(record, notes)
+    return lambda record: _as_text(record, notes) + (evidence_lines(record.evidence) if evidence else "")
+
+
+def evidence_lines(evidence: Iterable[Evidence]) -> str:
+    """Return one indented line per piece of evidence, each with a line feed in front."""
+    return "".join(f"\n  {item.strength}: {visible(item.says)} ({visible(item.where)})" for item in evidence)
 
 
 def as_json(values: dict[str, Any]) -> str:
@@ -171,6 +186,7 @@ def _as_csv(record: Record, crop: bool) -> str:
     values = [getattr(record, column) for column in COLUMNS]
     if crop:
         values += [*(record.box or (None,) * 4), record.box_probability, record.crops]
+    values.append(" ".join(dict.fromkeys(item.kind for item in record.evidence)) or None)
     return ",".join("" if value is None else _csv_field(str(value)) for value in values)
 
 

@@ -91,4 +91,5 @@ def _image_record(
         deviation=item.deviation,
         views=None if item.views is None else item.views.to_dict(),
         stability=found if copies else None,
+        evidence=item.evidence,
     )

@@ -16,7 +16,7 @@ from bdd_tf import __version__
 from bdd_tf.edge.detect.loader import preview
 from bdd_tf.edge.detect.records import Record
 from bdd_tf.edge.detector import Detector
-from bdd_tf.edge.evidence import Evidence, find_evidence
+from bdd_tf.edge.evidence import Evidence
 from bdd_tf.edge.explain import heat_map
 from bdd_tf.edge.explain.explanation import create_explainer
 from bdd_tf.edge.explain.places import in_image, seen_part
@@ -78,7 +78,6 @@ def gather(record: Record, name: str, detector: Detector, cropper: Cropper, rule
     found = score_views(detector, [views], cropper)[0]
     seen = views.images[found.view]
     explanation = create_explainer("occlusion", detector)(seen)
-    evidence = find_evidence(content, image)
     shown = preview(image)
     drawn = heat_map.draw(
         seen,
@@ -104,7 +103,7 @@ def gather(record: Record, name: str, detector: Detector, cropper: Cropper, rule
         _jpeg(shown),
         heat_map.png(drawn),
         f"{explanation.meaning}{part}",
-        evidence,
+        record.evidence,
         summary_of(detector),
         _facts(content, (width, height), detector),
     )
