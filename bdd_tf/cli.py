@@ -91,9 +91,14 @@ def _usage() -> str:
     return "usage: bdd VERB [options]      (bdd VERB --help)\n\n" + "\n".join(lines)
 
 
+def module_of(verb: str) -> str:
+    """Return the name of a verb's module."""
+    return f"bdd_tf.commands.{verb.replace('-', '_')}"
+
+
 def _load(verb: str) -> _Verb:
     try:
-        return cast("_Verb", importlib.import_module(f"bdd_tf.commands.{verb.replace('-', '_')}"))
+        return cast("_Verb", importlib.import_module(module_of(verb)))
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing in ("bdd_tf", "converters"):

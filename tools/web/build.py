@@ -38,7 +38,9 @@ POLICY = (
 #: The image of the self-test: width and height.
 FIXED_SIZE = (200, 150)
 #: Files that the package consists of, apart from the module and the licence.
-PACKAGE_FILES = ("index.js", "index.d.ts", "runtime.js", "pixels.js", "header.js", "notes.js", "README.md")
+PACKAGE_FILES = tuple(
+    "index.js index.d.ts runtime.js pixels.js header.js notes.js stability.js README.md".split()
+)
 
 
 def fixed_image(width: int, height: int) -> np.ndarray:

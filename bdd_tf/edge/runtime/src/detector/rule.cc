@@ -71,7 +71,8 @@ bool ReadRule(const char* text, size_t size, DetectorRule* rule, Message* why) {
   rule->has_band = band.kind() != JsonValue::kMissing && band.kind() != JsonValue::kNull;
   if (rule->has_band && (format < kViewsFormat || !ReadRange(band, &rule->band) || rule->band.low >= rule->band.high ||
                          rule->band.high > 1.0)) {
-    return why->Set("the file's metadata is damaged: the band unsure is not two rising numbers in [0, 1], or the format is 1");
+    return why->Set(
+        "the file's metadata is damaged: the band unsure is not two rising numbers in [0, 1], or the format is 1");
   }
   rule->has_training = trained.kind() != JsonValue::kMissing && trained.kind() != JsonValue::kNull;
   if (rule->has_training &&
