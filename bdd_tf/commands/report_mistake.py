@@ -37,17 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Score the image and write the bundle.
-
-    Args:
-        args: Arguments declared by `add_arguments`.
+    """Score the image, write the bundle and print its path; what is in it goes to standard error.
 
     Returns:
         Exit code 0.
 
     Raises:
-        UsageError: If there is no such image, or the bundle cannot have that path.
-        BddError: If the image cannot be read, or the bundle not be written.
+        UsageError: For a missing image, or an impossible path of the bundle.
+        BddError: For a damaged image, or a bundle that cannot be written.
     """
     image = Path(args.image)
     if not args.image or not exists(image) or is_folder(image):

@@ -110,16 +110,8 @@ class ImageLoader:
         copies = views_of_copies(image, self._cropper) if self._check else {}
         shown = preview(image) if self._previews else None
         small = thumbnail(image) if self._thumbnails else None
-        return Loaded(
-            path,
-            views,
-            thumbnail=small,
-            size=size,
-            deviation=deviation,
-            copies=copies,
-            preview=shown,
-            evidence=evidence,
-        )
+        return Loaded(path, views, thumbnail=small, size=size, deviation=deviation, copies=copies, preview=shown,
+                      evidence=evidence)  # fmt: skip
 
     def _found(self, path: Path, image: Image.Image | NDArray[np.uint8]) -> tuple[Evidence, ...]:
         if not self._evidence:
