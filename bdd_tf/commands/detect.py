@@ -115,13 +115,14 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
             sheet = stack.enter_context(
                 ContactSheet(video_options.html, decide, detector.trained_on, detector.identity.sentence())
             )
+        looks = _looks_for_evidence(args)
         loader = ImageLoader(
             cropper,
             thumbnails=sheet is not None,
             trained_on=detector.trained_on,
             previews=explain_options is not None,
             check=check,
-            evidence=_evidence_possible(args.quiet),
+            evidence=looks,
         )
         explain = None
         if explain_options is not None:
@@ -138,7 +139,9 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
         )
         records = _stated(records, detector.identity)
         if report is not None:
-            records = ReportWriter(report, detector, cropper, decide).passing(records, inputs.shown)
+            records = ReportWriter(report, detector, cropper, decide, evidence=looks).passing(
+                records, inputs.shown
+            )
         progress = Progress(quiet=args.quiet, count=lambda: _found(args.paths))
         code = _report(
             inputs.named(records), progress, sheet.add if sheet else None, detector.trained_on, args
@@ -160,12 +163,14 @@ def _stated(records: Generator[Record, None, None], identity: ModelIdentity) -> 
             yield replace(record, model=identity.to_dict())
 
 
-def _evidence_possible(quiet: bool) -> bool:
-    """Whether files can be walked for evidence here; says so if not. Engine ``lce`` works without the C++ library."""
+def _looks_for_evidence(args: argparse.Namespace) -> bool:
+    """Whether files are walked for evidence; says so if that fails. Engine ``lce`` works without the C++ library."""
+    if args.evidence is False or args.list_fakes:
+        return False
     try:
         find_evidence(b"")
     except BddError as error:
-        if not quiet:
+        if not args.quiet:
             print(f"bdd: note: evidence is not looked for: {error}", file=sys.stderr)
         return False
     return True
@@ -258,7 +263,7 @@ def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
         crop=args.crop is not None,
         explain=args.explain is not None,
         notes=not args.quiet,
-        evidence=not args.quiet and _is_one_image(args.paths),
+        evidence=_shows_evidence(args, form_name),
     )
 
     def show(record: Record) -> None:
@@ -269,8 +274,11 @@ def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
     return show
 
 
-def _is_one_image(paths: list[str]) -> bool:
-    return len(paths) == 1 and is_file(paths[0])
+def _shows_evidence(args: argparse.Namespace, form: str) -> bool:
+    """Whether text and CSV include evidence: on request, and as text for a single image."""
+    if args.evidence is not None:
+        return bool(args.evidence)
+    return form == "text" and not args.quiet and len(args.paths) == 1 and is_file(args.paths[0])
 
 
 def _restore_first_path(args: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ COLUMNS = ("path", "fake_probability", "verdict", "error", "note")
 CROP_COLUMNS = ("left", "top", "width", "height", "box_probability", "crops")
 """Additional CSV columns with ``--crop``."""
 EVIDENCE_COLUMN = "evidence"
-"""Last CSV column: the kinds of evidence that were found, with spaces between them."""
+"""Last CSV column with ``--evidence``: the kinds that were found, with spaces between them."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,16 @@ def choose_form(
         crop: Whether a crop was selected; the output then includes the most suspicious view.
         explain: Whether JSON output includes explanations.
         notes: Whether text output includes notes; JSON and CSV always do.
-        evidence: Whether text output includes evidence, in lines of their own; JSON and CSV always do.
+        evidence: Whether text output includes evidence, in lines of their own, and CSV a column of its kinds; JSON always
+            does.
     """
     if form == "json":
         return lambda record: as_json(record.to_dict(crop=crop, explain=explain))
     if form == "csv":
-        print_line(",".join((*COLUMNS, *(CROP_COLUMNS if crop else ()), EVIDENCE_COLUMN)))
-        return lambda record: _as_csv(record, crop)
+        print_line(
+            ",".join((*COLUMNS, *(CROP_COLUMNS if crop else ()), *((EVIDENCE_COLUMN,) if evidence else ())))
+        )
+        return lambda record: _as_csv(record, crop, evidence)
     return lambda record: _as_text(record, notes) + (evidence_lines(record.evidence) if evidence else "")
 
 
@@ -182,11 +185,12 @@ def _as_text(record: Record, notes: bool) -> str:
     return f"{record.verdict}  {record.fake_probability:.4f}{box}  {visible(record.path)}{note}"
 
 
-def _as_csv(record: Record, crop: bool) -> str:
+def _as_csv(record: Record, crop: bool, evidence: bool) -> str:
     values = [getattr(record, column) for column in COLUMNS]
     if crop:
         values += [*(record.box or (None,) * 4), record.box_probability, record.crops]
-    values.append(" ".join(dict.fromkeys(item.kind for item in record.evidence)) or None)
+    if evidence:
+        values.append(" ".join(dict.fromkeys(item.kind for item in record.evidence)) or None)
     return ",".join("" if value is None else _csv_field(str(value)) for value in values)
 
 

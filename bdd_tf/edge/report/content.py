@@ -40,7 +40,7 @@ class Report:
         picture: The image, reduced, as a JPEG file without metadata.
         heat_map: PNG file of the explanation.
         explained: What the heat map shows, in words.
-        evidence: What the file itself says.
+        evidence: What the file itself says; None if nobody looked.
         model: About the model.
         facts: Versions and digests: name -> text.
     """
@@ -51,7 +51,7 @@ class Report:
     picture: bytes
     heat_map: bytes
     explained: str
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[Evidence, ...] | None
     model: ModelSummary
     facts: dict[str, str]
 

@@ -106,13 +106,15 @@ def _evidence(report: Report) -> str:
     lines = "".join(
         f'<tr><th scope="row">{escaped(item.kind)}</th><td class="text">{escaped(item.says)}</td>'
         f'<td class="text">{escaped(item.where)}</td><td>{escaped(item.strength)}</td></tr>'
-        for item in report.evidence
+        for item in report.evidence or ()
     )
     table = (
         '<div class="wide" tabindex="0" role="group" aria-labelledby="evidence"><table><thead><tr><th scope="col">Kind</th>'
         '<th scope="col">Says</th><th scope="col">Where</th><th scope="col">Strength</th></tr></thead>'
         f"<tbody>{lines}</tbody></table></div>"
         if lines
+        else "<p>Not looked for.</p>"
+        if report.evidence is None
         else "<p>Nothing was found. That proves nothing: most programs and platforms remove metadata.</p>"
     )
     return f"""<section aria-labelledby="evidence"><h2 id="evidence">What the file itself says</h2>

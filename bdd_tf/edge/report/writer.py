@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from bdd_tf.edge.detect.records import Record
@@ -22,10 +23,14 @@ class ReportWriter:
         detector: Scored the image.
         cropper: Cut the image. Its own thread must be done with it.
         rule: Decided.
+        evidence: Whether the records hold what was found in the file; False if nobody looked.
     """
 
-    def __init__(self, path: Path, detector: Detector, cropper: Cropper, rule: DecisionRule) -> None:
+    def __init__(
+        self, path: Path, detector: Detector, cropper: Cropper, rule: DecisionRule, *, evidence: bool
+    ) -> None:
         self._path, self._detector, self._cropper, self._rule = path, detector, cropper, rule
+        self._evidence = evidence
 
     def passing(
         self, records: Generator[Record, None, None], shown: Callable[[str], str]
@@ -54,6 +59,7 @@ class ReportWriter:
         from bdd_tf.edge.report.content import gather
         from bdd_tf.edge.report.page import page
 
-        text = page(gather(record, name, self._detector, self._cropper, self._rule))
+        found = gather(record, name, self._detector, self._cropper, self._rule)
+        text = page(found if self._evidence else replace(found, evidence=None))
         with complete_file(self._path) as partial:
             partial.write_text(text, encoding="utf-8")

@@ -99,8 +99,12 @@ def test_it_says_what_was_found_and_with_which_files(report, banded_file, tmp_pa
 
 def test_without_a_check_it_says_so(float_file, tmp_path, capsys):
     image = write_hostile(tmp_path)
-    run_detect(capsys, image, "--model", float_file, "--no-check", "--report", tmp_path / "out.html")
-    assert "Not checked" in (tmp_path / "out.html").read_text()
+    options = ("--no-check", "--no-evidence", "--report", tmp_path / "out.html")
+    run_detect(capsys, image, "--model", float_file, *options)
+    text = (tmp_path / "out.html").read_text()
+    assert "Not checked" in text
+    assert "Not looked for" in text
+    assert "Steps: 20" not in text
 
 
 def test_a_bundled_models_limits_are_there(tmp_path, capsys):
