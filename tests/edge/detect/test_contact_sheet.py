@@ -183,3 +183,19 @@ def test_names_with_umlauts_and_joined_emoji_are_shown_as_they_are(tmp_path):
     text = sheet(tmp_path, [scored(name, 0.5) for name in names])
     shown = [html.unescape(name) for name in re.findall(r'<a href="[^"]+">([^<]+)</a>', text)]
     assert sorted(shown) == sorted(names)
+
+
+def test_the_verdicts_of_a_band_are_shown_as_they_are(tmp_path):
+    rule = DecisionRule(0.5, (0.3, 0.7))
+    with ContactSheet(tmp_path / "s.html", rule, None, "Model <m>, SHA-256 00") as page:
+        for i, score in enumerate((0.1, 0.5, 0.6, 0.9)):
+            page.add(Record(f"{i}.png", score, rule(score), thumbnail=JPEG, size=(30, 20)))
+        page.write()
+    text = (tmp_path / "s.html").read_text(encoding="utf-8")
+    assert "1 fake, 1 real, 2 unsure" in text
+    assert re.findall(r'<figure class="(\w+)"[^>]*data-verdict="(\w+)"', text) == [
+        ("fake", "FAKE"), ("unsure", "UNSURE"), ("unsure", "UNSURE"), ("real", "REAL"),
+    ]  # fmt: skip
+    assert "unsure from 0.3000 to 0.7000" in text
+    assert "Model &lt;m&gt;, SHA-256 00" in text
+    assert 'id="band"' not in sheet(tmp_path, [scored("a.png", 0.5)])

@@ -151,8 +151,8 @@ BDD_API void bdd_close(bdd_model* model);
 #define BDD_EVIDENCE_BYTES 65536
 BDD_API int bdd_evidence(const void* file, size_t size, char* json, size_t capacity, size_t* needed);
 
-/* The version of this interface, "MAJOR.MINOR.PATCH": a program that was made for one major version works with all of
- * it. */
+/* The version of this interface, "MAJOR.MINOR.PATCH": the source of a program that was made for one major version works
+ * with all of it. While MAJOR is 0, structures may grow with MINOR, so that programs must be compiled again. */
 BDD_API const char* bdd_version(void);
 
 #ifdef __cplusplus
