@@ -71,8 +71,8 @@ test-runtimes: runtime ## operators and larq-zoo's nets on four TFLite runtimes,
 test-arm: runtime ## the wheels on emulated 64-bit and 32-bit ARM, results equal to x86 (Debian: apt)
 	@$(PY) -m tools.arm.emulate $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
 
-test-browser: runtime ## the page of `bdd serve` in Chromium (Debian: apt-get install chromium) [SCREENSHOT=folder]
-	$(if $(SCREENSHOT),SCREENSHOT="$(SCREENSHOT)") $(PY) -m pytest tests/service/browser.py -rs $(ARGS)
+test-browser: runtime ## the page of `bdd serve` and the report in Chromium (Debian: apt-get install chromium) [SCREENSHOT=folder]
+	$(if $(SCREENSHOT),SCREENSHOT="$(SCREENSHOT)") $(PY) -m pytest tests/service/browser.py tests/edge/report/browser.py -rs $(ARGS)
 
 web: runtime ## the npm package and the page that runs without a service, in build/web/
 	$(PY) -m tools.web.build

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Protocol, cast
 from bdd_tf import __version__
 from bdd_tf.errors import BddError, UsageError, did_you_mean, one_of
 
-#: Verb: its line of help. The module `bdd_tf.commands.VERB` has the functions of `_Verb`.
+#: Verb: its line of help. The module `bdd_tf.commands.VERB`, with _ for -, has the functions of `_Verb`.
 VERBS = {
     "data": "list, check and prepare data sets",
     "train": "train a detector; the same command resumes an interrupted run",
@@ -24,6 +24,8 @@ VERBS = {
     "benchmark": "benchmark a .tflite file against common baselines",
     "report": "write the paper's tables and figures from stored results and runs; compare two runs",
     "runs": "list runs with their data, network, accuracy and file",
+    "models": "list the bundled models, and verify their digests",
+    "report-mistake": "keep a wrong verdict as a case, in a file on this machine",
     "info": "show the contents and cost of a .tflite file, a run or a checkpoint",
 }
 #: Verbs that build networks or read data for training: they take `--plugin`.
@@ -85,13 +87,18 @@ class _Verb(Protocol):
 
 
 def _usage() -> str:
-    lines = [f"  {verb:10} {text}" for verb, text in VERBS.items()]
+    lines = [f"  {verb:14} {text}" for verb, text in VERBS.items()]
     return "usage: bdd VERB [options]      (bdd VERB --help)\n\n" + "\n".join(lines)
+
+
+def module_of(verb: str) -> str:
+    """Return the name of a verb's module."""
+    return f"bdd_tf.commands.{verb.replace('-', '_')}"
 
 
 def _load(verb: str) -> _Verb:
     try:
-        return cast("_Verb", importlib.import_module(f"bdd_tf.commands.{verb}"))
+        return cast("_Verb", importlib.import_module(module_of(verb)))
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing in ("bdd_tf", "converters"):

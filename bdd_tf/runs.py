@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bdd_tf.edge.labels import Band
 from bdd_tf.errors import BddError, UsageError
 
 RUNS_DIR = "runs"
@@ -168,12 +169,14 @@ class Validated:
         thresholds: Maximum false positive rate (a string such as ``"0.01"``) -> the lowest threshold in [0, 1] that
             keeps it; None if there are too few validation images to determine it.
         scale: Factors of the mean logit of 1, 2, ... native views, for a run with the rule ``views``.
+        unsure: Band of calibrated scores that are not decided; None unless the photo protocol chose one.
     """
 
     threshold: float = 0.5
     temperature: float = 1.0
     thresholds: dict[str, float | None] = field(default_factory=dict)
     scale: tuple[float, ...] = (1.0,)
+    unsure: Band | None = None
 
 
 def validated(run: Run) -> Validated:
@@ -221,13 +224,19 @@ def _from_photo_protocol(run: Run, chosen: Validated) -> Validated:
         }
         whole = document.get("whole") or {}
         scale = tuple(_within(factor, 1e-6, 1e6) for factor in whole.get("scale") or (1.0,))
+        ends = [(document.get("unsure") or {}).get(f"{end}_logit") for end in ("low", "high")]
+        low, high = (None if end is None else _score(end, chosen.temperature) for end in ends)
         weights = document["detector"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BddError(f"{run.metrics('photos')} is damaged ({error}); {again}") from error
     if weights != hashlib.sha256(trained_weights(run).read_bytes()).hexdigest():
         raise BddError(f"{run.metrics('photos')} was written for other weights; {again}")
     return dataclasses.replace(
-        chosen, threshold=threshold, thresholds=thresholds or chosen.thresholds, scale=scale
+        chosen,
+        threshold=threshold,
+        thresholds=thresholds or chosen.thresholds,
+        scale=scale,
+        unsure=None if low is None or high is None or low >= high else (low, high),
     )
 
 

@@ -79,7 +79,7 @@ def memory(path: Path, model: str, marks: tuple[int, ...]) -> dict[int, float]:
         watch(
             FileFrames(path),
             detector,
-            threshold=detector.threshold,
+            decide=detector.decide,
             cropper=detector.cropper(),
             outputs=Outputs(
                 each=each, save_video=path.with_name("overlay.mp4"), timeline=path.with_suffix(".png")

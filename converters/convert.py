@@ -16,7 +16,7 @@ from bdd_tf.console import say
 from bdd_tf.edge.images.rules import rule_entries
 from bdd_tf.edge.labels import LABELS
 from bdd_tf.edge.tflite.file import TfliteModel, parse_tflite
-from bdd_tf.edge.tflite.metadata import METADATA_NAME, embed_metadata
+from bdd_tf.edge.tflite.metadata import METADATA_NAME, VIEWS_FORMAT, embed_metadata
 from bdd_tf.errors import BddError, UsageError, one_of
 from bdd_tf.files import write_atomically
 from bdd_tf.legacy_keras import tf
@@ -77,12 +77,14 @@ def metadata(config: Experiment, chosen: Validated, metrics: dict | None, traine
         trained: False if the weights are random.
 
     Returns:
-        Values for JSON. ``thresholds`` has an entry for each false positive rate that validation could resolve.
+        Values for JSON. ``unsure`` is there only if a band was chosen, and makes the format 2. ``thresholds`` has an entry
+        for each false positive rate that validation could resolve.
     """
     views = None if config.views is None else dataclasses.replace(config.views, scale=chosen.scale)
     rule = rule_entries(views or config.rule)
+    layout = rule.pop("format")
     return {
-        "format": rule.pop("format"),
+        "format": layout if chosen.unsure is None else VIEWS_FORMAT,
         "backbone": config.backbone,
         "channels": list(config.channels),
         "channel_variant": config.variant,
@@ -90,6 +92,7 @@ def metadata(config: Experiment, chosen: Validated, metrics: dict | None, traine
         **rule,
         "labels": list(LABELS),
         "threshold": chosen.threshold,
+        **({} if chosen.unsure is None else {"unsure": list(chosen.unsure)}),
         "temperature": chosen.temperature,
         "thresholds": {rate: t for rate, t in chosen.thresholds.items() if t is not None},
         "dataset": config.dataset if trained else None,

@@ -10,6 +10,7 @@ from bdd_tf.config import Experiment
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics
 from bdd_tf.edge.images.rules import rule_of
 from bdd_tf.edge.images.views import ViewRule
+from bdd_tf.edge.labels import band_of
 from bdd_tf.edge.tflite.metadata import read_metadata
 from bdd_tf.errors import BddError
 from bdd_tf.runs import Run
@@ -60,11 +61,23 @@ def photo_card(name: str, content: bytes, kept: Path) -> str:
         detail=f"{known.detail[0]:.1f} to {known.detail[1]:.1f}",
         held_out=", ".join(about["hold_out"]) or "nothing",
         threshold=f"{metadata['threshold']:.4f}",
+        unsure=_unsure(metadata),
         table=table,
         network=_network(about, metadata),
         train=training_commands(name, Run(kept), config),
         recipe=settings_text(config),
         note=note,
+    )
+
+
+def _unsure(metadata: dict) -> str:
+    """The sentence on the band; empty for a file without one."""
+    band = band_of(metadata)
+    if band is None:
+        return ""
+    return (
+        f" The model decides FAKE from {band[1]:.4f} upwards and REAL from {band[0]:.4f} downwards, and calls other images "
+        "UNSURE: at most 1 % of the REAL images that chose the upper end score as high, and at most 10 % of the FAKE ones as low."
     )
 
 

@@ -5,6 +5,7 @@
 ``python -m converters.release --card``. Files that a release writes:
 
 - ``bdd_tf/edge/models/NAME.tflite``: the model, the only one of its data set, and its card ``NAME.md``;
+- ``bdd_tf/edge/models/digests.json``: size and SHA-256 of every bundled model, for `bdd models verify`;
 - ``results/NAME/``: the data of the card: settings, history, metrics, and `FILE_METRICS`, which is measured here.
 """
 
@@ -27,6 +28,7 @@ from bdd_tf.datasets.training_ranges import trained_on
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.images.decode import open_image
 from bdd_tf.edge.images.views import size_of
+from bdd_tf.edge.model_digests import record_digests
 from bdd_tf.edge.shipped_model import FOLDER, shipped_models
 from bdd_tf.edge.tflite.metadata import METADATA_NAME, embed_metadata, read_metadata
 from bdd_tf.edge.view_scores import score_views
@@ -82,6 +84,7 @@ def release_model(
         _check_size(run, len(content))
         target = release_photos(run, name or f"{config.dataset}-{config.backbone}", data_dir, folder, results)
         _remove_others(target, folder)
+        record_digests(folder)
         return target
     metadata = read_metadata(content)
     _check(run, len(content), metadata)
@@ -102,6 +105,7 @@ def release_model(
     write_atomically(target, content)
     write_atomically(target.with_suffix(".md"), text.encode())
     _remove_others(target, folder)
+    record_digests(folder)
     if run.path.resolve() == kept.resolve():
         run.tflite.unlink()
     return target

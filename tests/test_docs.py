@@ -104,7 +104,7 @@ def _of(program: str, commands: list[tuple[str, list[str]]]) -> list[tuple[str, 
 def _lenient_parser(verb: str) -> argparse.ArgumentParser:
     """The parser of a verb that requires nothing and takes any text as a value."""
     parser = argparse.ArgumentParser(f"bdd {verb}", allow_abbrev=False, exit_on_error=False)
-    cli.add_arguments(verb, importlib.import_module(f"bdd_tf.commands.{verb}"), parser)
+    cli.add_arguments(verb, importlib.import_module(cli.module_of(verb)), parser)
     for action in parser._actions:
         action.required, action.type, action.choices = False, None, None
         if not action.option_strings:
@@ -128,7 +128,7 @@ def test_bdd_lines_of_code_blocks_parse(monkeypatch, capsys):
     for page, words in _of("bdd", _in_blocks()):
         verb = words[1]
         assert verb in cli.VERBS, f"{page}: bdd has no verb {verb}"
-        monkeypatch.setattr(f"bdd_tf.commands.{verb}.main", lambda args: 0)
+        monkeypatch.setattr(f"{cli.module_of(verb)}.main", lambda args: 0)
         if cli.main(words[1:]) != 0:
             wrong.append(f"{page}: {shlex.join(words)}\n{capsys.readouterr().err}")
     assert not wrong, "\n".join(wrong)

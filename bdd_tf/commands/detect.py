@@ -18,6 +18,7 @@ from bdd_tf.commands.detect_inputs import Inputs, is_image_or_video
 from bdd_tf.commands.detect_options import add_arguments
 from bdd_tf.commands.detect_outputs import check_outputs, output
 from bdd_tf.commands.detect_progress import Progress
+from bdd_tf.commands.detect_single import checks, report_file
 from bdd_tf.edge.checks import number_within, whole_number
 from bdd_tf.edge.detect.explanations import ExplainOptions, ExplanationWriter
 from bdd_tf.edge.detect.loader import ImageLoader
@@ -28,7 +29,9 @@ from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.evidence import find_evidence
 from bdd_tf.edge.images.find import HEAT_MAP, IMAGE_SUFFIXES, Census, LeftOut, find_images
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics, summary
-from bdd_tf.edge.labels import FAKE, LABELS
+from bdd_tf.edge.labels import FAKE, LABELS, UNSURE, DecisionRule
+from bdd_tf.edge.model_identity import ModelIdentity
+from bdd_tf.edge.report.writer import ReportWriter
 from bdd_tf.edge.runtime import MAX_THREADS
 from bdd_tf.edge.text import visible
 from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES
@@ -100,6 +103,7 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
         raise UsageError("--explain needs a FOLDER for archives, URLs and standard input: --explain FOLDER.")
     video_options = VideoOptions.from_args(args)
     explain_options = ExplainOptions.from_args(args)
+    report, check = report_file(args), checks(args)
     census = Census()
     paths: Iterable[Path] = ()
     if args.camera is None:
@@ -108,36 +112,45 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
     with ExitStack() as stack:
         stack.enter_context(_pillow_warnings_ignored())
         detector = stack.enter_context(Detector(model, engine=args.engine, num_threads=args.threads))
-        threshold = _threshold(args, detector)
+        decide = _decision(args, detector)
         if args.camera is not None:
-            return watch_camera(video_options, detector, threshold)
+            return watch_camera(video_options, detector, decide)
         cropper = detector.cropper(args.crop, args.max_tiles)
-        score_video = VideoScorer(video_options, detector, threshold)
+        score_video = VideoScorer(video_options, detector, decide)
         sheet = None
         if video_options.html is not None:
             from bdd_tf.edge.detect.contact_sheet import ContactSheet
 
-            sheet = stack.enter_context(ContactSheet(video_options.html, threshold, detector.trained_on))
+            sheet = stack.enter_context(
+                ContactSheet(video_options.html, decide, detector.trained_on, detector.identity.sentence())
+            )
+        looks = _looks_for_evidence(args)
         loader = ImageLoader(
             cropper,
             thumbnails=sheet is not None,
             trained_on=detector.trained_on,
             previews=explain_options is not None,
-            evidence=_looks_for_evidence(args),
+            check=check,
+            evidence=looks,
         )
         explain = None
         if explain_options is not None:
             run = None if args.run is None else Path(args.runs_dir) / args.run
-            explain = ExplanationWriter(explain_options, detector, threshold, run)
+            explain = ExplanationWriter(explain_options, detector, run)
         records = score_paths(
             detector,
             paths,
-            threshold,
+            decide,
             cropper=cropper,
             loader=inputs.loading(loader),
             score_video=score_video,
             explain=explain,
         )
+        records = _stated(records, detector.identity)
+        if report is not None:
+            records = ReportWriter(report, detector, cropper, decide, evidence=looks).passing(
+                records, inputs.shown
+            )
         progress = Progress(quiet=args.quiet, count=lambda: _found(args.paths))
         code = _report(
             inputs.named(records), progress, sheet.add if sheet else None, detector.trained_on, args
@@ -150,6 +163,13 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
         if sheet:
             sheet.write()
         return code
+
+
+def _stated(records: Generator[Record, None, None], identity: ModelIdentity) -> Generator[Record, None, None]:
+    """Yield records that name their model."""
+    with closing(records):
+        for record in records:
+            yield replace(record, model=identity.to_dict())
 
 
 def _looks_for_evidence(args: argparse.Namespace) -> bool:
@@ -170,10 +190,11 @@ def _found(paths: Iterable[str], left_out: LeftOut | None = None) -> Iterator[Pa
     return find_images(paths, IMAGE_SUFFIXES | VIDEO_SUFFIXES, left_out, is_image_or_video)
 
 
-def _threshold(args: argparse.Namespace, detector: Detector) -> float:
+def _decision(args: argparse.Namespace, detector: Detector) -> DecisionRule:
+    """Return the file's own rule, or that of a threshold on the command line, which leaves two verdicts."""
     if args.false_alarms is not None:
-        return detector.threshold_for(args.false_alarms)
-    return detector.threshold if args.threshold is None else float(args.threshold)
+        return DecisionRule(detector.threshold_for(args.false_alarms))
+    return detector.decide if args.threshold is None else DecisionRule(float(args.threshold))
 
 
 def _report(
@@ -188,7 +209,7 @@ def _report(
     Ctrl-C ends the records: what was scored is printed, and the summary too.
     """
     printer = _printer(args)
-    total = fakes = unreadable = incomplete = 0
+    total = fakes = unsure = unreadable = incomplete = 0
     deviations: list[str] = []
     doubtful = 0  # fakes among them
     noun = "image"
@@ -200,6 +221,7 @@ def _report(
             for record in records:
                 total += 1
                 fakes += record.verdict == LABELS[FAKE]
+                unsure += record.verdict == UNSURE
                 unreadable += record.verdict is None
                 incomplete += record.verdict is not None and record.error is not None
                 if record.video is not None:
@@ -230,7 +252,7 @@ def _report(
     rate = f"; {total / max(seconds, 1e-9):.1f} {noun}s/s" if total > unreadable else ""
     print(
         f"bdd: {'stopped after ' if interrupted else ''}{total} {noun}{'s' if total != 1 else ''}: {fakes} fake, "
-        f"{total - unreadable - fakes} real, "
+        f"{total - unreadable - fakes - unsure} real, {f'{unsure} unsure, ' if unsure else ''}"
         f"{unreadable} unreadable{f', {incomplete} incomplete' if incomplete else ''}{rate}",
         file=sys.stderr,
     )

@@ -75,6 +75,11 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html", metavar="OUT.html", help="write a contact sheet, sorted by score, highest first"
     )
+    parser.add_argument(
+        "--report",
+        metavar="OUT.html",
+        help="write a report on one image for people: verdict in words, heat map, stability, evidence, digests",
+    )
 
 
 def _add_decision_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +88,7 @@ def _add_decision_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         type=float,
         metavar="T",
-        help="decision threshold: scores of at least T are FAKE (default: the model's)",
+        help="decision threshold: scores of at least T are FAKE, all others REAL, never UNSURE (default: the model's)",
     )
     threshold.add_argument(
         "--false-alarms",
@@ -101,6 +106,11 @@ def _add_decision_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help=f"maximum number of tiles per image, up to {TILES_LIMIT} (default: the cost of 64 tiles of 224 px)",
+    )
+    parser.add_argument(
+        "--check",
+        action=argparse.BooleanOptionalAction,
+        help="score a re-saved, a smaller and a shifted copy too: does the verdict change? (default: for a single image)",
     )
 
 

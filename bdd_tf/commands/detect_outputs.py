@@ -13,7 +13,7 @@ from bdd_tf.edge.images.opening import read_head
 from bdd_tf.errors import UsageError
 from bdd_tf.files import check_output, complete_file, exists, is_file, same_file
 
-_OPTIONS = ("output", "html", "save_video", "timeline", "explain")
+_OPTIONS = ("output", "html", "report", "save_video", "timeline", "explain")
 
 
 def check_outputs(args: argparse.Namespace, inputs: Iterable[str]) -> None:

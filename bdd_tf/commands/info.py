@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 from pathlib import Path
 
 from bdd_tf.edge.images.rules import rule_of
 from bdd_tf.edge.images.views import ViewRule
+from bdd_tf.edge.labels import band_of
 from bdd_tf.edge.shipped_model import model_path, shipped_models
 from bdd_tf.edge.tflite.file import parse_tflite
 from bdd_tf.edge.tflite.metadata import METADATA_NAME, read_metadata
@@ -33,7 +35,8 @@ def inform(path: str, runs_dir: Path = Path(RUNS_DIR)) -> dict:
         ``views`` (the rule for native crops in words), ``parameters``, ``torch_parameters`` (without statistics, as in
         the paper), ``binary_macs``, ``float_macs``,
         ``operations`` (binary / 64 + float), ``paper_operations`` and ``paper_parameters`` (as
-        published), ``bytes``, ``bytes_by_kind``, ``operators`` and ``metadata``. Unknown: None.
+        published), ``bytes``, ``bytes_by_kind``, ``operators`` and ``metadata``; of a .tflite file ``unsure`` (its band) and
+        ``sha256``. Unknown: None.
 
     Raises:
         UsageError: If the file or run does not exist.
@@ -69,6 +72,7 @@ def _tflite(file: Path) -> dict:
         metadata = read_metadata(model) if METADATA_NAME in model.metadata else {}
         rule = rule_of(metadata) if "views" in metadata else None
         views = _views(rule) if isinstance(rule, ViewRule) else None
+        band = band_of(metadata)
     except BddError as error:
         raise BddError(f"{file}: {error}") from error
     return {
@@ -84,6 +88,8 @@ def _tflite(file: Path) -> dict:
         "bytes_by_kind": found.bytes_by_kind,
         "operators": found.operators,
         "metadata": metadata,
+        "unsure": None if band is None else list(band),
+        "sha256": hashlib.sha256(model.content).hexdigest(),
     }
 
 
@@ -218,6 +224,13 @@ def describe(about: dict) -> str:
         about["backbone"] or "unknown backbone", f"{about['resolution']} px" if about["resolution"] else "",
         ",".join(map(str, channels)) if channels else "",
     ) if part)))  # fmt: skip
+    if about.get("unsure"):
+        low, high = about["unsure"]
+        lines.append(
+            ("verdicts", f"FAKE from {high:.4f} upwards, REAL from {low:.4f} downwards, UNSURE between")
+        )
+    if about.get("sha256"):
+        lines.append(("SHA-256", about["sha256"]))
     if about["views"]:
         lines.append(("views", about["views"]))
     counted = about["torch_parameters"]

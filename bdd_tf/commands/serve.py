@@ -13,7 +13,6 @@ from bdd_tf.edge.checks import whole_number
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.images.errors import MAX_PIXELS
 from bdd_tf.edge.runtime import MAX_THREADS
-from bdd_tf.edge.shipped_model import model_path
 from bdd_tf.errors import UsageError
 from bdd_tf.service.app import create_app
 from bdd_tf.service.limits import MIB, Limits
@@ -111,7 +110,7 @@ def main(args: argparse.Namespace) -> int:
     limits = _limits(args)
     hosts = Hosts(args.host, tuple(args.allow_host))
     with Detector(args.model, engine=args.engine, num_threads=args.threads) as detector:
-        name = _name(args.model)
+        name = detector.identity.name
         listening = bind(args.host, args.port)
         app = create_app(detector, name, limits)
         try:
@@ -133,12 +132,6 @@ def main(args: argparse.Namespace) -> int:
             app.state.workers.close()
     print("bdd: stopped.", file=sys.stderr)
     return 0
-
-
-def _name(model: str | None) -> str:
-    """Return the displayed name; model.tflite, the name in every run, is preceded by its folder."""
-    path = model_path(model).absolute()
-    return f"{path.parent.name}/{path.name}" if path.name == "model.tflite" else path.name
 
 
 def _limits(args: argparse.Namespace) -> Limits:

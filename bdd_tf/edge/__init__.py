@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bdd_tf.edge.images.find import find_images
     from bdd_tf.edge.images.out_of_distribution import OutOfDistributionWarning, UnfamiliarImageWarning
     from bdd_tf.edge.images.resize import ResizeRule
-    from bdd_tf.edge.labels import FAKE, LABELS, REAL, verdict
+    from bdd_tf.edge.labels import FAKE, LABELS, REAL, UNSURE, verdict
     from bdd_tf.edge.runtime import available_kernels, lce_delegate
 
 _MODULES = {
@@ -26,6 +26,7 @@ _MODULES = {
     "REAL": "labels",
     "ResizeRule": "images.resize",
     "OutOfDistributionWarning": "images.out_of_distribution",
+    "UNSURE": "labels",
     "UnfamiliarImageWarning": "images.out_of_distribution",  # former name of OutOfDistributionWarning
     "available_kernels": "runtime",
     "find_images": "images.find",
@@ -39,6 +40,7 @@ __all__ = [
     "FAKE",
     "LABELS",
     "REAL",
+    "UNSURE",
     "Detector",
     "ImageError",
     "OutOfDistributionWarning",

@@ -7,7 +7,8 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,9 +27,10 @@ from bdd_tf.edge.images.out_of_distribution import Deviation, OutOfDistributionW
 from bdd_tf.edge.images.resize import ResizeRule
 from bdd_tf.edge.images.rules import Rule, rule_of
 from bdd_tf.edge.images.views import ViewRule, size_of
-from bdd_tf.edge.labels import LABELS, verdict
+from bdd_tf.edge.labels import LABELS, DecisionRule, band_of
+from bdd_tf.edge.model_identity import ModelIdentity
 from bdd_tf.edge.runtime import MAX_THREADS
-from bdd_tf.edge.shipped_model import model_path, no_such_model
+from bdd_tf.edge.shipped_model import FOLDER, model_path, no_such_model
 from bdd_tf.edge.tflite.file import TfliteModel
 from bdd_tf.edge.tflite.metadata import read_metadata
 from bdd_tf.edge.view_scores import BATCH, score_views
@@ -50,6 +52,8 @@ class Detector:
     Attributes:
         threshold: Decision threshold in [0, 1], chosen on validation images, or for photo models on real images of cameras
             that training never saw: scores from it upwards are FAKE.
+        unsure: Band of scores that are not decided, ``(low, high)``; None if the file has none.
+        decide: The file's rule for verdicts: threshold and band (`bdd_tf.edge.labels.DecisionRule`).
         thresholds: Further thresholds by false positive rate: at each, at most that fraction of the real validation
             images is labelled FAKE. Empty if the file has none; see `threshold_for`.
         labels: ``("REAL", "FAKE")``.
@@ -94,6 +98,8 @@ class Detector:
                 self.resize = self.rule
             self.threshold = _threshold(self.metadata.get("threshold"))
             self.thresholds = _thresholds(self.metadata)
+            self.unsure = band_of(self.metadata)
+            self.decide = DecisionRule(self.threshold, self.unsure)
             self.labels = _labels(self.metadata)
             self.trained_on = TrainingStatistics.from_metadata(self.metadata)
             _check_signature(self.model, self.resize)
@@ -102,6 +108,7 @@ class Detector:
             raise
         except BddError as error:
             raise BddError(f"{path}: {error}") from error
+        self._path = path
         self._cropper = self.cropper()
         self.engine_name = self._engine.name
         self.num_threads = num_threads
@@ -199,6 +206,16 @@ class Detector:
             raise BddError("the model's output is not one probability in [0, 1] per image; convert it again.")
         return scores
 
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """Name, version and SHA-256 of the model file as it was read; computed when it is asked for."""
+        return ModelIdentity.of(self._path, self.model.content, self.metadata)
+
+    @property
+    def card(self) -> Path | None:
+        """Path of the model card of a bundled model; None for other files."""
+        return self._path.with_suffix(".md") if self._path.resolve().parent == FOLDER else None
+
     def cropper(self, how: str | None = None, max_tiles: int | None = None) -> Cropper:
         """Return a cropper for this model's rule and threshold.
 
@@ -229,13 +246,32 @@ class Detector:
         deviation = self._load(image)[1]
         return None if deviation is None else deviation.note
 
-    def verdicts(self, scores: NDArray[np.floating[Any]]) -> list[str]:
-        """Apply the model's threshold to scores in [0, 1]; return ``"REAL"`` or ``"FAKE"`` for each.
+    def verdicts(
+        self, scores: NDArray[np.floating[Any]], notes: Sequence[str | None] | None = None
+    ) -> list[str]:
+        """Apply the model's rule to scores in [0, 1].
+
+        Args:
+            scores: As `predict` returns them.
+            notes: What `note` says of each image; None: nothing. An image with a note is ``"UNSURE"`` if the file has a
+                band.
+
+        Returns:
+            ``"REAL"`` or ``"FAKE"`` for each; ``"UNSURE"`` only if the file has a band (`unsure`).
 
         Raises:
-            UsageError: If a score is not in [0, 1], such as the NaN of an image that could not be read.
+            UsageError: If a score is not in [0, 1], such as the NaN of an image that could not be read, or there is
+                another number of notes.
         """
-        return [verdict(number_within("a score", score, 0, 1), self.threshold) for score in scores]
+        if notes is not None and len(notes) != len(scores):
+            raise UsageError(
+                f"there are {len(notes)} notes for {len(scores)} scores; give one for each, or none."
+            )
+        deviates = [False] * len(scores) if notes is None else [note is not None for note in notes]
+        return [
+            self.decide(number_within("a score", score, 0, 1), deviates=unusual)
+            for score, unusual in zip(scores, deviates, strict=True)
+        ]
 
     def threshold_for(self, false_alarms: float) -> float:
         """Return the threshold for a given false positive rate on the validation split.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import unicodedata
 from collections.abc import Callable
 
@@ -52,3 +55,14 @@ def _joins(text: str, at: int) -> bool:
 def _escape(character: str) -> str:
     code = ord(character)
     return f"<0x{code - 0xDC00:02X}>" if 0xDC80 <= code <= 0xDCFF else f"<U+{code:04X}>"
+
+
+def escaped(text: str) -> str:
+    """Return text from outside for an HTML page: on one line, control characters and markup escaped."""
+    # Bytes of a file name that are not valid UTF-8 cannot be written to the file.
+    return html.escape(visible(text).encode("utf-8", "backslashreplace").decode())
+
+
+def policy_hash(text: str) -> str:
+    """Return the source of an embedded style or script for a Content-Security-Policy: ``sha256-`` and its digest."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -99,7 +99,7 @@ def evaluate_run(
     Returns:
         The content of the metrics file: :func:`bdd_tf.metrics.bootstrap.metrics_document`,
         :func:`bdd_tf.metrics.calibration.calibration_document` and ``thresholds``, see
-        :func:`bdd_tf.metrics.classification.at_thresholds`.
+        :func:`bdd_tf.metrics.classification.at_thresholds`; ``unsure`` where a band was chosen.
 
     Raises:
         UsageError: For an unknown or empty split, or a rate for which no threshold was chosen on validation.
@@ -122,6 +122,8 @@ def evaluate_run(
     document = _document(subject, labels, scores, chosen.threshold, bootstrap, count_operations(model))
     document |= calibration.calibration_document(labels, found, chosen.temperature)
     document["thresholds"] = classification.at_thresholds(labels, scores, chosen.thresholds)
+    if chosen.unsure is not None:
+        document["unsure"] = classification.decided(labels, scores, chosen.unsure)
     if notes:
         document["notes"] = [*document.get("notes", []), *notes]
     _write(subject, Scored([i.path for i in subject.data.items(split)], labels, scores), found, document)
@@ -216,6 +218,16 @@ def summary(document: dict) -> str:
                 if there[name] is not None
             ]
             rows.append(", ".join(parts))
+    if (unsure := document.get("unsure")) is not None:
+        low, high = unsure["band"]
+        rows.append(
+            f"{'unsure':34} from {low:.4f} to {high:.4f}: {100 * unsure['coverage']:.1f} % decided"
+            + (
+                f", {100 * unsure['accuracy']:.1f} % of them rightly"
+                if unsure["accuracy"] is not None
+                else ""
+            )
+        )
     rows.append(
         f"{'expected calibration error':34} {document['ece']:.4f} as trained, {document['ece_calibrated']:.4f} "
         f"with temperature {document['temperature']:.3f}"

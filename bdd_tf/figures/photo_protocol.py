@@ -37,13 +37,22 @@ def protocol_matrix(path: str | Path, document: dict, title: str = "") -> Path:
         upper.set_xticks(range(len(conditions)), conditions)
         upper.set_title("AUC, size and coding matched, %", loc="left")
         _matrix(lower, reals, (0.0, 0.3), "RdYlGn_r")
-        lower.set_title("REAL called FAKE at the threshold, %", loc="left")
+        lower.set_title(f"REAL called FAKE at the threshold, %{_band(document.get('unsure'))}", loc="left")
         figure.suptitle(title, fontsize=10)
         lower.set_xlabel("● held out: training saw none of it", fontsize=8, color=GREY, loc="left")
 
     rows = len(fakes) + len(reals)
     # Few conditions still need the width of the titles.
     return draw(path, (max(2.6 + 1.05 * len(conditions), 8.0), 1.9 + 0.27 * rows), paint)
+
+
+def _band(unsure: dict | None) -> str:
+    """The band's share of decided images, for a title; empty without one."""
+    if unsure is None or not unsure["crops"]:
+        return ""
+    row = unsure["crops"].get("held_out") or unsure["crops"]["seen"]
+    called, decided = (100 * row[key] for key in ("real_called_fake", "coverage"))
+    return f" (beyond the band: {called:.1f} %, with {decided:.0f} % of the images decided)"
 
 
 def _name(name: str, held: bool) -> str:

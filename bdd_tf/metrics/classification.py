@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -332,6 +333,38 @@ def false_alarm_threshold(labels: Labels, scores: Scores, rate: float) -> float 
         return None
     edges = np.concatenate([[1.0], tally.values, [0.0]])
     return float(_between(edges[called + 1], edges[called]))
+
+
+def decided(labels: Labels, scores: Scores, band: tuple[float, float]) -> dict[str, Any]:
+    """Measure a band of scores that are not decided.
+
+    Args:
+        labels: 0 or 1, [N].
+        scores: Fake probabilities in [0, 1], [N].
+        band: Scores from its upper end upwards are FAKE, from its lower end downwards REAL, and the others UNSURE.
+
+    Returns:
+        ``band``; ``coverage`` (the share decided) and ``accuracy`` (of the decided ones), in [0, 1]; ``real_called_fake`` and
+        ``fake_called_real``, as shares of all images of the class. None where undefined.
+
+    Raises:
+        BddError: For empty, mismatched or invalid input.
+    """
+    confusion(labels, scores, band[1])  # checks the input
+    labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
+    fake, real = scores >= band[1], scores <= band[0]
+    known = fake | real
+
+    def mean(values: np.ndarray) -> float | None:
+        return float(values.mean()) if len(values) else None
+
+    return {
+        "band": list(band),
+        "coverage": mean(known),
+        "accuracy": mean(fake[known] == (labels[known] == 1)),
+        "real_called_fake": mean(fake[labels == 0]),
+        "fake_called_real": mean(real[labels == 1]),
+    }
 
 
 def at_thresholds(labels: Labels, scores: Scores, thresholds: dict[str, float | None]) -> dict[str, dict]:

@@ -73,6 +73,7 @@ class _Service:
             "dataset": metadata.get("dataset"),
             "trained_on": None if self._detector.trained_on is None else self._detector.trained_on.describe(),
             "threshold": self._detector.threshold,
+            "unsure": None if self._detector.unsure is None else list(self._detector.unsure),
             "labels": list(self._detector.labels),
             "engine": self._detector.engine_name,
             "max_upload_bytes": self.limits.upload_bytes,
@@ -80,6 +81,8 @@ class _Service:
             "max_images": self.limits.images,
             "max_pixels": self.limits.pixels,
             "version": __version__,
+            "model_version": self._detector.identity.version,
+            "model_sha256": self._detector.identity.sha256,
         }
 
     async def show_model(self, request: Request) -> Response:

@@ -6,7 +6,7 @@ from typing import Any
 
 from bdd_tf import __version__
 from bdd_tf.edge.images.crops import CROPS
-from bdd_tf.edge.labels import LABELS
+from bdd_tf.edge.labels import LABELS, VERDICTS
 from bdd_tf.service.limits import Limits
 
 _NUMBER = {"type": "number"}
@@ -14,6 +14,7 @@ _COUNT = {"type": "integer", "minimum": 0}
 _TEXT = {"type": "string"}
 _PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
 _SWITCH = {"enum": ["0", "1", "false", "true"], "default": "0"}
+_DIGEST = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _BINARY = {"type": "string", "format": "binary"}
 
 
@@ -77,36 +78,7 @@ def _detect(model: dict[str, Any], limits: Limits, tiles: int) -> dict[str, Any]
         "description": "Scores one image (JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF), sent as the request body or as a "
         f"file of a form, or up to {limits.images} images as files of a form. curl -F image=@photo.jpg, "
         "curl -H 'Content-Type: image/jpeg' --data-binary @photo.jpg, or curl -F image=@a.jpg -F image=@b.png.",
-        "parameters": [
-            _option(
-                "threshold",
-                "Decision threshold: scores of at least this value are FAKE.",
-                _PROBABILITY | {"default": model["threshold"]},
-            ),
-            _option(
-                "crop",
-                "Parts to score, as bdd detect --crop: the answer includes box (left, top, width and height of the "
-                "highest one, in pixels), box_probability and crops (their number). faces needs OpenCV.",
-                {"enum": list(CROPS)},
-            ),
-            _option(
-                "max_tiles",
-                f"With crop=tiles, the maximum number of tiles, from 1 to {tiles}.",
-                {"type": "integer", "minimum": 1, "maximum": tiles, "default": tiles},
-            ),
-            _option(
-                "explain",
-                "1: the answer includes an explanation (evidence for FAKE and REAL) with a picture. It takes about 200 "
-                "inferences, one explanation at a time, and is possible for a single image per request.",
-                _SWITCH,
-            ),
-            _option("list", "1: the answer is a list even for a single image.", _SWITCH),
-            _option(
-                "pictures",
-                "1: the answer includes images of the network's input (of several crops, the highest one): input, fft, lbp.",
-                _SWITCH,
-            ),
-        ],
+        "parameters": _options(model, tiles),
         "requestBody": {
             "required": True,
             "content": {
@@ -123,6 +95,46 @@ def _detect(model: dict[str, Any], limits: Limits, tiles: int) -> dict[str, Any]
         },
         "responses": responses,
     }
+
+
+def _options(model: dict[str, Any], tiles: int) -> list[dict[str, Any]]:
+    """Return the query parameters of a request to score images."""
+    return [
+        _option(
+            "threshold",
+            "Decision threshold: scores of at least this value are FAKE, all others REAL, never UNSURE.",
+            _PROBABILITY | {"default": model["threshold"]},
+        ),
+        _option(
+            "crop",
+            "Parts to score, as bdd detect --crop: the answer includes box (left, top, width and height of the "
+            "highest one, in pixels), box_probability and crops (their number). faces needs OpenCV.",
+            {"enum": list(CROPS)},
+        ),
+        _option(
+            "max_tiles",
+            f"With crop=tiles, the maximum number of tiles, from 1 to {tiles}.",
+            {"type": "integer", "minimum": 1, "maximum": tiles, "default": tiles},
+        ),
+        _option(
+            "explain",
+            "1: the answer includes an explanation (evidence for FAKE and REAL) with a picture. It takes about 200 "
+            "inferences, one explanation at a time, and is possible for a single image per request.",
+            _SWITCH,
+        ),
+        _option(
+            "check",
+            "1: a re-saved, a smaller and a shifted copy are scored too, and the answer includes stability. If one of them "
+            "gets another verdict, that of a model with a band becomes UNSURE, and another model's gets a note.",
+            _SWITCH,
+        ),
+        _option("list", "1: the answer is a list even for a single image.", _SWITCH),
+        _option(
+            "pictures",
+            "1: the answer includes images of the network's input (of several crops, the highest one): input, fft, lbp.",
+            _SWITCH,
+        ),
+    ]
 
 
 def _schemas() -> dict[str, Any]:
@@ -151,6 +163,7 @@ def _schemas() -> dict[str, Any]:
                 "dataset": nullable,
                 "trained_on": nullable,
                 "threshold": _PROBABILITY,
+                "unsure": {"type": ["array", "null"], "items": _PROBABILITY},
                 "labels": {"const": list(LABELS)},
                 "engine": _TEXT,
                 "max_upload_bytes": _COUNT,
@@ -158,6 +171,8 @@ def _schemas() -> dict[str, Any]:
                 "max_images": _COUNT,
                 "max_pixels": _COUNT,
                 "version": _TEXT,
+                "model_version": nullable,
+                "model_sha256": _DIGEST,
             }
         ),
         "Health": _object(
@@ -185,15 +200,21 @@ def _detection() -> tuple[dict[str, Any], dict[str, Any]]:
     }
     required = {
         "fake_probability": _PROBABILITY,
-        "verdict": {"enum": list(LABELS)},
+        "verdict": {"enum": list(VERDICTS)}
+        | {"description": "UNSURE only of a model with a band (unsure), unless the request has a threshold."},
         "threshold": _PROBABILITY,
         "note": nullable
-        | {"description": "Deviation from the training images; if present, the verdict is unreliable."},
+        | {
+            "description": "Deviation from the training images, and with check other verdicts of copies; if present, the "
+            "verdict is unreliable."
+        },
         "latency_ms": _NUMBER | {"description": "Time for decoding, resizing or cutting, and inference."},
         "queue_ms": _NUMBER | {"description": "Time spent waiting for a worker."},
         "width": _COUNT | {"description": "Width of the upright image, in pixels."},
         "height": _COUNT | {"description": "Height of the upright image, in pixels."},
         "model": _TEXT,
+        "model_version": nullable | {"description": "Version of bdd_tf that wrote the model file."},
+        "model_sha256": _DIGEST | {"description": "Digest of the model file."},
     }
     explanation = _object(
         {
@@ -209,6 +230,18 @@ def _detection() -> tuple[dict[str, Any], dict[str, Any]]:
         {"views": {"type": "array", "items": {"type": "object"}}},
     )
     return required, {
+        "unsure": {"type": "array", "items": _PROBABILITY}
+        | {"description": "Band of scores that the model does not decide: low, high."},
+        "stability": _object(
+            {
+                "spread": _PROBABILITY,
+                "scores": {"type": "object", "additionalProperties": _PROBABILITY},
+                "verdicts": {"type": "object", "additionalProperties": {"enum": list(VERDICTS)}},
+            }
+        )
+        | {
+            "description": "With check: scores and verdicts of the copies, and the largest difference of scores."
+        },
         "box": box
         | {"description": "With crop: left, top, width and height of the highest part, in pixels."},
         "box_probability": _PROBABILITY | {"description": "With crop: score of that part alone."},

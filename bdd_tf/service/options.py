@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.images.crops import CROPS, usual_tiles
+from bdd_tf.edge.labels import DecisionRule
 from bdd_tf.service.limits import Refusal
 
-NAMES = ("threshold", "crop", "max_tiles", "pictures", "explain", "list")
+NAMES = ("threshold", "crop", "max_tiles", "pictures", "explain", "list", "check")
 _YES_NO = {"1": True, "true": True, "0": False, "false": False}
 
 
@@ -19,20 +20,22 @@ class Options:
     """What a request asks for.
 
     Attributes:
-        threshold: Decision threshold, in [0, 1].
+        decide: The model's own rule, or that of a threshold in the request, which leaves two verdicts.
         crop: One of `bdd_tf.edge.images.crops.CROPS`, or None for the model's own rule.
         max_tiles: Maximum number of tiles; None for the default.
         pictures: Whether the answer includes images of the network's input.
         explain: Whether it includes an explanation.
         as_list: Whether the answer is a list even for a single image.
+        check: Whether degraded copies are scored, too.
     """
 
-    threshold: float
+    decide: DecisionRule
     crop: str | None = None
     max_tiles: int | None = None
     pictures: bool = False
     explain: bool = False
     as_list: bool = False
+    check: bool = False
 
 
 def most_tiles(detector: Detector) -> int:
@@ -57,23 +60,23 @@ def read_options(given: Mapping[str, str], detector: Detector) -> Options:
     if crop is not None and crop not in CROPS:
         raise Refusal(400, f"The option crop is {crop[:80]!r}; possible: {', '.join(CROPS)}.")
     return Options(
-        _threshold(given, detector.threshold),
+        _decision(given, detector),
         crop,
         _max_tiles(given, crop, most_tiles(detector)),
-        *(_yes(given, name) for name in ("pictures", "explain", "list")),
+        *(_yes(given, name) for name in ("pictures", "explain", "list", "check")),
     )
 
 
-def _threshold(given: Mapping[str, str], default: float) -> float:
+def _decision(given: Mapping[str, str], detector: Detector) -> DecisionRule:
     if "threshold" not in given:
-        return default
+        return detector.decide
     try:
         threshold = float(given["threshold"])
     except ValueError:
         threshold = math.nan
     if not 0 <= threshold <= 1:
         raise Refusal(400, f"The threshold is {given['threshold'][:80]!r}; it must be a number in [0, 1].")
-    return threshold
+    return DecisionRule(threshold)
 
 
 def _max_tiles(given: Mapping[str, str], crop: str | None, most: int) -> int | None:

@@ -18,12 +18,14 @@ function milliseconds(value) {
   return value < 10 ? `${value.toFixed(1)} ms` : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
 }
 
-function showDescription({ name, backbone, channels, resolution, dataset }) {
+function showDescription({ name, backbone, channels, resolution, dataset, sha256 }) {
   const bold = document.createElement("b");
   bold.textContent = name;
   const parts = [backbone, channels && channels.join(" + "), `${resolution}×${resolution} px`].filter(Boolean);
   const training = dataset ? ` Trained on ${dataset}; verdicts on other kinds of images are unreliable.` : "";
-  $("model").replaceChildren("Model ", bold, ` (${parts.join(", ")}).${training}`);
+  const digest = sha256 ? ` SHA-256 ${sha256.slice(0, 12)}…` : "";
+  $("model").replaceChildren("Model ", bold, ` (${parts.join(", ")}).${training}${digest}`);
+  $("model").title = sha256 ? `SHA-256 of the model file: ${sha256}` : "";
 }
 
 function newCard(file) {
@@ -80,7 +82,11 @@ async function work() {
   count();
 }
 
-function showVerdict(card, { probability, verdict, threshold }) {
+function stabilityText({ stability }) {
+  return stability ? ` · copies differ by ${stability.spread.toFixed(4)}` : "";
+}
+
+function showVerdict(card, { probability, verdict, threshold, unsure }) {
   const percent = (value) => `${(100 * value).toFixed(2)}%`;
   const find = (selector) => card.querySelector(selector);
   card.classList.add(verdict);
@@ -89,10 +95,15 @@ function showVerdict(card, { probability, verdict, threshold }) {
   bold.textContent = probability.toFixed(4);
   find(".score").replaceChildren("fake probability ", bold);
   find(".fill").style.width = percent(probability);
-  find(".tick").style.left = percent(threshold);
-  find(".tick").style.visibility = "visible";
-  find(".threshold").textContent = `threshold ${threshold.toFixed(3)}`;
-  find(".threshold").style.left = percent(Math.min(0.75, Math.max(0.25, threshold)));
+  // A mark at the threshold, or the zone of scores that are not decided.
+  const [low, high] = unsure ?? [threshold, threshold];
+  const tick = find(".tick");
+  tick.classList.toggle("zone", Boolean(unsure));
+  tick.style.left = percent(low);
+  tick.style.width = unsure ? percent(high - low) : "";
+  tick.style.visibility = "visible";
+  find(".threshold").textContent = unsure ? `unsure ${low.toFixed(3)} to ${high.toFixed(3)}` : `threshold ${threshold.toFixed(3)}`;
+  find(".threshold").style.left = percent(Math.min(0.75, Math.max(0.25, (low + high) / 2)));
   const meter = find(".meter");
   meter.ariaValueNow = probability;
   meter.ariaValueText = `${probability.toFixed(4)}, ${verdict}`;

@@ -13,7 +13,7 @@ async function showModel() {
     $("model").textContent = "The service does not respond.";
     return;
   }
-  showDescription({ ...model, dataset: model.trained_on || model.dataset });
+  showDescription({ ...model, sha256: model.model_sha256, dataset: model.trained_on || model.dataset });
   $("accepted").textContent =
     `JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; up to ${size(model.max_upload_bytes)} and ${Math.round(model.max_pixels / 1e6)} megapixels`;
 }
@@ -62,7 +62,7 @@ async function judge(file) {
   for (let tries = 1; ; tries++) {
     let answer;
     try {
-      answer = await fetch("/api/detect?pictures=1", {
+      answer = await fetch("/api/detect?pictures=1&check=1", {
         method: "POST",
         headers: { "Content-Type": "application/octet-stream" },
         body: content,
@@ -86,7 +86,7 @@ function show({ file, name, card }, result) {
   entries.set(card, { name, ...entry });
   const find = (selector) => card.querySelector(selector);
   showVerdict(card, { ...result, probability: result.fake_probability });
-  find(".facts").textContent = `${result.width}×${result.height} px · ${size(file.size)} · ${milliseconds(result.latency_ms)}`;
+  find(".facts").textContent = `${result.width}×${result.height} px · ${size(file.size)} · ${milliseconds(result.latency_ms)}${stabilityText(result)}`;
   find(".note").textContent = result.note ? `${result.note[0].toUpperCase()}${result.note.slice(1)}. This verdict is unreliable.` : "";
   find(".note").hidden = !result.note;
   showEvidence(card, result.evidence);

@@ -21,8 +21,7 @@ from bdd_tf.edge.images.crops import Cropper, Score, Views
 from bdd_tf.edge.images.decode import open_image
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.views import size_of
-from bdd_tf.edge.labels import verdict
-from bdd_tf.edge.view_scores import score_views
+from bdd_tf.edge.stability import judged, score_with_copies, views_of_copies
 from bdd_tf.errors import BddError
 from bdd_tf.service.limits import Refusal
 from bdd_tf.service.options import Options
@@ -65,25 +64,34 @@ class Scorer:
         try:
             image = open_image(content, self._pixels)
             views = cropper(image)
+            copied = views_of_copies(image, cropper) if options.check else {}
         except ImageError as error:
             raise Refusal(422, _about_crop(error)) from None
         try:
-            found = score_views(self._detector, [views], cropper)[0]
+            found, copies = score_with_copies(self._detector, [(views, copied)], cropper)[0]
         except BddError as error:
             raise Refusal(500, sentence(error)) from None
         score, (width, height) = found.probability, size_of(image)
         deviation = cropper.check(views, (width, height), self._detector.trained_on)
+        stability = judged(copies, found, options.decide, deviates=deviation is not None)
+        reasons = (None if deviation is None else deviation.note, stability.note)
         answer: dict[str, Any] = {
             "fake_probability": score,
-            "verdict": verdict(score, options.threshold),
-            "threshold": options.threshold,
-            "note": None if deviation is None else deviation.note,
+            "verdict": stability.settled(options.decide),
+            "threshold": options.decide.threshold,
+            "note": "; ".join(reason for reason in reasons if reason) or None,
             "latency_ms": _milliseconds(started),
             "queue_ms": 1000 * (started - arrived),
             "width": width,
             "height": height,
             "model": self._name,
+            "model_version": self._detector.identity.version,
+            "model_sha256": self._detector.identity.sha256,
         }
+        if options.decide.unsure is not None:
+            answer["unsure"] = list(options.decide.unsure)
+        if copies:
+            answer["stability"] = stability.to_dict()
         if found.box is not None:
             answer |= {"box": list(found.box), "box_probability": found.box_probability, "crops": found.views}
         if (native := views.to_dict()) is not None:

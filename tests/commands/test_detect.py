@@ -15,7 +15,7 @@ from PIL import Image
 from bdd_tf.edge.detect.score import score_paths
 from bdd_tf.edge.detector import BATCH, Detector
 from bdd_tf.edge.images.resize import ResizeRule
-from bdd_tf.edge.labels import verdict
+from bdd_tf.edge.labels import DecisionRule, verdict
 from bdd_tf.errors import BddError, UsageError
 from tests.edge.detect_command import parse, run_detect, write_noise
 from tests.edge.small_models import with_metadata
@@ -84,7 +84,8 @@ def test_forms_for_programs_hold_one_record_per_image(run, folder, float_file, f
     assert [record["path"] for record in records] == sorted(good(folder) + bad(folder))
     scores = dict(zip(good(folder), Detector(float_file).predict(good(folder)), strict=True))
     for record in records:
-        assert list(record) == ["path", "fake_probability", "verdict", "error", "note"]
+        assert list(record)[:5] == ["path", "fake_probability", "verdict", "error", "note"]
+        assert list(record)[5:] == (["model"] if form == "--json" else [])
         if "bad" in record["path"]:
             assert record["fake_probability"] is record["verdict"] is None
             assert f"bdd: {record['path']}: {record['error']}" in err
@@ -293,7 +294,7 @@ def test_reading_stays_a_bounded_way_ahead_and_order_is_kept(save, photo):
             yield path
 
     detector = SlowDetector(ResizeRule.native(8))
-    records = score_paths(detector, paths(), 0.5)
+    records = score_paths(detector, paths(), DecisionRule(0.5))
     for count, record in enumerate(records, 1):
         assert record.path == str(path)
         assert asked <= count + 4 * BATCH
@@ -312,7 +313,7 @@ def test_leaving_early_stops_the_reader(save, photo):
             asked += 1
             yield path
 
-    records = score_paths(SlowDetector(ResizeRule.native(8)), paths(), 0.5)
+    records = score_paths(SlowDetector(ResizeRule.native(8)), paths(), DecisionRule(0.5))
     next(records)
     records.close()
     time.sleep(0.3)
@@ -326,6 +327,6 @@ def test_an_error_in_the_reader_is_not_swallowed():
         yield Path("missing.png")
         raise OSError("the disk is gone")
 
-    records = score_paths(SlowDetector(ResizeRule.native(8)), paths(), 0.5)
+    records = score_paths(SlowDetector(ResizeRule.native(8)), paths(), DecisionRule(0.5))
     with pytest.raises(OSError, match="the disk is gone"):
         list(records)

@@ -6,6 +6,7 @@ import pytest
 
 from bdd_tf.cli import main
 from bdd_tf.edge import Detector
+from bdd_tf.edge.model_digests import DIGESTS, recorded_digests
 from bdd_tf.edge.shipped_model import FOLDER, shipped_model, shipped_models
 from bdd_tf.edge.tflite.metadata import METADATA_NAME, embed_metadata, read_metadata
 from bdd_tf.errors import UsageError
@@ -20,8 +21,9 @@ from tests import tiny_bnext
 def test_the_package_holds_models_with_their_cards_and_nothing_else():
     stems = [path.stem for path in shipped_models().values()]
     assert sorted(path.name for path in FOLDER.iterdir()) == sorted(
-        f"{stem}{suffix}" for stem in stems for suffix in (".md", ".tflite")
+        [DIGESTS, *(f"{stem}{suffix}" for stem in stems for suffix in (".md", ".tflite"))]
     )
+    assert set(recorded_digests()) == {f"{stem}.tflite" for stem in stems}
     # Every wheel contains all of them.
     assert sum(path.stat().st_size for path in shipped_models().values()) <= 2 * SIZE_LIMIT
 
@@ -96,6 +98,7 @@ def test_a_release_measures_the_file_and_replaces_the_old_one(run, places, cache
     assert place == places["folder"] / f"folder-{tiny_bnext.NAME}.tflite"
     assert sorted(path.name for path in places["folder"].iterdir()) == [
         "another.tflite",
+        DIGESTS,
         f"folder-{tiny_bnext.NAME}.md",
         place.name,
     ]

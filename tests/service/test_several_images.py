@@ -73,6 +73,8 @@ def test_a_single_image_is_answered_as_ever_unless_a_list_is_asked_for(server, d
         "width",
         "height",
         "model",
+        "model_version",
+        "model_sha256",
     ]
     assert list(alone) == keys
     listed = checked(description, server.json("POST", "/api/detect?list=1", body, headers)[1])

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image
 
 from bdd_tf.edge import Detector
 from bdd_tf.edge.shipped_model import shipped_model
+from tests.axe import axe_source, faults
 from tests.card_page import (
     assert_evidence_is_listed,
     assert_verdict,
@@ -33,7 +33,6 @@ pytestmark = needs_chromium
 
 #: Largest difference of a score to the native library's.
 TOLERANCE = 1e-5
-AXE = "4.10.2"
 
 
 class Site:
@@ -360,17 +359,7 @@ def test_the_self_test_tells_what_is_wrong(browser, folder, tmp_path, file, old,
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory):
     """The source of axe-core, from npm."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("no npm here")
-    folder = tmp_path_factory.mktemp("axe")
-    done = subprocess.run(
-        [npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", f"axe-core@{AXE}"],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    if done.returncode:
-        pytest.skip(f"axe-core cannot be installed by npm: {done.stderr.strip()[:200]}")
-    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
+    return axe_source(tmp_path_factory.mktemp("axe"))
 
 
 def test_axe_finds_no_fault(page, files, axe):
@@ -379,10 +368,7 @@ def test_axe_finds_no_fault(page, files, axe):
     for scheme in ("light", "dark"):
         page.prefer(scheme)
         time.sleep(0.5)  # colours fade
-        page.evaluate(f"(() => {{ {axe}; globalThis.axe = axe ?? window.axe; }})()")
-        found = page.evaluate(
-            "axe.run().then((r) => r.violations.map((v) => [v.id, v.impact, v.nodes.map((n) => n.html)]))"
-        )
+        found = faults(page, axe)
         assert not found, (scheme, found)
 
 

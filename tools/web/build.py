@@ -38,7 +38,9 @@ POLICY = (
 #: The image of the self-test: width and height.
 FIXED_SIZE = (200, 150)
 #: Files that the package consists of, apart from the module and the licence.
-PACKAGE_FILES = ("index.js", "index.d.ts", "runtime.js", "pixels.js", "header.js", "notes.js", "README.md")
+PACKAGE_FILES = tuple(
+    "index.js index.d.ts runtime.js pixels.js header.js notes.js stability.js README.md".split()
+)
 
 
 def fixed_image(width: int, height: int) -> np.ndarray:
@@ -100,6 +102,7 @@ def _write_self_test(folder: Path, model: Path) -> None:
         probability, _ = reference.score_image(np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)]))
     about = {
         "model": model.name,
+        "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         "width": FIXED_SIZE[0],
         "height": FIXED_SIZE[1],
         "probability": probability,

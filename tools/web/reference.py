@@ -38,7 +38,7 @@ class Verdict(ctypes.Structure):
     _fields_ = (
         ("probability", ctypes.c_double),
         ("threshold", ctypes.c_double),
-        *((name, ctypes.c_int) for name in ("fake", "crops", "highest", "deviation")),
+        *((name, ctypes.c_int) for name in ("fake", "crops", "highest", "deviation", "label")),
     )
 
 

@@ -32,14 +32,21 @@ export interface Evidence {
 export interface Prediction {
   /** Probability in [0, 1] that the image is AI-made. */
   probability: number;
-  /** "FAKE" if the probability is at least the threshold. */
-  verdict: "REAL" | "FAKE";
-  /** The file's threshold, in [0, 1]. */
+  /** "FAKE" if the probability is at least the threshold; of a file with a band as the band says, and perhaps "UNSURE". */
+  verdict: "REAL" | "FAKE" | "UNSURE";
+  /** The file's threshold, in [0, 1]; decides if the file has no band. */
   threshold: number;
+  /** The file's band: FAKE from the second number upwards, REAL from the first downwards. null if there is none. */
+  unsure: [number, number] | null;
   /** Why the verdict is unreliable; null if the image is like the training images as far as the check can tell. */
   deviation: Deviation | null;
   /** The deviation in words, without a capital letter and a full stop. */
   note: string | null;
+  /**
+   * With `check`: scores of copies that were re-saved, reduced and shifted; null where the browser cannot make them, or for
+   * more than 16 million pixels. Of a file with a band, a copy with another verdict makes the image's UNSURE.
+   */
+  stability?: { spread: number; scores: Record<string, number>; verdicts: Record<string, "REAL" | "FAKE" | "UNSURE"> } | null;
   /** Size of the image in pixels, after the file's rotation was applied. */
   width: number;
   height: number;
@@ -92,7 +99,7 @@ export class Detector {
    * Scores one image. Files (Blob) are decoded by the browser, without colour conversion; Node has no decoder.
    * @throws BddError if it is no image, is damaged, or has more than 100 million pixels.
    */
-  predict(image: Pixels | ImageData | ImageBitmap | Blob): Promise<Prediction>;
+  predict(image: Pixels | ImageData | ImageBitmap | Blob, options?: { check?: boolean }): Promise<Prediction>;
   /**
    * What the metadata of an image file says, without a score; works in Node, too.
    * @param file The file, its bytes, its URL, or a path (Node).
@@ -102,6 +109,7 @@ export class Detector {
   predictInputs(rgb: Uint8Array, count: number): Float32Array;
   readonly metadata: Metadata;
   readonly threshold: number;
+  readonly unsure: [number, number] | null;
   /** Side of the network's input in pixels. */
   readonly size: number;
   /** Frees the memory; calling it twice is allowed. */

@@ -3,6 +3,7 @@
 import { noteOf } from "./notes.js";
 import { checkData, copyBitmap, decode } from "./pixels.js";
 import { BddError, MAX_WALKED_BYTES, Runtime, bytesOf } from "./runtime.js";
+import { copiesOf, settled } from "./stability.js";
 
 export { pixelsOf } from "./pixels.js";
 export { BddError } from "./runtime.js";
@@ -17,6 +18,8 @@ export class Detector {
     this.metadata = runtime.metadata();
     /** Scores from it upwards are FAKE. */
     this.threshold = this.metadata.threshold;
+    /** Scores between the two numbers are UNSURE; null if the file knows two verdicts. */
+    this.unsure = this.metadata.unsure ?? null;
     /** Side of the network's input in pixels. */
     this.size = runtime.inputSize[0];
   }
@@ -26,18 +29,21 @@ export class Detector {
     return new Detector(await Runtime.open(await bytesOf(model, "the model"), options));
   }
 
-  /** Scores one image: ImageData, ImageBitmap, Blob, or { width, height, data }. */
-  async predict(image) {
+  /**
+   * Scores one image: ImageData, ImageBitmap, Blob, or { width, height, data }. `options.check`: scores degraded copies of a
+   * Blob or ImageBitmap too.
+   */
+  async predict(image, options = {}) {
     if (typeof Blob !== "undefined" && image instanceof Blob) {
       const bitmap = await decode(image);
       try {
         const found = await this.evidence(image);
-        return { ...this.#predictBitmap(bitmap), evidence: found };
+        return { ...(await this.#predictBitmap(bitmap, options.check)), evidence: found };
       } finally {
         bitmap.close();
       }
     }
-    if (typeof ImageBitmap !== "undefined" && image instanceof ImageBitmap) return this.#predictBitmap(image);
+    if (typeof ImageBitmap !== "undefined" && image instanceof ImageBitmap) return this.#predictBitmap(image, options.check);
     const { width, height, data } = checkData(image);
     const place = this.#runtime.image(width, height);
     place.set(data, 0);
@@ -50,10 +56,21 @@ export class Detector {
     return this.#runtime.evidence(await bytesOf(source, "the image file"));
   }
 
-  #predictBitmap(bitmap) {
+  async #predictBitmap(bitmap, check) {
+    const found = this.#finish(this.#placed(bitmap));
+    if (!check) return found;
+    const scores = {};
+    for await (const [name, copy] of copiesOf(bitmap)) {
+      scores[name] = this.#runtime.score(this.#placed(copy)).probability;
+      copy.close();
+    }
+    return settled(found, scores);
+  }
+
+  #placed(bitmap) {
     const place = this.#runtime.image(bitmap.width, bitmap.height);
     copyBitmap(bitmap, place);
-    return this.#finish(place);
+    return place;
   }
 
   #finish({ width, height, ...place }) {
@@ -61,8 +78,9 @@ export class Detector {
     const { deviation, note } = noteOf(this.#runtime, result, this.metadata, width, height);
     return {
       probability: result.probability,
-      verdict: result.fake ? "FAKE" : "REAL",
+      verdict: result.verdict,
       threshold: this.threshold,
+      unsure: this.unsure,
       deviation,
       note,
       width,

@@ -6,7 +6,9 @@ const MESSAGE_BYTES = 256;
 const MAX_MODEL_BYTES = 256 * 2 ** 20;
 /** Layouts of bdd.h's structures on wasm32: sizes, and offsets of members, in bytes. */
 const IMAGE = { size: 40, width: 4, height: 8, plane: 12, stride: 24 };
-const VERDICT = { size: 32, threshold: 8, fake: 16, crops: 20, highest: 24, deviation: 28 };
+const VERDICT = { size: 40, threshold: 8, crops: 20, highest: 24, deviation: 28, label: 32 };
+/** Names of enum bdd_label */
+const LABELS = ["REAL", "FAKE", "UNSURE"];
 const BOX_SIZE = 16;
 /** BDD_EVIDENCE_BYTES: enough for the evidence of every file. */
 const EVIDENCE_BYTES = 65536;
@@ -227,7 +229,7 @@ export class Runtime {
     const result = {
       probability: found.getFloat64(0, true),
       threshold: found.getFloat64(VERDICT.threshold, true),
-      fake: found.getInt32(VERDICT.fake, true) === 1,
+      verdict: LABELS[found.getInt32(VERDICT.label, true)],
       highest: found.getInt32(VERDICT.highest, true),
       deviation: found.getInt32(VERDICT.deviation, true),
       crops: [],

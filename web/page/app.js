@@ -85,7 +85,7 @@ function show({ file, name, card }, result) {
   const find = (selector) => card.querySelector(selector);
   const { probability, verdict, note } = result;
   showVerdict(card, result);
-  find(".facts").textContent = `${result.width}×${result.height} px · ${size(file.size)} · ${milliseconds(result.milliseconds)}`;
+  find(".facts").textContent = `${result.width}×${result.height} px · ${size(file.size)} · ${milliseconds(result.milliseconds)}${stabilityText(result)}`;
   find(".facts").title = "Time for decoding and inference.";
   find(".note").textContent = note ? `${sentence(note)} This verdict is unreliable.` : "";
   find(".note").hidden = !note;

@@ -22,13 +22,14 @@ const tasks = {
   async load() {
     const about = await (await fetch(new URL("./selftest.json", import.meta.url))).json();
     detector = await Detector.load(new URL(`./${about.model}`, import.meta.url));
-    const { backbone, channels, resolution, dataset } = detector.metadata;
-    return { name: about.model, backbone, channels, resolution, dataset, fault: await selfTest(about) };
+    const { backbone, channels, resolution, dataset, version } = detector.metadata;
+    const known = { name: about.model, version, sha256: about.sha256 };
+    return { ...known, backbone, channels, resolution, dataset, fault: await selfTest(about) };
   },
   async predict({ file }) {
     if (detector === null) throw new BddError("the model is not loaded");
     const started = performance.now();
-    const result = await detector.predict(file);
+    const result = await detector.predict(file, { check: true });
     return { ...result, milliseconds: performance.now() - started };
   },
 };

@@ -8,10 +8,9 @@ temporary file, so that memory use remains small with thousands of images.
 from __future__ import annotations
 
 import base64
-import hashlib
-import html
 import os
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +19,12 @@ from urllib.parse import quote
 from bdd_tf.edge.detect.records import Record
 from bdd_tf.edge.evidence.item import Evidence
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics, summary
-from bdd_tf.edge.labels import FAKE, LABELS
-from bdd_tf.edge.text import visible
+from bdd_tf.edge.labels import DecisionRule
+from bdd_tf.edge.text import escaped, policy_hash
 from bdd_tf.files import complete_file
 
 _STYLE = """
-:root { --real: #2a7f62; --fake: #c0392b; --line: #dadce0; color-scheme: light; }
+:root { --real: #2a7f62; --fake: #c0392b; --unsure: #5f6368; --line: #dadce0; color-scheme: light; }
 * { box-sizing: border-box; }
 body { margin: 0; font: 14px/1.4 system-ui, sans-serif; color: #202124; background: #f6f7f8; }
 header { position: sticky; top: 0; z-index: 1; padding: 12px 20px; background: #fff; border-bottom: 1px solid var(--line);
@@ -38,6 +37,7 @@ main { display: grid; grid-template-columns: repeat(auto-fill, minmax(184px, 1fr
 figure { margin: 0; background: #fff; border: 1px solid var(--line); border-top: 4px solid var(--real); border-radius: 6px;
   overflow: hidden; content-visibility: auto; contain-intrinsic-size: 184px 240px; }
 figure.fake { border-top-color: var(--fake); }
+figure.unsure { border-top-color: var(--unsure); }
 figure[hidden] { display: none; }
 .picture { height: 176px; display: flex; align-items: center; justify-content: center; background: #eceef0; }
 .frame { position: relative; display: block; line-height: 0; }
@@ -47,12 +47,14 @@ figure[hidden] { display: none; }
 figcaption { padding: 7px 10px 9px; }
 .verdict { font-weight: 600; color: var(--real); }
 .fake .verdict { color: var(--fake); }
+.unsure .verdict { color: var(--unsure); }
 .score { float: right; font-variant-numeric: tabular-nums; }
 .note { margin: 0; padding: 8px 20px; background: #fff3cd; }
 .path, .more { font-size: 12px; color: #5f6368; overflow-wrap: anywhere; }
 .path a { color: inherit; }
 .more ul { margin: 2px 0 0; padding-left: 16px; }
 section { padding: 0 20px 24px; }
+footer { padding: 0 20px 24px; }
 h2 { font-size: 15px; margin: 8px 0; }
 section li { overflow-wrap: anywhere; }
 @media print { header { position: static; } }
@@ -64,20 +66,27 @@ const slider = document.getElementById("threshold"), number = document.getElemen
 const only = document.getElementById("only"), counts = document.getElementById("counts");
 const cards = Array.from(document.querySelectorAll("figure"));
 const scores = cards.map(card => Number(card.dataset.score));
-function update() {
-  const threshold = Number(slider.value);
-  let fakes = 0;
-  cards.forEach((card, i) => {
-    const fake = scores[i] >= threshold;
-    fakes += fake;
-    card.classList.toggle("fake", fake);
-    card.querySelector(".verdict").textContent = fake ? "FAKE" : "REAL";
-    card.hidden = only.value === "fake" ? !fake : only.value === "real" ? fake : false;
-  });
-  counts.textContent = fakes + " fake, " + (cards.length - fakes) + " real";
+// With a band: whether the verdicts are those of the file. The threshold decides between two verdicts only.
+const band = document.getElementById("band");
+function verdict(i) {
+  if (band && band.checked) return cards[i].dataset.verdict.toLowerCase();
+  return scores[i] >= Number(slider.value) ? "fake" : "real";
 }
-slider.addEventListener("input", () => { number.value = Number(slider.value).toFixed(4); update(); });
-number.addEventListener("input", () => { slider.value = number.value; update(); });
+function update() {
+  const found = { fake: 0, real: 0, unsure: 0 };
+  cards.forEach((card, i) => {
+    const label = verdict(i);
+    found[label] += 1;
+    card.className = label;
+    card.querySelector(".verdict").textContent = label.toUpperCase();
+    card.hidden = only.value !== "all" && only.value !== label;
+  });
+  counts.textContent = found.fake + " fake, " + found.real + " real" + (band ? ", " + found.unsure + " unsure" : "");
+}
+function decide() { if (band) band.checked = false; update(); }
+slider.addEventListener("input", () => { number.value = Number(slider.value).toFixed(4); decide(); });
+number.addEventListener("input", () => { slider.value = number.value; decide(); });
+if (band) band.addEventListener("change", update);
 only.addEventListener("change", update);
 update();
 """
@@ -103,13 +112,21 @@ class ContactSheet:
 
     Args:
         path: Path of the HTML file.
-        threshold: Initial position of the threshold slider, in [0, 1].
+        decide: Its threshold is the initial position of the slider; its band, if any, decides until the slider is moved.
         trained_on: Statistics that the images were compared with, for the note on those that differ.
+        model: Name, version and digest of the model, in words; None to leave them out.
     """
 
-    def __init__(self, path: Path, threshold: float, trained_on: TrainingStatistics | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        decide: DecisionRule,
+        trained_on: TrainingStatistics | None = None,
+        model: str | None = None,
+    ) -> None:
         self._path = path
-        self._threshold = threshold
+        self._decide = decide
+        self._model = model
         self._entries: list[_Entry] = []
         self._unread: list[tuple[str, str]] = []
         self._trained_on = trained_on
@@ -147,22 +164,24 @@ class ContactSheet:
             BddError: If the file cannot be written.
         """
         self._entries.sort(key=lambda entry: (-entry.score, entry.path))
-        fakes = sum(entry.verdict == LABELS[FAKE] for entry in self._entries)
         with complete_file(self._path) as partial, partial.open("w", encoding="utf-8") as file:
-            file.write(_head(self._threshold, len(self._entries), fakes))
+            file.write(_head(self._decide, Counter(entry.verdict for entry in self._entries)))
             if self._trained_on is not None:
                 note = summary(self._deviations, len(self._entries), self._trained_on)
-                file.write(f'<p class="note">{_escape(note)}</p>\n' if note else "")
+                file.write(f'<p class="note">{escaped(note)}</p>\n' if note else "")
             file.write("<main>\n")
             for entry in self._entries:
                 self._spool.seek(entry.start)
-                file.write(_card(entry, self._spool.read(entry.length), self._path.parent))
+                given = "" if self._decide.unsure is None else f' data-verdict="{entry.verdict}"'
+                file.write(_card(entry, self._spool.read(entry.length), self._path.parent, given))
             file.write("</main>\n")
             if self._unread:
                 file.write(f"<section><h2>{len(self._unread)} with errors</h2>\n<ul>\n")
                 for path, error in self._unread:
-                    file.write(f"<li>{_escape(visible(path))}: {_escape(visible(error))}</li>\n")
+                    file.write(f"<li>{escaped(path)}: {escaped(error)}</li>\n")
                 file.write("</ul></section>\n")
+            if self._model is not None:
+                file.write(f'<footer class="more">{escaped(self._model)}</footer>\n')
             file.write(f"<script>{_SCRIPT}</script>\n</body></html>\n")
 
     def __enter__(self) -> ContactSheet:
@@ -174,13 +193,20 @@ class ContactSheet:
         self._spool.close()
 
 
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _head(threshold: float, images: int, fakes: int) -> str:
+def _head(decide: DecisionRule, found: Counter[str]) -> str:
+    threshold, images = decide.threshold, found.total()
+    words = ("fake", "real") if decide.unsure is None else ("fake", "real", "unsure")
+    counts = ", ".join(f"{found[word.upper()]} {word}" for word in words)
+    band = unsure = ""
+    if decide.unsure is not None:
+        low, high = decide.unsure
+        band = f"""
+<label><input id="band" type="checkbox" checked> unsure from {low:.4f} to {high:.4f}, as the model says</label>"""
+        unsure = '<option value="unsure">unsure</option>'
     # Inline styles position the boxes; only the script with this hash may run.
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{_hash(_SCRIPT)}'"
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{policy_hash(_SCRIPT)}'"
+    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
@@ -189,14 +215,14 @@ def _head(threshold: float, images: int, fakes: int) -> str:
 <style>{_STYLE}</style></head><body>
 <header><h1>bdd detect</h1>
 <label>Threshold <input id="threshold" type="range" min="0" max="1" step="any" value="{threshold!r}">
-<input id="number" type="number" min="0" max="1" step="any" aria-label="Threshold" value="{threshold:.4f}"></label>
+<input id="number" type="number" min="0" max="1" step="any" aria-label="Threshold" value="{threshold:.4f}"></label>{band}
 <label>Show <select id="only"><option value="all">all</option><option value="fake">fakes</option>
-<option value="real">reals</option></select></label>
-<span id="counts">{fakes} fake, {images - fakes} real</span></header>
+<option value="real">reals</option>{unsure}</select></label>
+<span id="counts">{counts}</span></header>
 """
 
 
-def _card(entry: _Entry, jpeg: bytes, folder: Path) -> str:
+def _card(entry: _Entry, jpeg: bytes, folder: Path, given: str) -> str:
     width, height = entry.size
     box = ""
     if entry.box is not None and entry.box[2:] != entry.size:
@@ -209,19 +235,19 @@ def _card(entry: _Entry, jpeg: bytes, folder: Path) -> str:
     small = max(width, height) < 168
     shape = f' class="small" style="{"width:168px" if width >= height else "height:160px"}"' if small else ""
     image = base64.b64encode(jpeg).decode()
-    note = f'<div class="more">{_escape(entry.note)}</div>' if entry.note else ""
+    note = f'<div class="more">{escaped(entry.note)}</div>' if entry.note else ""
     evidence = "".join(
-        f"<li><b>{_escape(item.strength)}</b>: {_escape(visible(item.says))} ({_escape(visible(item.where))})</li>"
+        f"<li><b>{escaped(item.strength)}</b>: {escaped(item.says)} ({escaped(item.where)})</li>"
         for item in entry.evidence
     )
     if evidence:
         note += f'<details class="more"><summary>evidence: {len(entry.evidence)}</summary><ul>{evidence}</ul></details>'
     return (
-        f'<figure class="{"fake" if entry.verdict == LABELS[FAKE] else "real"}" data-score="{entry.score!r}">'
+        f'<figure class="{entry.verdict.lower()}" data-score="{entry.score!r}"{given}>'
         f'<div class="picture"><span class="frame">'
         f'<img loading="lazy" alt="" src="data:image/jpeg;base64,{image}"{shape}>{box}</span></div>'
-        f'<figcaption><span class="score">{entry.score:.4f}</span><span class="verdict">{_escape(entry.verdict)}</span>'
-        f'<div class="path"><a href="{_link(entry.path, folder)}">{_escape(visible(entry.path))}</a></div>{note}'
+        f'<figcaption><span class="score">{entry.score:.4f}</span><span class="verdict">{escaped(entry.verdict)}</span>'
+        f'<div class="path"><a href="{_link(entry.path, folder)}">{escaped(entry.path)}</a></div>{note}'
         "</figcaption></figure>\n"
     )
 
@@ -237,11 +263,6 @@ def _parts(record: Record) -> str:
     if record.box_probability is not None and record.crops != 1:
         return f"worst of {record.crops}: {record.box_probability:.4f}"
     return ""
-
-
-def _escape(text: str) -> str:
-    # Bytes of a file name that are not valid UTF-8 cannot be written to the file.
-    return html.escape(text.encode("utf-8", "backslashreplace").decode())
 
 
 def _link(path: str, folder: Path) -> str:

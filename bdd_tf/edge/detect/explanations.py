@@ -25,7 +25,6 @@ from bdd_tf.edge.images.crops import Score
 from bdd_tf.edge.images.decode import open_image
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.find import EXPLANATION_SUFFIX, find_images
-from bdd_tf.edge.labels import verdict
 from bdd_tf.edge.text import visible
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.files import complete_file, exists
@@ -89,7 +88,6 @@ class ExplanationWriter:
     Args:
         options: The options.
         detector: The detector that scored the images.
-        threshold: Decision threshold, in [0, 1].
         run: Run folder of the model, if it belongs to a run.
 
     Raises:
@@ -97,10 +95,8 @@ class ExplanationWriter:
         BddError: If the model cannot be explained.
     """
 
-    def __init__(
-        self, options: ExplainOptions, detector: Detector, threshold: float, run: Path | None = None
-    ) -> None:
-        self._options, self._detector, self._threshold = options, detector, threshold
+    def __init__(self, options: ExplainOptions, detector: Detector, run: Path | None = None) -> None:
+        self._options, self._detector = options, detector
         if options.folder is not None:
             try:
                 options.folder.mkdir(parents=True, exist_ok=True)
@@ -122,12 +118,13 @@ class ExplanationWriter:
         self._images: dict[Path, Path] = {}  # image of each heat map
         self._explained = self._left_out = 0
 
-    def __call__(self, item: Loaded, score: Score) -> tuple[dict[str, Any] | None, str | None]:
+    def __call__(self, item: Loaded, score: Score, label: str) -> tuple[dict[str, Any] | None, str | None]:
         """Explain an image and write its heat map; of several views, explain the most suspicious one.
 
         Args:
             item: The image, with its size.
             score: Score of the image.
+            label: Verdict on it, for the heat map.
 
         Returns:
             The explanation as JSON values, or None once the limit is reached; and the reason why the heat map could
@@ -149,7 +146,6 @@ class ExplanationWriter:
         rule = self._detector.resize
         values = json_values(found, item.views, score, item.size, rule)
         path = self._heat_map_path(item.path)
-        label = verdict(score.probability, self._threshold)
         title = item.path.name if score.views == 1 else f"{item.path.name}, the worst of {score.views} parts"
         picture = heat_map.draw(
             seen,

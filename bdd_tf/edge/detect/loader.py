@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from bdd_tf.edge.images.decode import open_image, read_image
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.out_of_distribution import Deviation, TrainingStatistics
 from bdd_tf.edge.images.views import ViewRule, size_of
+from bdd_tf.edge.stability import views_of_copies
 from bdd_tf.edge.view_scores import BATCH
 
 THUMBNAIL = 192
@@ -41,6 +42,7 @@ class Loaded:
         thumbnail: JPEG thumbnail, if requested.
         size: Width and height of the image in pixels; None for videos and errors.
         deviation: Deviation from the training images.
+        copies: Views of its degraded copies by name, if requested (`bdd_tf.edge.stability`).
         preview: The image, reduced to at most `PREVIEW` pixels, if requested.
         evidence: What the file's metadata says, if requested.
     """
@@ -52,6 +54,7 @@ class Loaded:
     thumbnail: bytes | None = None
     size: tuple[int, int] | None = None
     deviation: Deviation | None = None
+    copies: Mapping[str, Views] = field(default_factory=dict)
     preview: Image.Image | None = None
     evidence: tuple[Evidence, ...] = ()
 
@@ -64,6 +67,7 @@ class ImageLoader:
         thumbnails: Whether to make thumbnails.
         trained_on: Statistics for the out-of-distribution check; None to omit the check.
         previews: Whether to make previews, for pictures of explanations.
+        check: Whether to cut degraded copies, too.
         evidence: Whether to look for evidence in the file's metadata.
     """
 
@@ -74,12 +78,14 @@ class ImageLoader:
         thumbnails: bool = False,
         trained_on: TrainingStatistics | None = None,
         previews: bool = False,
+        check: bool = False,
         evidence: bool = False,
     ) -> None:
         self._cropper = cropper
         self._thumbnails = thumbnails
         self._trained_on = trained_on
         self._previews = previews
+        self._check = check
         self._evidence = evidence
         # Slices of an array are cheaper than parts of a PIL image if a large share of the pixels is used.
         resized = not isinstance(cropper.rule, ViewRule)
@@ -97,21 +103,15 @@ class ImageLoader:
         except ImageError as error:
             # The content is checked for a video only if the file is not an image, to avoid opening each file twice.
             return Loaded(path, is_video=True) if is_video(path) else Loaded(path, error=str(error))
-        # Before the image becomes a preview or thumbnail, which happens in place.
-        evidence = self._found(path, image)
         size = size_of(image)
         deviation = self._cropper.check(views, size, self._trained_on)
+        # Before the image becomes a preview or thumbnail, which happens in place.
+        evidence = self._found(path, image)
+        copies = views_of_copies(image, self._cropper) if self._check else {}
         shown = preview(image) if self._previews else None
         small = thumbnail(image) if self._thumbnails else None
-        return Loaded(
-            path,
-            views,
-            thumbnail=small,
-            size=size,
-            deviation=deviation,
-            preview=shown,
-            evidence=evidence,
-        )
+        return Loaded(path, views, thumbnail=small, size=size, deviation=deviation, copies=copies, preview=shown,
+                      evidence=evidence)  # fmt: skip
 
     def _found(self, path: Path, image: Image.Image | NDArray[np.uint8]) -> tuple[Evidence, ...]:
         if not self._evidence:

@@ -12,6 +12,7 @@ from typing import Any
 from bdd_tf.edge.evidence.item import Evidence
 from bdd_tf.edge.images.out_of_distribution import Deviation
 from bdd_tf.edge.labels import FAKE, LABELS
+from bdd_tf.edge.stability import Stability
 from bdd_tf.edge.text import visible
 
 COLUMNS = ("path", "fake_probability", "verdict", "error", "note")
@@ -30,7 +31,7 @@ class Record:
     Attributes:
         path: Path of the file.
         fake_probability: Score in [0, 1]; None if the file could not be read.
-        verdict: ``"REAL"`` or ``"FAKE"``; None if the file could not be read.
+        verdict: ``"REAL"`` or ``"FAKE"``, or ``"UNSURE"`` of a file with a band; None if the file could not be read.
         error: Error message, one sentence; None if there was no error.
         box: ``left, top, width, height`` of the most suspicious view, in pixels, if a crop was selected.
         box_probability: Score of that view alone.
@@ -44,6 +45,8 @@ class Record:
             those of the last frame.
         views: Of native crops, their number and whether they were padded or have no texture, as JSON values
             (`bdd_tf.edge.images.crops.Views.to_dict`).
+        stability: Scores of degraded copies, if they were requested.
+        model: Name, version and digest of the model file, as JSON values.
         evidence: What the file's metadata says, which the score does not depend on.
     """
 
@@ -61,12 +64,21 @@ class Record:
     size: tuple[int, int] | None = None
     deviation: Deviation | None = None
     views: dict[str, Any] | None = None
+    stability: Stability | None = None
+    model: dict[str, Any] | None = None
     evidence: tuple[Evidence, ...] = ()
 
     @property
     def note(self) -> str | None:
-        """How the image differs from the training images, in a few words; None if it does not."""
-        return None if self.deviation is None else self.deviation.note
+        """Reasons to distrust the score, in a few words; None if there are none.
+
+        How the image differs from the training images, and which degraded copies have another verdict.
+        """
+        reasons = (
+            None if self.deviation is None else self.deviation.note,
+            None if self.stability is None else self.stability.note,
+        )
+        return "; ".join(reason for reason in reasons if reason) or None
 
     def to_dict(self, *, crop: bool = False, explain: bool = False) -> dict[str, Any]:
         """Return the record as JSON values.
@@ -76,8 +88,8 @@ class Record:
             explain: Whether to add ``explanation``, which may be None.
 
         Returns:
-            The keys in `COLUMNS`, the keys requested, ``views`` if native crops were scored, ``video`` if the record is a
-            video's, and ``evidence`` if some was found.
+            The keys in `COLUMNS`, the keys requested, ``views`` if native crops were scored, ``stability`` if degraded
+            copies were, ``video`` if the record is a video's, ``evidence`` if some was found, and ``model`` if it is known.
         """
         values = {column: getattr(self, column) for column in COLUMNS}
         if crop:
@@ -87,10 +99,14 @@ class Record:
             values["explanation"] = self.explanation
         if self.views is not None:
             values["views"] = self.views
+        if self.stability is not None:
+            values["stability"] = self.stability.to_dict()
         if self.video is not None:
             values["video"] = self.video
         if self.evidence:
             values["evidence"] = [item.as_dict() for item in self.evidence]
+        if self.model is not None:
+            values["model"] = self.model
         return values
 
 

@@ -10,15 +10,16 @@ from bdd_tf.edge.detect.explanations import ExplanationWriter
 from bdd_tf.edge.detect.loader import ImageLoader, Loaded, load_ahead
 from bdd_tf.edge.detect.records import Record
 from bdd_tf.edge.detector import Detector
-from bdd_tf.edge.images.crops import Cropper, Score, Views
-from bdd_tf.edge.labels import verdict
-from bdd_tf.edge.view_scores import BATCH, score_views
+from bdd_tf.edge.images.crops import Cropper, Score
+from bdd_tf.edge.labels import DecisionRule
+from bdd_tf.edge.stability import judged, score_with_copies
+from bdd_tf.edge.view_scores import BATCH
 
 
 def score_paths(
     detector: Detector,
     paths: Iterable[Path],
-    threshold: float,
+    decide: DecisionRule,
     *,
     cropper: Cropper | None = None,
     loader: Callable[[Path], Loaded] | None = None,
@@ -30,7 +31,7 @@ def score_paths(
     Args:
         detector: Scores the images.
         paths: Any number of image and video files; consumed lazily.
-        threshold: Decision threshold, in [0, 1].
+        decide: Decides about scores.
         cropper: Cuts the images; None for the model's own rule.
         loader: Loads and crops one file, in the thread; None for a loader without thumbnails and without
             out-of-distribution check.
@@ -49,11 +50,12 @@ def score_paths(
     most = 2 if cropper.how == "tiles" else 2 * BATCH
     with closing(load_ahead(paths, loader, most)) as batches:
         for batch in batches:
-            views: list[Views] = [item.views for item in batch if item.views is not None]
-            scores = iter(score_views(detector, views, cropper))
+            images = [(item.views, item.copies) for item in batch if item.views is not None]
+            scores = iter(score_with_copies(detector, images, cropper))
             for item in batch:
                 if item.views is not None:
-                    yield _image_record(item, next(scores), threshold, explain)
+                    score, copies = next(scores)
+                    yield _image_record(item, score, copies, decide, explain)
                 elif not item.is_video:
                     yield Record(str(item.path), error=item.error)
                 elif score_video is not None:
@@ -65,12 +67,20 @@ def score_paths(
                     yield Record(str(item.path), error="this is a video, not an image")
 
 
-def _image_record(item: Loaded, score: Score, threshold: float, explain: ExplanationWriter | None) -> Record:
-    explanation, problem = (None, None) if explain is None else explain(item, score)
+def _image_record(
+    item: Loaded,
+    score: Score,
+    copies: dict[str, Score],
+    decide: DecisionRule,
+    explain: ExplanationWriter | None,
+) -> Record:
+    found = judged(copies, score, decide, deviates=item.deviation is not None)
+    label = found.settled(decide)
+    explanation, problem = (None, None) if explain is None else explain(item, score, label)
     return Record(
         str(item.path),
         score.probability,
-        verdict(score.probability, threshold),
+        label,
         problem,
         explanation=explanation,
         box=score.box,
@@ -80,5 +90,6 @@ def _image_record(item: Loaded, score: Score, threshold: float, explain: Explana
         size=item.size,
         deviation=item.deviation,
         views=None if item.views is None else item.views.to_dict(),
+        stability=found if copies else None,
         evidence=item.evidence,
     )

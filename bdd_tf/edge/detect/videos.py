@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from bdd_tf.edge.detect.records import Record, as_json, print_line
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.images.crops import Cropper
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics, summary
+from bdd_tf.edge.labels import DecisionRule
 from bdd_tf.edge.text import visible
 from bdd_tf.edge.video.camera import CameraFrames
 from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES, FileFrames, is_video
@@ -135,13 +136,13 @@ class VideoScorer:
     Args:
         options: The options.
         detector: Scores the frames.
-        threshold: Decision threshold, in [0, 1].
+        decide: Decides about scores.
     """
 
-    def __init__(self, options: VideoOptions, detector: Detector, threshold: float) -> None:
+    def __init__(self, options: VideoOptions, detector: Detector, decide: DecisionRule) -> None:
         self._options = options
         self._detector = detector
-        self._threshold = threshold
+        self._decide = decide
         self._cropper: Cropper | None = None
 
     def __call__(self, path: Path) -> Record:
@@ -171,7 +172,7 @@ class VideoScorer:
         result = watch(
             source,
             self._detector,
-            threshold=self._threshold,
+            decide=self._decide,
             cropper=self._cropper,
             smooth=self._options.smooth,
             outputs=Outputs(
@@ -186,12 +187,13 @@ class VideoScorer:
             title=path.name,
         )
         _print_summary(name, result)
-        return _record(
+        record = _record(
             name, result, self._cropper, self._detector.trained_on, thumbnails=self._options.html is not None
         )
+        return _decided(record, self._decide)
 
 
-def watch_camera(options: VideoOptions, detector: Detector, threshold: float) -> int:
+def watch_camera(options: VideoOptions, detector: Detector, decide: DecisionRule) -> int:
     """Score a camera's frames until Ctrl-C, until the window is closed, or for ``options.seconds``.
 
     Prints a JSON line for each frame, and the summary as the last line.
@@ -199,7 +201,7 @@ def watch_camera(options: VideoOptions, detector: Detector, threshold: float) ->
     Args:
         options: The options.
         detector: Scores the frames.
-        threshold: Decision threshold, in [0, 1].
+        decide: Decides about scores.
 
     Returns:
         Exit code: 0, or 1 if the camera was disconnected or no frame could be scored.
@@ -223,7 +225,7 @@ def watch_camera(options: VideoOptions, detector: Detector, threshold: float) ->
     result = watch(
         source,
         detector,
-        threshold=threshold,
+        decide=decide,
         cropper=cropper,
         smooth=options.smooth,
         outputs=Outputs(
@@ -236,7 +238,8 @@ def watch_camera(options: VideoOptions, detector: Detector, threshold: float) ->
         ),
         title=source.name,
     )
-    record = _record(source.name, result, cropper, detector.trained_on)
+    record = _decided(_record(source.name, result, cropper, detector.trained_on), decide)
+    record = replace(record, model=detector.identity.to_dict())
     print_line(as_json(record.to_dict()))
     _print_summary(source.name, result)
     if detector.trained_on and record.deviation:
@@ -268,6 +271,15 @@ def _print_summary(name: str, result: VideoResult) -> None:
         file=sys.stderr,
         flush=True,
     )
+
+
+def _decided(record: Record, decide: DecisionRule) -> Record:
+    """Return the record of a video with the verdict that its deviation leaves."""
+    if record.fake_probability is None or record.deviation is None:
+        return record
+    label = decide(record.fake_probability, deviates=True)
+    video = None if record.video is None else {**record.video, "verdict": label}
+    return replace(record, verdict=label, video=video)
 
 
 def _record(

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from bdd_tf.edge.explain.explanation import Explanation, sigmoid
 from bdd_tf.edge.images.box import Box
-from bdd_tf.edge.labels import FAKE, LABELS
+from bdd_tf.edge.labels import FAKE, LABELS, REAL
 from bdd_tf.edge.lettering import fitted, write
 
 # Okabe and Ito's palette for colour-blind readers, as in bdd_tf.figures.evaluation.
@@ -85,7 +85,7 @@ def draw(
     Args:
         image: Network input, uint8 [S, S, 3].
         explanation: Explanation of this input.
-        verdict: ``"REAL"`` or ``"FAKE"``.
+        verdict: ``"REAL"``, ``"FAKE"`` or ``"UNSURE"``.
         title: Name of the image, in any script (see `bdd_tf.edge.lettering`).
         probability: Score of the image; None for that of the explanation's logit.
         note: How the image differs from the training images, drawn below the title; None if it does not.
@@ -103,7 +103,7 @@ def draw(
     width = panels * (_PANEL + _MARGIN) + 2 * _MARGIN + _SCALE_WIDTH
     canvas = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(canvas)
-    colour = FAKE_COLOUR if verdict == LABELS[FAKE] else REAL_COLOUR
+    colour = {LABELS[FAKE]: FAKE_COLOUR, LABELS[REAL]: REAL_COLOUR}.get(verdict, _INK)
     score = f"{verdict}  {sigmoid(explanation.logit) if probability is None else probability:.4f}"
     write(pen, (_MARGIN, 12), score, 20, colour)
     left, room = _MARGIN + _SCORE_WIDTH, width - _SCORE_WIDTH - 2 * _MARGIN

@@ -44,6 +44,8 @@ def rule_of(metadata: dict[str, Any]) -> Rule:
     if "views" in metadata and (layout < VIEWS_FORMAT or "resize" in metadata):
         other = "the key resize as well" if "resize" in metadata else f"format {layout}"
         raise BddError(f"its metadata is damaged: it has the key views and {other}.")
+    if metadata.get("unsure") is not None and layout < VIEWS_FORMAT:
+        raise BddError(f"its metadata is damaged: it has the key unsure and format {layout}.")
     try:
         if "views" in metadata:
             return ViewRule.from_dict(metadata["views"])

@@ -17,7 +17,8 @@ METADATA_FORMAT = 1
 """Value of the key ``format`` in files with the key ``resize``: the network sees one resized image."""
 
 VIEWS_FORMAT = 2
-"""Value of the key ``format`` in files with the key ``views``: the network sees native crops."""
+"""Value of the key ``format`` in files with the key ``views`` (the network sees native crops) or ``unsure`` (a band of
+scores that are not decided): a reader of format 1 would pass over them."""
 
 KNOWN_FORMATS = (METADATA_FORMAT, VIEWS_FORMAT)
 """Values of the key ``format`` that this package reads."""

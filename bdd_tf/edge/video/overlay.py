@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdd_tf.edge.images.box import Box
-from bdd_tf.edge.labels import FAKE, LABELS
+from bdd_tf.edge.labels import FAKE, LABELS, REAL
 from bdd_tf.edge.opencv import load_cv2, openable, why_no_window
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.files import complete_file
@@ -68,7 +68,7 @@ def draw(bgr: NDArray[np.uint8], caption: Caption) -> NDArray[np.uint8]:
         an odd last row or column is removed.
     """
     image, times = _enlarged(bgr)
-    colour = _GREY if caption.verdict is None else _RED if caption.verdict == LABELS[FAKE] else _GREEN
+    colour = {LABELS[FAKE]: _RED, LABELS[REAL]: _GREEN}.get(caption.verdict or "", _GREY)
     _draw_panel(image, caption, colour)
     if caption.note is not None:
         _draw_note(image, f"unreliable: {caption.note}")

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bdd_tf.edge.labels import FAKE, LABELS, centred, uncentred, verdict
+from bdd_tf.edge.labels import FAKE, LABELS, UNSURE, Band, centred, uncentred, verdict
 
 MAX_BINS = 2048
 """Maximum number of time bins kept for the plot; in longer videos the bins are wider."""
@@ -89,6 +89,7 @@ class Summary:
             scored. A short fake part of a long video hardly changes it; see ``peak`` and ``stretches``.
         verdict: Verdict on that mean.
         fake_share: Fraction in [0, 1] of the scored frames whose smoothed score is FAKE.
+        unsure_share: Fraction of those that are UNSURE; None for a file without a band.
         peak: Highest smoothed score.
         peak_seconds: Time of the highest smoothed score.
         stretches: Runs of frames whose smoothed score is FAKE, at most `MAX_STRETCHES`.
@@ -106,19 +107,23 @@ class Summary:
     peak_seconds: float | None
     stretches: tuple[Stretch, ...]
     stretches_left_out: int
+    unsure_share: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; floats are rounded to 6 decimals."""
+        """Return plain JSON values; floats are rounded to 6 decimals. ``unsure_share`` only if there is a band."""
         values: dict[str, Any] = _rounded(asdict(self))
+        if self.unsure_share is None:
+            del values["unsure_share"]
         return values
 
     def sentence(self) -> str:
         """Return the summary as one line of text."""
         if self.fake_probability is None:
             return f"{self.frames + self.unscored} frames, none of which could be scored"
+        unsure = "" if self.unsure_share is None else f" and unsure {self.unsure_share:.1%}"
         text = (
             f"{self.verdict} {self.fake_probability:.4f} (mean of {self.frames} frames, {self.seconds:.2f} s); "
-            f"fake {self.fake_share:.1%} of the frames; peak {self.peak:.4f} at {self.peak_seconds:.2f} s"
+            f"fake {self.fake_share:.1%}{unsure} of the frames; peak {self.peak:.4f} at {self.peak_seconds:.2f} s"
         )
         shown = [f"{s.start:.2f}-{s.end:.2f} s" for s in self.stretches[:5]]
         more = len(self.stretches) + self.stretches_left_out - len(shown)
@@ -165,6 +170,7 @@ class _Tally:
     scored: int = 0
     unscored: int = 0
     fake: int = 0
+    unsure: int = 0
     total: float = 0.0
 
 
@@ -204,12 +210,14 @@ class Timeline:
     Attributes:
         threshold: Decision threshold for smoothed scores, in [0, 1].
         model_threshold: The model's own threshold, around which scores are averaged; see `Smoother`.
+        unsure: Band of scores that are not decided; None for two verdicts.
         bins: The frames so far, in at most `MAX_BINS` bins.
         end: Time of the last frame, in seconds.
     """
 
     threshold: float
     model_threshold: float = 0.5
+    unsure: Band | None = None
     bins: list[Bin] = field(default_factory=list)
     end: float = 0.0
     _per_bin: int = 1
@@ -217,13 +225,14 @@ class Timeline:
     _stretches: _Stretches = field(default_factory=_Stretches)
     _peak: tuple[float, float] | None = None
 
-    def add(self, seconds: float, score: float, smoothed: float) -> bool:
+    def add(self, seconds: float, score: float, smoothed: float, *, deviates: bool = False) -> bool:
         """Add a scored frame.
 
         Args:
             seconds: Time of the frame; must not decrease.
             score: Raw score, in [0, 1].
             smoothed: Smoothed score, in [0, 1].
+            deviates: Whether the frame is out of distribution; see `bdd_tf.edge.labels.verdict`.
 
         Returns:
             Whether this is the highest smoothed score so far.
@@ -232,8 +241,10 @@ class Timeline:
         self._tally.scored += 1
         self._tally.total += raw
         self.end = max(self.end, seconds)
-        is_fake = verdict(smoothed, self.threshold) == LABELS[FAKE]
+        found = self.verdict(smoothed, deviates=deviates)
+        is_fake = found == LABELS[FAKE]
         self._tally.fake += is_fake
+        self._tally.unsure += found == UNSURE
         if is_fake:
             self._stretches.extend(seconds, smoothed)
         else:
@@ -243,6 +254,10 @@ class Timeline:
             self._peak = smoothed, seconds
             return True
         return False
+
+    def verdict(self, score: float, *, deviates: bool = False) -> str:
+        """Return the verdict on a score in [0, 1]."""
+        return verdict(score, self.threshold, self.unsure, deviates=deviates)
 
     def skip(self, seconds: float) -> None:
         """Count a frame without anything to score."""
@@ -265,12 +280,13 @@ class Timeline:
             dropped=dropped,
             seconds=end,
             fake_probability=mean,
-            verdict=None if mean is None else verdict(mean, self.threshold),
+            verdict=None if mean is None else self.verdict(mean),
             fake_share=tally.fake / tally.scored if tally.scored else None,
             peak=self._peak[0] if self._peak else None,
             peak_seconds=self._peak[1] if self._peak else None,
             stretches=tuple(stretches.kept),
             stretches_left_out=stretches.count - len(stretches.kept),
+            unsure_share=None if self.unsure is None or not tally.scored else tally.unsure / tally.scored,
         )
 
     def _add_bin(self, new: Bin) -> None:

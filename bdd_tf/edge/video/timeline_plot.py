@@ -6,11 +6,12 @@ import math
 
 from PIL import Image, ImageDraw
 
-from bdd_tf.edge.labels import FAKE, LABELS, centred
+from bdd_tf.edge.labels import FAKE, LABELS, REAL, UNSURE, centred, uncentred
 from bdd_tf.edge.lettering import fitted, length, write
 from bdd_tf.edge.video.timeline import Bin, Summary, Timeline
 
 _REAL_COLOUR, _FAKE_COLOUR, _INK, _GREY = "#2a7f62", "#c0392b", "#222222", "#5f6368"
+_COLOURS = {LABELS[REAL]: _REAL_COLOUR, LABELS[FAKE]: _FAKE_COLOUR, UNSURE: "#80868b"}
 _SECONDS, _MINUTES, _HOURS = (
     (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30),
     (60, 120, 300, 600, 1200, 1800),
@@ -43,7 +44,8 @@ def plot(
 
 
 def strip(timeline: Timeline, width: int, height: int) -> Image.Image:
-    """Draw the smoothed scores as a horizontal bar, with time from left to right: green is real, red is fake.
+    """Draw the smoothed scores as a horizontal bar, with time from left to right: green is real, red is fake, grey
+    is unsure.
 
     Args:
         timeline: The scores.
@@ -56,12 +58,16 @@ def strip(timeline: Timeline, width: int, height: int) -> Image.Image:
     image = Image.new("RGB", (width, height), "#cccccc")
     draw = ImageDraw.Draw(image)
     length = max(timeline.end, 1e-3)
-    threshold = centred(timeline.threshold, timeline.model_threshold)
     for i, b in enumerate(timeline.bins):
         end = timeline.bins[i + 1].start if i + 1 < len(timeline.bins) else length
         box = (b.start / length * width, 0, max(end / length * width, b.start / length * width), height)
-        draw.rectangle(box, _FAKE_COLOUR if b.smoothed / b.count >= threshold else _REAL_COLOUR)
+        draw.rectangle(box, _colour(timeline, b))
     return image
+
+
+def _colour(timeline: Timeline, b: Bin) -> str:
+    """Return the colour of the verdict on a bin's mean."""
+    return _COLOURS[timeline.verdict(uncentred(b.smoothed / b.count, timeline.model_threshold))]
 
 
 class _Plot:
@@ -71,7 +77,8 @@ class _Plot:
 
     def __init__(self, timeline: Timeline, summary: Summary, title: str, width: int, height: int) -> None:
         k = self._SCALE
-        self._model_threshold, bins = timeline.model_threshold, timeline.bins
+        self._timeline, bins = timeline, timeline.bins
+        self._model_threshold = timeline.model_threshold
         self._threshold = centred(timeline.threshold, timeline.model_threshold)
         self._canvas = Image.new("RGB", (width * k, height * k), "white")
         self._draw = ImageDraw.Draw(self._canvas)
@@ -107,6 +114,9 @@ class _Plot:
             y = self._y(centred(score, self._model_threshold))
             self._draw.line((self._left, y, self._right, y), "#e4e6e8", k)
             self._write(self._left - 8 * k, y, f"{score:.7g}", 12, _INK, "rm")
+        for edge in self._timeline.unsure or ():
+            y = self._y(centred(edge, self._model_threshold))
+            self._draw.line((self._left, y, self._right, y), _COLOURS[UNSURE], k)
         y = self._y(self._threshold)
         for x in range(self._left, self._right, 12 * k):
             self._draw.line((x, y, min(x + 6 * k, self._right), y), _GREY, k)
@@ -121,9 +131,6 @@ class _Plot:
             self._write(tick, self._bottom + 8 * k, _clock(i * step, step), 12, _INK, "ma")
         self._draw.line((self._left, self._bottom, self._right, self._bottom), _INK, k)
 
-    def _colour(self, b: Bin) -> str:
-        return _FAKE_COLOUR if b.smoothed / b.count >= self._threshold else _REAL_COLOUR
-
     def _draw_raw_scores(self, bins: list[Bin]) -> None:
         """Draw single frames as dots, and bins of several frames as a paler band from minimum to maximum."""
         r = 1.5 * self._SCALE
@@ -136,10 +143,10 @@ class _Plot:
         k = self._SCALE
         points = [(self._x((b.start + b.end) / 2), self._y(b.smoothed / b.count)) for b in bins]
         for (x0, y0), (x1, y1), b in zip(points, points[1:], bins[1:], strict=False):
-            self._draw.line((x0, y0, x1, y1), self._colour(b), 3 * k)
+            self._draw.line((x0, y0, x1, y1), _colour(self._timeline, b), 3 * k)
         if len(points) == 1:
             (x, y), r = points[0], 4 * k
-            self._draw.ellipse((x - r, y - r, x + r, y + r), self._colour(bins[0]))
+            self._draw.ellipse((x - r, y - r, x + r, y + r), _colour(self._timeline, bins[0]))
 
     def _write_summary(self, summary: Summary) -> float:
         """Write the summary and return its width."""
@@ -147,7 +154,7 @@ class _Plot:
             text, colour = "no frame was scored", _INK
         else:
             text = f"{summary.verdict}  mean {summary.fake_probability:.3f}, {summary.fake_share:.0%} of frames fake"
-            colour = _FAKE_COLOUR if summary.verdict == LABELS[FAKE] else _REAL_COLOUR
+            colour = _COLOURS[summary.verdict or UNSURE]
         self._write(self._right, 14 * self._SCALE, text, 16, colour, "ra")
         return length(text, 16 * self._SCALE)
 

@@ -18,7 +18,7 @@ from bdd_tf.edge.images.box import Box
 from bdd_tf.edge.images.crops import Cropper, Score, Views
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics
-from bdd_tf.edge.labels import verdict
+from bdd_tf.edge.labels import DecisionRule
 from bdd_tf.edge.video.frames import Frame, Frames
 from bdd_tf.edge.video.overlay import Caption, VideoFile, Window, draw
 from bdd_tf.edge.video.timeline import Smoother, Summary, Timeline
@@ -176,7 +176,7 @@ def watch(
     source: Frames,
     detector: PredictsBatches,
     *,
-    threshold: float,
+    decide: DecisionRule,
     cropper: Cropper,
     smooth: float = SMOOTH,
     outputs: Outputs = Outputs(),
@@ -190,7 +190,7 @@ def watch(
     Args:
         source: The frames; closed at the end.
         detector: Scores the frames.
-        threshold: Decision threshold for smoothed scores, in [0, 1].
+        decide: Decides about smoothed scores.
         cropper: Cuts the frames. Scores are averaged around its threshold, the model's own.
         smooth: Time constant of the smoothing, in seconds; 0 disables smoothing.
         outputs: Further outputs.
@@ -203,7 +203,12 @@ def watch(
         BddError: If the model fails, or an output cannot be written.
     """
     scorer = _FrameScorer(
-        detector, cropper, Timeline(threshold, cropper.threshold), smooth, keep_peak=outputs.keep_peak
+        detector,
+        cropper,
+        Timeline(decide.threshold, cropper.threshold, decide.unsure),
+        smooth,
+        keep_peak=outputs.keep_peak,
+        trained_on=outputs.trained_on,
     )
     began = time.perf_counter()
     with ExitStack() as stack:
@@ -268,6 +273,7 @@ class _FrameScorer:
         smooth: float,
         *,
         keep_peak: bool,
+        trained_on: TrainingStatistics | None = None,
     ) -> None:
         self.timeline = timeline
         self.peak: Frame | None = None
@@ -278,6 +284,8 @@ class _FrameScorer:
         self._smoother = Smoother(smooth, timeline.model_threshold)
         self._smoothed: float | None = None
         self._keep_peak = keep_peak
+        self._trained_on = trained_on
+        self._deviates = False
 
     def __call__(self, frame: Frame) -> FrameScore:
         score: Score | None = None
@@ -290,16 +298,29 @@ class _FrameScorer:
             self.timeline.skip(frame.seconds)
         else:
             self._smoothed = self._smoother(frame.seconds, score.probability)
-            if self.timeline.add(frame.seconds, score.probability, self._smoothed) and self._keep_peak:
+            self._deviates = self._is_unusual(frame)
+            highest = self.timeline.add(
+                frame.seconds, score.probability, self._smoothed, deviates=self._deviates
+            )
+            if highest and self._keep_peak:
                 self.peak = frame
         return FrameScore(
             frame.index,
             frame.seconds,
             None if score is None else score.probability,
             self._smoothed,
-            None if self._smoothed is None else verdict(self._smoothed, self.timeline.threshold),
+            None
+            if self._smoothed is None
+            else self.timeline.verdict(self._smoothed, deviates=self._deviates),
             None if score is None else score.box,
         )
+
+    def _is_unusual(self, frame: Frame) -> bool:
+        """Return whether a frame is out of distribution; False without a band, where that changes no verdict."""
+        if self.timeline.unsure is None or self.views is None:
+            return False
+        height, width = frame.bgr.shape[:2]
+        return self._cropper.check(self.views, (width, height), self._trained_on) is not None
 
 
 class _Display:

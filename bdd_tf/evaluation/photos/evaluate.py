@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bdd_tf.datasets.photo_batches import PhotoBatches
 from bdd_tf.evaluation.photos import beside
+from bdd_tf.evaluation.photos.band import band_measures, choose_band
 from bdd_tf.evaluation.photos.comparison import Comparison
 from bdd_tf.evaluation.photos.protocol import Scored, Settings, score_crops
 from bdd_tf.evaluation.photos.scorers import Scorer
@@ -40,6 +41,8 @@ def evaluate_photos(scorer: Scorer, batches: PhotoBatches, settings: Settings) -
     settings.report("probes")
     transferred = beside.probe_scores(watched, scored.photos, batches, settings.probe_crops)
     found = beside.probed(watched, scored.photos, comparisons, transferred)
+    band = choose_band(scored.photos, scored.logits["clean"], settings.band)
+    decided = band_measures(scored.photos, scored.logits["clean"], band, settings) if band else {}
     statistics = transferred[beside.STATISTICS_NAME]
     for condition, logits in scored.logits.items():
         for name, made in comparisons.made.items():
@@ -60,11 +63,12 @@ def evaluate_photos(scorer: Scorer, batches: PhotoBatches, settings: Settings) -
         "bootstrap": settings.bootstrap,
         "per_source": settings.per_source,
         "threshold": scored.threshold.to_dict(),
+        "unsure": {**band.to_dict(), "crops": decided},
         "images": {name: made.remaining() for name, made in comparisons.made.items()},
         "crops": crops,
         "patch_shuffled": comparisons.measured(scored.shuffled, scored.threshold.logit),
         "probes": found,
-        "whole": evaluate_whole(scorer, batches.fold, settings),
+        "whole": evaluate_whole(scorer, batches.fold, settings, band),
         "notes": _notes(scored, crops, found),
     }
 

@@ -69,6 +69,7 @@ def evaluate_run_on_photos(
         probe_crops=1024 if quick else 4096,
         data_dir=folder,
         given=scorer.threshold if file else None,
+        band=scorer.unsure if file else None,
         report=report,
     )
     batches = PhotoBatches(folder, Mixture(config.hold_out), Degradation(scorer.size))

@@ -44,6 +44,7 @@ class Settings:
         seed: Of crops and resamples.
         data_dir: Folder with ``whole.csv``; None: no whole images.
         given: A logit at which to report, e.g. the threshold of a file; None: chosen on the images.
+        band: Logits of a band to report, e.g. that of a file; None: chosen on the images.
         report: Told what is done next.
     """
 
@@ -54,6 +55,7 @@ class Settings:
     seed: int = 0
     data_dir: str | None = None
     given: float | None = None
+    band: tuple[float, float] | None = None
     report: Report = field(default=lambda text: None)
 
     def __post_init__(self) -> None:

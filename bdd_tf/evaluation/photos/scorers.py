@@ -32,6 +32,7 @@ class Scorer:
         name: For tables and titles.
         engine: ``keras``, an engine's name, or ``function``.
         threshold: The logit that its owner ships, or None.
+        unsure: The logits of the band that its owner ships, or None.
         weights: SHA-256 of the weights or of the file; empty if unknown.
     """
 
@@ -42,6 +43,7 @@ class Scorer:
     engine: str = "function"
     threshold: float | None = None
     weights: str = ""
+    unsure: tuple[float, float] | None = None
 
     def __call__(self, images: Images) -> Logits:
         """Score crops.
@@ -152,6 +154,9 @@ def file_scorer(path: Path, num_threads: int = 1) -> Scorer:
         detector.engine_name,
         float(logit(detector.threshold)),
         _digest(path),
+        None
+        if detector.unsure is None
+        else (float(logit(detector.unsure[0])), float(logit(detector.unsure[1]))),
     )
 
 

@@ -31,6 +31,7 @@ def table(document: dict) -> str:
     lines = [
         f"{detector['name']} ({detector['engine']}), crops of {document['crop']} px; held out: {held}",
         _threshold(threshold),
+        *_band(document.get("unsure")),
     ]
     for name in MAIN:
         if name in document["crops"]["clean"]:
@@ -54,6 +55,31 @@ def _threshold(threshold: dict) -> str:
     else:
         origin = f"at most 5 % of {threshold['images']} REAL called FAKE; chosen on {threshold['chosen_on']}"
     return f"threshold: logit {threshold['logit']:.3f}, {origin}; reported on {threshold['reported_on']}"
+
+
+def _band(unsure: dict | None) -> list[str]:
+    """The lines on the band; documents of earlier versions have none."""
+    if unsure is None:
+        return []
+    if unsure["low_logit"] is None:
+        return [f"unsure: {note}" for note in unsure["notes"]]
+    chosen = f"; chosen on {'; '.join(unsure['chosen_on'])}" if unsure["chosen_on"] else ", the file's own"
+    head = f"unsure: between the logits {unsure['low_logit']:.3f} and {unsure['high_logit']:.3f}{chosen}"
+    return [head, *_decided("crops", unsure["crops"]), *(f"  note: {note}" for note in unsure["notes"])]
+
+
+def _decided(kind: str, rows: dict) -> list[str]:
+    """What a band decides, one line per real side."""
+    lines = []
+    for name, row in rows.items():
+        spread = {key: _spread(pair) for key, pair in row["intervals"].items()}
+        lines.append(
+            f"  {kind}, {name.replace('_', '-')} real sources: decides {_percent(row['coverage'])} % {spread['coverage']}, "
+            f"{_percent(row['right'])} % of them rightly {spread['right']}; REAL called FAKE "
+            f"{_percent(row['real_called_fake'])} % {spread['real_called_fake']} of {row['real_images']}, FAKE called REAL "
+            f"{_percent(row['fake_called_real'])} % of {row['fake_images']}"
+        )
+    return lines
 
 
 def _conditions(results: dict, name: str) -> list[str]:
@@ -126,6 +152,7 @@ def _whole(whole: dict | None) -> list[str]:
         return []
     rule = whole["views"]
     lines = ["", f"whole images, up to {rule['count']} native views of {rule['size']} px"]
+    lines += _decided("whole images", whole.get("unsure", {}))
     if whole["threshold"] is None:
         return [*lines, f"  {whole['note']}"]
     lines.append(f"  threshold: logit {whole['threshold']['logit']:.3f}, {whole['threshold']['images']} images; "

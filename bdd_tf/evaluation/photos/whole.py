@@ -14,6 +14,7 @@ from bdd_tf.datasets.folds import Fold, divide_whole
 from bdd_tf.datasets.photos import WHOLE, Photo, read_files, read_manifest
 from bdd_tf.edge.images.views import NativeViews, ViewRule, native_views
 from bdd_tf.errors import UsageError
+from bdd_tf.evaluation.photos.band import Band, band_measures
 from bdd_tf.evaluation.photos.measures import Numbers
 from bdd_tf.evaluation.photos.protocol import (
     Comparisons,
@@ -106,18 +107,20 @@ def whole_logits(
     return found, counts
 
 
-def evaluate_whole(scorer: Scorer, fold: Fold, settings: Settings) -> dict | None:
+def evaluate_whole(scorer: Scorer, fold: Fold, settings: Settings, band: Band | None = None) -> dict | None:
     """The protocol on whole images.
 
     Args:
         scorer: The detector, whose rule says how many views an image has.
         fold: Which image training knows.
         settings: Size of the evaluation; ``data_dir`` names the folder.
+        band: Chosen on crops, since too few whole images are held out; None: no band.
 
     Returns:
         ``views`` (the rule); ``agreement`` of an image's views and the ``scale`` that follows from it
         (:mod:`bdd_tf.evaluation.photos.view_scale`, on clean validation images); ``threshold``, or None with a ``note``
-        where too few real images can choose one; and per condition the comparisons as for crops, with counts of views.
+        where too few real images can choose one; ``unsure``, what the band decides about whole images; and per condition
+        the comparisons as for crops, with counts of views.
         None without ``whole.csv``.
     """
     if settings.data_dir is None or not (Path(settings.data_dir) / WHOLE).is_file():
@@ -141,6 +144,8 @@ def evaluate_whole(scorer: Scorer, fold: Fold, settings: Settings) -> dict | Non
             scored[condition][part] = combined(scorer.views, each)
             if (condition, part) == ("clean", "validation"):
                 found.update(_agreement(each, rows, scorer.views.count))
+    if band:
+        found["unsure"] = band_measures(photos, scored["clean"], band, settings)
     try:
         threshold = choose_threshold(photos, scored["clean"], "whole images", settings.given)
     except UsageError as error:

@@ -26,7 +26,10 @@ public final class Detector implements AutoCloseable {
     /** Of the model's file. */
     public final double threshold;
 
-    /** Whether the probability is at least the threshold. */
+    /** "REAL" or "FAKE"; "UNSURE" only if the model's file has a band of scores that are not decided. */
+    public final String label;
+
+    /** Whether the label is "FAKE". */
     public final boolean fake;
 
     /** Number of parts of the image that were scored. */
@@ -39,6 +42,7 @@ public final class Detector implements AutoCloseable {
       probability = call.getDouble(VERDICT);
       threshold = call.getDouble(VERDICT + 8);
       fake = call.getInt(VERDICT + 16) != 0;
+      label = LABELS[call.getInt(VERDICT + 32)];
       crops = call.getInt(VERDICT + 20);
       deviation = call.getInt(VERDICT + 28);
     }
@@ -46,8 +50,11 @@ public final class Detector implements AutoCloseable {
 
   // Places in the buffer that the native functions share with this class (src/delegate/jni.cc).
   private static final int VERDICT = 32;
-  private static final int MESSAGE = 64;
+  private static final int MESSAGE = 72;
   private static final int MESSAGE_SIZE = 256;
+
+  /** Names of enum bdd_label. */
+  private static final String[] LABELS = {"REAL", "FAKE", "UNSURE"};
 
   private final ByteBuffer call =
       ByteBuffer.allocateDirect(MESSAGE + MESSAGE_SIZE).order(ByteOrder.nativeOrder());

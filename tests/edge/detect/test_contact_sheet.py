@@ -16,6 +16,7 @@ from bdd_tf.edge.detect.loader import THUMBNAIL, ImageLoader, thumbnail
 from bdd_tf.edge.detect.records import Record
 from bdd_tf.edge.detect.score import score_paths
 from bdd_tf.edge.images.crops import Cropper
+from bdd_tf.edge.labels import DecisionRule
 from bdd_tf.errors import BddError
 from tests.edge.video.video_files import Brightness, plain, write_video
 
@@ -23,7 +24,7 @@ JPEG = thumbnail(np.zeros((20, 30, 3), np.uint8))
 
 
 def sheet(tmp_path, records, threshold=0.5) -> str:
-    with ContactSheet(tmp_path / "sheet.html", threshold) as page:
+    with ContactSheet(tmp_path / "sheet.html", DecisionRule(threshold)) as page:
         for record in records:
             page.add(record)
         page.write()
@@ -88,11 +89,11 @@ def test_nothing_from_elsewhere_is_loaded_and_only_our_script_runs(tmp_path):
 
 
 def test_a_sheet_is_complete_or_not_there(tmp_path):
-    with ContactSheet(tmp_path / "sheet.html", 0.5) as page:
+    with ContactSheet(tmp_path / "sheet.html", DecisionRule(0.5)) as page:
         page.add(scored("a.png", 0.9))
     assert list(tmp_path.iterdir()) == []
     with (
-        ContactSheet(tmp_path / "gone" / "sheet.html", 0.5) as page,
+        ContactSheet(tmp_path / "gone" / "sheet.html", DecisionRule(0.5)) as page,
         pytest.raises(BddError, match="written"),
     ):
         page.write()
@@ -116,7 +117,7 @@ def test_each_detection_has_box_thumbnail_and_video_note(tmp_path):
         score_paths(
             detector,
             [tmp_path / "a.png", tmp_path / "bad.png"],
-            0.5,
+            DecisionRule(0.5),
             cropper=cropper,
             loader=ImageLoader(cropper, thumbnails=True),
         )
@@ -182,3 +183,19 @@ def test_names_with_umlauts_and_joined_emoji_are_shown_as_they_are(tmp_path):
     text = sheet(tmp_path, [scored(name, 0.5) for name in names])
     shown = [html.unescape(name) for name in re.findall(r'<a href="[^"]+">([^<]+)</a>', text)]
     assert sorted(shown) == sorted(names)
+
+
+def test_the_verdicts_of_a_band_are_shown_as_they_are(tmp_path):
+    rule = DecisionRule(0.5, (0.3, 0.7))
+    with ContactSheet(tmp_path / "s.html", rule, None, "Model <m>, SHA-256 00") as page:
+        for i, score in enumerate((0.1, 0.5, 0.6, 0.9)):
+            page.add(Record(f"{i}.png", score, rule(score), thumbnail=JPEG, size=(30, 20)))
+        page.write()
+    text = (tmp_path / "s.html").read_text(encoding="utf-8")
+    assert "1 fake, 1 real, 2 unsure" in text
+    assert re.findall(r'<figure class="(\w+)"[^>]*data-verdict="(\w+)"', text) == [
+        ("fake", "FAKE"), ("unsure", "UNSURE"), ("unsure", "UNSURE"), ("real", "REAL"),
+    ]  # fmt: skip
+    assert "unsure from 0.3000 to 0.7000" in text
+    assert "Model &lt;m&gt;, SHA-256 00" in text
+    assert 'id="band"' not in sheet(tmp_path, [scored("a.png", 0.5)])

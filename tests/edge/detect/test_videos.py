@@ -48,7 +48,8 @@ def test_images_and_videos_come_in_one_stream(run, clips, float_file):
     assert code == 1
     assert [Path(record["path"]).name for record in records] == ["a.png", "b.avi", "c.mp4", "d.png"]
     assert [list(record) for record in records] == [
-        ["path", "fake_probability", "verdict", "error", "note", *extra] for extra in ([], ["video"], [], [])
+        ["path", "fake_probability", "verdict", "error", "note", *extra, "model"]
+        for extra in ([], ["video"], [], [])
     ]
     assert records[2]["fake_probability"] is None
     assert "damaged" in records[2]["error"]
@@ -88,7 +89,7 @@ def test_crops_add_their_box(run, clips):
     assert rows[1]["left"] == ""
     _, out, _ = run(clips / "a.png", "--json", "--crop", "center")
     record = json.loads(out)
-    assert list(record)[4:] == ["note", "box", "box_probability", "crops"]
+    assert list(record)[4:] == ["note", "box", "box_probability", "crops", "model"]
     _, plain_out, _ = run(clips / "a.png", "--json")
     assert record["fake_probability"] == json.loads(plain_out)["fake_probability"]
     _, out, _ = run(clips / "a.png", "--crop", "tiles", "--max-tiles", "4")

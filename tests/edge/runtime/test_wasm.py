@@ -13,6 +13,7 @@ from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.evidence.walker import walk
 from bdd_tf.edge.runtime import build as building
 from bdd_tf.edge.shipped_model import shipped_model
+from converters.unsure_band import with_band
 from tests.edge.evidence.cases import CASES
 from tests.edge.evidence.mutations import mutated
 from tests.edge.runtime import small_detectors
@@ -139,6 +140,30 @@ def test_200_images_get_the_score_the_crops_and_the_note_of_native(node, tmp_pat
             assert answer["note"] == detector.note(PIL.Image.fromarray(rgba))
             notes += answer["note"] is not None
     assert 20 < notes <= 200
+
+
+@pytest.mark.parametrize("name", ["photos", "cifake"])
+def test_a_file_with_a_band_gets_the_verdicts_of_python(node, tmp_path, name):
+    images, listed = photographs(60, seed=7), []
+    for i, rgba in enumerate(images):
+        (tmp_path / f"{i}").write_bytes(rgba.tobytes())
+        listed.append({"width": rgba.shape[1], "height": rgba.shape[0], "file": str(tmp_path / f"{i}")})
+    content = shipped_model(name).read_bytes()
+    with Reference(shipped_model(name)) as reference:
+        low, high = (
+            float(x) for x in np.quantile([reference.score_image(rgba)[0] for rgba in images], (0.3, 0.7))
+        )
+    path = tmp_path / "banded.tflite"
+    path.write_bytes(with_band(content, low, high))
+    (found,) = node([{"model": str(path), "images": listed}])
+    seen = set()
+    with Detector(path, engine="native") as detector:
+        for rgba, answer in zip(images, found["predictions"], strict=True):
+            note = detector.note(PIL.Image.fromarray(rgba))
+            assert answer["verdict"] == detector.verdicts([answer["probability"]], [note])[0]
+            assert answer["unsure"] == [low, high]
+            seen.add(answer["verdict"])
+    assert "UNSURE" in seen
 
 
 @pytest.mark.parametrize("name", small_detectors.CASES)

@@ -169,3 +169,34 @@ def test_the_title_of_the_picture_shows_the_name_as_it_is():
     line.add(0.0, 0.2, 0.2)
     pictures = {timeline_plot.plot(line, name).tobytes() for name in ("ä.mp4", "ö.mp4", "🎉.mp4", "🎂.mp4")}
     assert len(pictures) == 4
+
+
+def test_with_a_band_frames_between_its_ends_are_unsure():
+    line = Timeline(0.5, 0.5, (0.3, 0.7))
+    scores = [0.1, 0.3, 0.31, 0.5, 0.69, 0.7, 0.9, 0.95]
+    for i, score in enumerate(scores):
+        line.add(float(i), score, score)
+    summary = line.summary(8.0)
+    assert (summary.fake_share, summary.unsure_share) == (3 / 8, 3 / 8)
+    assert [(stretch.start, stretch.end) for stretch in summary.stretches] == [(5.0, 8.0)]
+    assert summary.verdict == "UNSURE"
+    assert summary.to_dict()["unsure_share"] == 3 / 8
+    assert "unsure 37.5%" in summary.sentence()
+    plain = Timeline(0.5)
+    plain.add(0.0, 0.5, 0.5)
+    assert "unsure_share" not in plain.summary().to_dict()
+    unusual = Timeline(0.5, 0.5, (0.3, 0.7))
+    unusual.add(0.0, 0.95, 0.95, deviates=True)
+    assert (unusual.summary().fake_share, unusual.summary().unsure_share) == (0, 1)
+
+
+def test_unsure_parts_of_the_bar_are_grey():
+    line = Timeline(0.5, 0.5, (0.3, 0.7))
+    for i, score in enumerate((0.1, 0.5, 0.9)):
+        line.add(float(i), score, score)
+    line.end = 3.0
+    bar = timeline_plot.strip(line, 90, 4)
+    colours = [bar.getpixel((x, 2)) for x in (15, 45, 75)]
+    assert len(set(colours)) == 3
+    red, green, blue = colours[1]
+    assert max(red, green, blue) - min(red, green, blue) < 20

@@ -11,7 +11,7 @@ import pytest
 
 from bdd_tf.edge.images.box import Box
 from bdd_tf.edge.images.crops import Cropper
-from bdd_tf.edge.labels import verdict
+from bdd_tf.edge.labels import DecisionRule, verdict
 from bdd_tf.edge.video import overlay
 from bdd_tf.edge.video.camera import CameraFrames
 from bdd_tf.edge.video.frames import Frame
@@ -24,7 +24,7 @@ from tests.edge.video.video_files import RATE, Brightness, StandInCamera, plain,
 
 def see(source, detector=None, outputs=None, how=None, **options):
     detector = detector or Brightness()
-    options.setdefault("threshold", detector.threshold)
+    options.setdefault("decide", DecisionRule(detector.threshold))
     cropper = Cropper(detector.resize, how, threshold=detector.threshold)
     return watch(source, detector, cropper=cropper, outputs=outputs or Outputs(), **options)
 

@@ -22,7 +22,7 @@ struct Call {
   bdd_verdict verdict;
   char message[256];
 };
-static_assert(offsetof(Call, verdict) == 32 && offsetof(Call, message) == 64, "Detector.java has these places");
+static_assert(offsetof(Call, verdict) == 32 && offsetof(Call, message) == 72, "Detector.java has these places");
 
 struct Bytes {
   uint8_t* data = nullptr;

@@ -90,10 +90,11 @@ bool Detector::Score(const PixelReader& image, Interpreter* interpreter, bdd_ver
   count_ = count;
   verdict->probability = Combined();
   verdict->threshold = rule_.threshold;
-  verdict->fake = verdict->probability >= rule_.threshold;
   verdict->crops = count;
   verdict->highest = static_cast<int>(std::max_element(scores_.begin(), scores_.begin() + count) - scores_.begin());
   verdict->deviation = Deviation(image);
+  verdict->label = rule_.Label(verdict->probability, verdict->deviation != BDD_USUAL);
+  verdict->fake = verdict->label == BDD_FAKE;
   return true;
 }
 

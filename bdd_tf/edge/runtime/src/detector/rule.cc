@@ -67,6 +67,13 @@ bool ReadRule(const char* text, size_t size, DetectorRule* rule, Message* why) {
   if (!all["threshold"].Number(&rule->threshold) || !(rule->threshold >= 0.0 && rule->threshold <= 1.0)) {
     return why->Set("the file's metadata is damaged: the threshold is no number in [0, 1]");
   }
+  const JsonValue band = all["unsure"];
+  rule->has_band = band.kind() != JsonValue::kMissing && band.kind() != JsonValue::kNull;
+  if (rule->has_band && (format < kViewsFormat || !ReadRange(band, &rule->band) || rule->band.low >= rule->band.high ||
+                         rule->band.high > 1.0)) {
+    return why->Set(
+        "the file's metadata is damaged: the band unsure is not two rising numbers in [0, 1], or the format is 1");
+  }
   rule->has_training = trained.kind() != JsonValue::kMissing && trained.kind() != JsonValue::kNull;
   if (rule->has_training &&
       (!ReadRange(trained["sides"], &rule->sides) || !ReadRange(trained["contrast"], &rule->contrast) ||

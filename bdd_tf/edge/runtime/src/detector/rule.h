@@ -6,6 +6,7 @@
 
 #include "images/native_views.h"
 #include "images/resize.h"
+#include "include/bdd.h"
 #include "ops/operator.h"
 
 namespace bdd {
@@ -20,9 +21,17 @@ struct DetectorRule {
   ViewRule views;
   ResizeRule resize;
   double threshold = 0.5;
+  bool has_band = false;  // whether scores inside `band` are not decided
+  Range band;
   bool has_training = false;  // whether the ranges of the training images are known
   Range sides, contrast, detail;
 
+  // labels.py, verdict().
+  int Label(double probability, bool deviates) const {
+    if (!has_band) return probability >= threshold ? BDD_FAKE : BDD_REAL;
+    if (deviates || (probability > band.low && probability < band.high)) return BDD_UNSURE;
+    return probability >= band.high ? BDD_FAKE : BDD_REAL;
+  }
   int size() const { return native ? views.size : resize.size; }
 };
 

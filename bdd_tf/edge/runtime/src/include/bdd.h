@@ -115,13 +115,19 @@ enum bdd_deviation {
   BDD_PADDED = 6 /* smaller than a crop, and padded by reflection */
 };
 
+/* Verdicts. A file whose metadata has a band of scores, "unsure": [low, high], decides FAKE from high upwards and REAL
+ * from low downwards; a score between them, and an image with a deviation, is BDD_UNSURE. Other files know two
+ * verdicts. */
+enum bdd_label { BDD_REAL = 0, BDD_FAKE = 1, BDD_UNSURE = 2 };
+
 typedef struct bdd_verdict {
   double probability; /* that the image is FAKE, in [0, 1] */
-  double threshold;   /* of the file */
-  int fake;           /* 1: FAKE, the probability is at least the threshold; 0: REAL */
+  double threshold;   /* of the file; decides if it has no band */
+  int fake;           /* 1: the label is BDD_FAKE; 0: it is another */
   int crops;          /* parts of the image that were scored; see bdd_crop */
   int highest;        /* the part with the highest probability */
   int deviation;      /* enum bdd_deviation */
+  int label;          /* enum bdd_label */
 } bdd_verdict;
 
 /* Prepares memory for images of up to this size. Without it, bdd_score_image allocates when an image needs more than
@@ -149,8 +155,8 @@ BDD_API void bdd_close(bdd_model* model);
 #define BDD_EVIDENCE_BYTES 65536
 BDD_API int bdd_evidence(const void* file, size_t size, char* json, size_t capacity, size_t* needed);
 
-/* The version of this interface, "MAJOR.MINOR.PATCH": a program that was made for one major version works with all of
- * it. */
+/* The version of this interface, "MAJOR.MINOR.PATCH": the source of a program that was made for one major version works
+ * with all of it. While MAJOR is 0, structures may grow with MINOR, so that programs must be compiled again. */
 BDD_API const char* bdd_version(void);
 
 #ifdef __cplusplus

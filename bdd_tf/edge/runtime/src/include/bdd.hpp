@@ -2,7 +2,7 @@
 //
 //   bdd::Detector detector("photos-bnext-n.tflite");
 //   bdd::Verdict verdict = detector.Score(bdd::Rgb(pixels, width, height));
-//   std::printf("%s %.3f\n", verdict.fake ? "FAKE" : "REAL", verdict.probability);
+//   std::printf("%s %.3f\n", verdict.name(), verdict.probability);
 #ifndef BDD_HPP_
 #define BDD_HPP_
 
@@ -33,9 +33,12 @@ struct Crop {
 struct Verdict {
   double probability;       // that the image is FAKE, in [0, 1]
   double threshold;         // of the file
-  bool fake;                // the probability is at least the threshold
+  bool fake;                // the label is BDD_FAKE
   int deviation;            // enum bdd_deviation: why the score is to be distrusted
   std::vector<Crop> crops;  // at least one
+  int label;                // enum bdd_label: UNSURE only if the file has a band
+
+  const char* name() const { return label == BDD_UNSURE ? "UNSURE" : label == BDD_FAKE ? "FAKE" : "REAL"; }
 };
 
 // Describes an RGB image of 8 bits; `stride` is in bytes, 0: rows without gaps. The pixels stay the caller's.
@@ -78,7 +81,7 @@ class Detector {
     char why[kMessageSize] = "";
     bdd_verdict found = {};
     Check(bdd_score_image(model_.get(), &image, &found, why, sizeof why), why);
-    Verdict verdict = {found.probability, found.threshold, found.fake != 0, found.deviation, {}};
+    Verdict verdict = {found.probability, found.threshold, found.fake != 0, found.deviation, {}, found.label};
     verdict.crops.resize(static_cast<size_t>(found.crops));
     for (int i = 0; i < found.crops; ++i) {
       Crop& crop = verdict.crops[static_cast<size_t>(i)];

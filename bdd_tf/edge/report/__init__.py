@@ -1,0 +1,1 @@
+"""The report on one image, for people: one HTML file that needs nothing else."""
