@@ -17,6 +17,7 @@ from PIL import Image
 from bdd_tf.edge.images.crops import Cropper, Views
 from bdd_tf.edge.images.decode import open_image, read_image
 from bdd_tf.edge.images.errors import ImageError
+from bdd_tf.edge.images.formats import HEAD
 from bdd_tf.edge.images.out_of_distribution import Deviation, TrainingStatistics
 from bdd_tf.edge.images.views import ViewRule, size_of
 from bdd_tf.edge.view_scores import BATCH
@@ -79,18 +80,25 @@ class ImageLoader:
         resized = not isinstance(cropper.rule, ViewRule)
         self._needs_array = resized and (thumbnails or cropper.how is not None)
 
-    def __call__(self, path: Path) -> Loaded:
-        """Load one file; errors are returned in ``error``."""
-        from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES, is_video
+    def __call__(self, path: Path, content: bytes | None = None) -> Loaded:
+        """Load one file; errors are returned in ``error``.
+
+        Args:
+            path: The file.
+            content: Its bytes, if they were read before; the path is a mere name then.
+        """
+        from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES, begins_like_video, is_video
 
         if path.suffix.lower() in VIDEO_SUFFIXES:
             return Loaded(path, is_video=True)
         try:
-            image = read_image(path) if self._needs_array else open_image(path)
+            source = path if content is None else content
+            image = read_image(source) if self._needs_array else open_image(source)
             views = self._cropper(image)
         except ImageError as error:
             # The content is checked for a video only if the file is not an image, to avoid opening each file twice.
-            return Loaded(path, is_video=True) if is_video(path) else Loaded(path, error=str(error))
+            video = is_video(path) if content is None else begins_like_video(content[:HEAD])
+            return Loaded(path, is_video=True) if video else Loaded(path, error=str(error))
         size = size_of(image)
         deviation = self._cropper.check(views, size, self._trained_on)
         shown = preview(image) if self._previews else None
