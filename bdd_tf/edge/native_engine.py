@@ -22,8 +22,18 @@ class _Options(ctypes.Structure):
 
 
 @cache
-def _library(path: Path) -> ctypes.CDLL:
-    """Load the library and declare its functions (``bdd_tf/edge/runtime/src/include/bdd.h``)."""
+def load_library(path: Path) -> ctypes.CDLL:
+    """Load the library and declare its functions (``bdd_tf/edge/runtime/src/include/bdd.h``).
+
+    Args:
+        path: The result of `bdd_tf.edge.runtime.library_path`.
+
+    Returns:
+        The library; once per path.
+
+    Raises:
+        BddError: If this machine cannot load it.
+    """
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -65,7 +75,7 @@ class NativeEngine:
     name = "native"
 
     def __init__(self, model: TfliteModel, num_threads: int = 1) -> None:
-        self._library = _library(library_path())
+        self._library = load_library(library_path())
         self._model = ctypes.c_void_p()
         self._message = ctypes.create_string_buffer(_MESSAGE_BYTES)
         options = _Options(num_threads, 1, None)

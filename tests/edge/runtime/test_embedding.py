@@ -127,7 +127,7 @@ def test_a_cmake_project_finds_the_package(prefix, tmp_path, tool, version):
         check=False,
     )
     if version in ("0.3", "1.0"):
-        assert "version: 0.2.0" in configured.stderr  # found, and not what was asked for
+        assert "version: 0.3.0" in configured.stderr  # found, and not what was asked for
         return
     assert configured.returncode == 0, configured.stderr
     subprocess.run([tool, "--build", "build"], cwd=tmp_path, capture_output=True, check=True)

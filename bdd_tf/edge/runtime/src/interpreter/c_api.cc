@@ -209,4 +209,4 @@ const uint8_t* bdd_crop_pixels(const bdd_model* model, int index) {
 
 void bdd_close(bdd_model* model) { delete model; }
 
-const char* bdd_version(void) { return "0.2.0"; }
+const char* bdd_version(void) { return "0.3.0"; }
