@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from bdd_tf.edge.detect.records import Record
+from bdd_tf.edge.evidence.item import Evidence
 
 TYPES = {
     "path": "string",
@@ -25,7 +25,8 @@ TYPES = {
 ``height`` of images that cannot be decoded."""
 
 EVIDENCE = "evidence"
-"""The additional column of ``--evidence``: the JSON value of that key as text."""
+"""The additional column of ``--evidence``; null where nothing was found."""
+_EVIDENCE_TYPE = "array<struct<kind:string,says:string,where:string,strength:string>>"
 
 
 @dataclass(frozen=True)
@@ -36,32 +37,29 @@ class Facts:
         path: Path or name under which the file is reported.
         sha256: Hash of the content, hexadecimal; None if the file could not be read.
         size: Size of the file; None if it could not be read.
-        evidence: Result of the search for evidence, as JSON text; None if it was not requested.
+        evidence: What was found in the file's metadata.
     """
 
     path: str
     sha256: str | None = None
     size: int | None = None
-    evidence: str | None = None
+    evidence: tuple[Evidence, ...] = ()
 
     @classmethod
-    def of(cls, path: str, content: bytes | None, evidence: Any = None) -> Facts:
+    def of(cls, path: str, content: bytes, evidence: tuple[Evidence, ...] = ()) -> Facts:
         """Return the facts about a file.
 
         Args:
             path: Path or name of the file.
-            content: Its bytes; None if they could not be read.
-            evidence: JSON value of the key ``evidence``.
+            content: Its bytes.
+            evidence: What was found in its metadata.
         """
-        text = None if evidence is None else json.dumps(evidence)
-        if content is None:
-            return cls(path, evidence=text)
-        return cls(path, hashlib.sha256(content).hexdigest(), len(content), text)
+        return cls(path, hashlib.sha256(content).hexdigest(), len(content), evidence)
 
 
 def result_types(*, evidence: bool = False) -> dict[str, str]:
     """Return `TYPES`, with the column `EVIDENCE` on request."""
-    return {**TYPES, EVIDENCE: "string"} if evidence else dict(TYPES)
+    return {**TYPES, EVIDENCE: _EVIDENCE_TYPE} if evidence else dict(TYPES)
 
 
 def row(record: Record, facts: Facts, *, evidence: bool = False) -> dict[str, Any]:
@@ -79,7 +77,7 @@ def row(record: Record, facts: Facts, *, evidence: bool = False) -> dict[str, An
     )
     values["error"] = None if record.error is None else valid_text(record.error)
     if evidence:
-        values[EVIDENCE] = facts.evidence
+        values[EVIDENCE] = [item.as_dict() for item in facts.evidence] or None
     return {name: values.get(name) for name in result_types(evidence=evidence)}
 
 

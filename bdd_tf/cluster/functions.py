@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bdd_tf.cluster.worker import Model, find_evidence
+from bdd_tf.cluster.worker import Model
 from bdd_tf.edge.detector import Detector, read_model
+from bdd_tf.edge.evidence import find_evidence
 from bdd_tf.edge.images.find import IMAGE_SUFFIXES
 from bdd_tf.edge.shipped_model import model_path
 from bdd_tf.errors import UsageError
@@ -25,7 +26,7 @@ def load_model(model: str | Path | None, *, evidence: bool = False) -> Model:
         BddError: If it cannot be used, or this version of the package finds no evidence.
     """
     if evidence:
-        find_evidence()
+        find_evidence(b"")
     path = model_path(model)
     loaded = Model(path.name, read_model(path), evidence)
     with Detector(path):

@@ -6,13 +6,12 @@ It imports `bdd_tf.edge` and nothing else of the project, so that executors need
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import os
 import tarfile
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +21,7 @@ from bdd_tf.cluster.columns import Facts, result_types, row
 from bdd_tf.edge.detect.loader import ImageLoader, Loaded
 from bdd_tf.edge.detect.score import score_paths
 from bdd_tf.edge.detector import Detector
+from bdd_tf.edge.evidence import find_evidence
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.find import EXPLANATION_SUFFIX, IMAGE_SUFFIXES
 from bdd_tf.edge.images.formats import HEAD, is_image
@@ -33,8 +33,6 @@ LARGEST = 512 * 1024**2
 
 ROWS = 256
 """Rows of one batch of results, of inputs whose number of images is not known."""
-
-EVIDENCE_MODULE = "bdd_tf.edge.evidence"
 
 Frame = Any  # pandas has no types of its own
 
@@ -89,22 +87,6 @@ def detector_of(model: Model) -> Detector:
     return _loaded[digest]
 
 
-def find_evidence() -> Callable[[bytes], Any]:
-    """Return the function that searches an image file for evidence of its origin.
-
-    Raises:
-        BddError: If this version of the package has none.
-    """
-    try:
-        return importlib.import_module(EVIDENCE_MODULE).find_evidence  # type: ignore[no-any-return]
-    except ModuleNotFoundError as error:
-        if error.name != EVIDENCE_MODULE:
-            raise
-        raise BddError(
-            f"--evidence needs {EVIDENCE_MODULE}, which bdd_tf {__version__} lacks; leave the option out."
-        ) from None
-
-
 def rows(model: Model, sources: Iterable[Source]) -> Iterator[dict[str, Any]]:
     """Score images; a thread loads the next ones meanwhile.
 
@@ -118,7 +100,6 @@ def rows(model: Model, sources: Iterable[Source]) -> Iterator[dict[str, Any]]:
     detector = detector_of(model)
     cropper = detector.cropper()
     loader = ImageLoader(cropper, trained_on=detector.trained_on)
-    search = find_evidence() if model.evidence else None
     facts: deque[Facts] = deque()
     current: list[Source] = []
 
@@ -130,18 +111,16 @@ def rows(model: Model, sources: Iterable[Source]) -> Iterator[dict[str, Any]]:
     def load(path: Path) -> Loaded:
         # Called in the thread that consumes `names`, right after each name.
         source = current[0]
-        evidence = None if search is None or source.content is None else _json_value(search(source.content))
-        facts.append(Facts.of(source.name, source.content, evidence))
         if source.content is None:
+            facts.append(Facts(source.name))
             return Loaded(path, error=source.error)
-        return loader(path, source.content)
+        loaded = loader(path, source.content)
+        wanted = model.evidence and loaded.views is not None
+        facts.append(Facts.of(source.name, source.content, find_evidence(source.content) if wanted else ()))
+        return loaded
 
     for record in score_paths(detector, names(), detector.threshold, cropper=cropper, loader=load):
         yield row(record, facts.popleft(), evidence=model.evidence)
-
-
-def _json_value(found: Any) -> Any:
-    return found.to_dict() if hasattr(found, "to_dict") else found
 
 
 def score_frames(
@@ -268,6 +247,8 @@ def check(frames: Iterable[Frame], model: Model, example: str | None) -> Iterato
     problem = None
     try:
         detector_of(model)
+        if model.evidence:
+            find_evidence(b"")
         if example is not None and not os.path.lexists(example):
             problem = f"it has no {example}"
     except BddError as error:
