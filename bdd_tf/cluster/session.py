@@ -167,7 +167,9 @@ def _settings(master: str, folder: Path, wheel: str | None) -> dict[str, str]:
         "spark.task.maxFailures": "8",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
-        # A value of the wrong type in a folder's name (a=01) stays text.
+        # The usual codec, Snappy, is a native library that does not load wherever there is a musl beside the glibc.
+        "spark.sql.parquet.compression.codec": "gzip",
+        # The values of partitions (a=01) stay text.
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     }
     if master.startswith("local"):

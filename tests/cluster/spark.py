@@ -35,6 +35,9 @@ pytestmark = pytest.mark.skipif(_missing() is not None, reason=str(_missing()))
 def environment():
     os.environ["PYTHONPATH"] = str(ROOT)  # of Spark's Python workers
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    from tools.spark.cluster import SMALL_JVM
+
+    os.environ.update(SMALL_JVM)
 
 
 @pytest.fixture(scope="module")

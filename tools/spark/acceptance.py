@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pyarrow.dataset
 
-from tools.spark.cluster import Cluster, kill, processes
+from tools.spark.cluster import SMALL_JVM, Cluster, kill, processes
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "cifake"
@@ -27,7 +27,7 @@ MODEL = "cifake"
 
 def bdd(*arguments: object, **options) -> subprocess.Popen:
     """Start `bdd`; its messages are piped."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
+    environment = {**os.environ, **SMALL_JVM, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
     command = [sys.executable, "-m", "bdd_tf", *map(str, arguments)]
     return subprocess.Popen(command, env=environment, text=True, stderr=subprocess.PIPE, **options)
 
