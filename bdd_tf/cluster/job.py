@@ -205,25 +205,28 @@ class Job:
             UsageError: If an input or option is wrong.
             BddError: If Spark fails.
         """
-        options = self._options
-        continues = check_output(self._store, options)
+        continues = check_output(self._store, self._options)
         self._check_columns()
-        self._store.lock()
+        with self._store.locked():
+            try:
+                return self._run(continues)
+            except (BddError, KeyboardInterrupt):
+                raise
+            except Exception as error:
+                raise explained(error) from error
+
+    def _run(self, continues: bool) -> Summary:
         if not continues:
-            facts = {"model": options.model.digest, "name": options.model.name, **_shared(options)}
+            model = self._options.model
+            facts = {"model": model.digest, "name": model.name, **_shared(self._options)}
             self._store.write(chunks.JOB, json.dumps({**facts, "version": __version__}).encode())
         self._store.remove(chunks.STAGING)
-        try:
-            self._make_plan()
-            pending = self._plan.pending()
-            scored, seconds = 0, 0.0
-            if pending:
-                self._check_workers(pending[0])
-                scored, seconds = self._score(pending)
-        except (BddError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            raise explained(error) from error
+        self._make_plan()
+        pending = self._plan.pending()
+        scored, seconds = 0, 0.0
+        if pending:
+            self._check_workers(pending[0])
+            scored, seconds = self._score(pending)
         return self._summary(scored, seconds)
 
     def _check_columns(self) -> None:

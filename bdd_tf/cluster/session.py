@@ -36,6 +36,19 @@ appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = spark: %d{HH:mm:ss} %p %c{1}: %m%n%ex{0}
 """
 _WHEEL_FOLDER = "bdd_tf_wheel"
+_SETTINGS = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    # Lost executors count as failures of the tasks that they ran.
+    "spark.task.maxFailures": "8",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # The usual codec, Snappy, is a native library that does not load wherever there is a musl beside the glibc.
+    "spark.sql.parquet.compression.codec": "gzip",
+    # The values of partitions (a=01) stay text.
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+}
+"""Settings that the user's configuration overrides."""
 
 
 def check_master(master: str) -> None:
@@ -122,18 +135,10 @@ def started(master: str | None, wheel: str | None = None) -> Iterator[Any]:
     if master is not None:
         check_master(master)
     check_software()
-    from pyspark import SparkConf
-    from pyspark.sql import SparkSession
-
+    _prepare_environment(master or "")
     with tempfile.TemporaryDirectory(prefix="bdd-spark-") as folder:
-        conf = SparkConf()
-        master = master or conf.get("spark.master", None) or "local[*]"
-        _prepare_environment(master)
-        for key, value in _settings(master, Path(folder), wheel).items():
-            if not conf.contains(key):
-                conf.set(key, value)
         try:
-            spark = SparkSession.builder.config(conf=conf).master(master).getOrCreate()
+            spark = _session(master, Path(folder), wheel)
         except Exception as error:
             raise explained(error) from error
         spark.sparkContext.setLogLevel("ERROR")
@@ -144,9 +149,7 @@ def started(master: str | None, wheel: str | None = None) -> Iterator[Any]:
 
 
 def _prepare_environment(master: str) -> None:
-    if master.startswith("local"):
-        # Executors on this machine use this Python; those of a cluster have their own (PYSPARK_PYTHON).
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    """Set what the JVM inherits."""
     if master.startswith("local-cluster"):
         import pyspark
 
@@ -154,38 +157,58 @@ def _prepare_environment(master: str) -> None:
         os.environ.setdefault("SPARK_SCALA_VERSION", "2.13")
 
 
-def _settings(master: str, folder: Path, wheel: str | None) -> dict[str, str]:
-    """Settings that the user's configuration overrides."""
+def _session(master: str | None, folder: Path, wheel: str | None) -> Any:
+    from pyspark import SparkConf, SparkContext
+    from pyspark.sql import SparkSession
+
+    settings = {**_SETTINGS, **_wheel_settings(folder, wheel)}
+    with _quiet(folder):
+        SparkContext._ensure_initialized()
+    # Only after the JVM was started, this holds spark-defaults.conf and the options of spark-submit.
+    conf = SparkConf()
+    if master is not None:
+        conf.setMaster(master)
+    if conf.get("spark.master", "").startswith("local"):
+        # Executors on this machine use this Python; those of a cluster have their own (PYSPARK_PYTHON).
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        settings.update({"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"})
+    if conf.get("spark.app.name", "pyspark-shell") == "pyspark-shell":
+        conf.setAppName("bdd score")
+    for key, value in settings.items():
+        if not conf.contains(key):
+            conf.set(key, value)
+    return SparkSession.builder.config(conf=conf).getOrCreate()
+
+
+@contextmanager
+def _quiet(folder: Path) -> Iterator[None]:
+    """Let a JVM that is started in the block print errors alone, unless the user has options for its log."""
+    before = os.environ.get("SPARK_SUBMIT_OPTS", "")
     logging = folder / "log4j2.properties"
     logging.write_text(_LOGGING, encoding="utf-8")
-    settings = {
-        "spark.app.name": "bdd score",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging.as_uri()}",
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        # Lost executors count as failures of the tasks that they ran.
-        "spark.task.maxFailures": "8",
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
-        # The usual codec, Snappy, is a native library that does not load wherever there is a musl beside the glibc.
-        "spark.sql.parquet.compression.codec": "gzip",
-        # The values of partitions (a=01) stay text.
-        "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+    if "log4j" not in before:
+        os.environ["SPARK_SUBMIT_OPTS"] = f"{before} -Dlog4j2.configurationFile={logging.as_uri()}".strip()
+    try:
+        yield
+    finally:
+        os.environ["SPARK_SUBMIT_OPTS"] = before
+
+
+def _wheel_settings(folder: Path, wheel: str | None) -> dict[str, str]:
+    if wheel is None:
+        return {}
+    # Spark unpacks archives by their suffix, and .whl is none of those.
+    packed = folder / f"{_WHEEL_FOLDER}.zip"
+    try:
+        shutil.copyfile(wheel, packed)
+    except OSError as error:
+        raise UsageError(
+            f"--wheel {wheel} cannot be read: {error.strerror or error}; `make wheels` writes dist/*.whl."
+        ) from None
+    return {
+        "spark.archives": f"{packed.as_uri()}#{_WHEEL_FOLDER}",
+        "spark.executorEnv.PYTHONPATH": _WHEEL_FOLDER,
     }
-    if master.startswith("local"):
-        settings.update({"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"})
-    if wheel is not None:
-        # Spark unpacks archives by their suffix, and .whl is none of those.
-        packed = folder / f"{_WHEEL_FOLDER}.zip"
-        try:
-            shutil.copyfile(wheel, packed)
-        except OSError as error:
-            raise UsageError(
-                f"--wheel {wheel} cannot be read: {error.strerror or error}; `make wheels` writes dist/*.whl."
-            ) from None
-        settings["spark.archives"] = f"{packed.as_uri()}#{_WHEEL_FOLDER}"
-        settings["spark.executorEnv.PYTHONPATH"] = _WHEEL_FOLDER
-    return settings
 
 
 def explained(error: BaseException) -> BddError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,8 +34,8 @@ class Store(Protocol):
     def move(self, name: str, target: str) -> None:
         """Move a folder to a name that does not exist."""
 
-    def lock(self) -> None:
-        """Make sure that no other process writes to this folder, as far as the file system allows.
+    def locked(self) -> AbstractContextManager[None]:
+        """Let no other process write to this folder within a block, as far as the file system allows.
 
         Raises:
             BddError: If one does.
@@ -50,7 +51,6 @@ class LocalStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
-        self._lock: int | None = None
 
     def uri(self, name: str = "") -> str:
         """See `Store`."""
@@ -99,28 +99,38 @@ class LocalStore:
         except OSError as error:
             raise _failed(self._folder / target, "written", error) from None
 
-    def lock(self) -> None:
-        """See `Store`. The system frees the lock when the process ends."""
-        with suppress(ImportError):  # Windows
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """See `Store`. The system frees the lock of a process that ends."""
+        handle = self._lock()
+        try:
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+    def _lock(self) -> int | None:
+        try:
             import fcntl
-
-            path = self._folder / "_bdd" / "lock"
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BddError(
-                    f"another `bdd score` writes to {self._folder}; wait for it, or give another --output."
-                ) from None
-            except OSError as error:
-                raise _failed(path, "written", error) from None
-
-    def unlock(self) -> None:
-        """Free the lock."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        except ImportError:  # Windows
+            return None
+        path = self._folder / "_bdd" / "lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError as error:
+            raise _failed(path, "written", error) from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise BddError(
+                f"another `bdd score` writes to {self._folder}; wait for it, or give another --output."
+            ) from None
+        except OSError:  # a file system without locks
+            os.close(handle)
+            return None
+        return handle
 
 
 class HadoopStore:
@@ -164,8 +174,9 @@ class HadoopStore:
         """See `Store`."""
         self._hadoop.move(self.uri(name), self.uri(target))
 
-    def lock(self) -> None:
+    def locked(self) -> AbstractContextManager[None]:
         """See `Store`."""
+        return nullcontext()
 
 
 def _failed(path: Path, what: str, error: OSError) -> BddError:

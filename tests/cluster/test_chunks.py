@@ -145,12 +145,11 @@ def test_memory_grows_by_less_than_a_kilobyte_an_image(store):
 
 
 def test_two_jobs_do_not_write_to_one_folder(store, tmp_path):
-    store.lock()
     other = LocalStore(tmp_path / "output")
-    with pytest.raises(BddError, match="another `bdd score`"):
-        other.lock()
-    store.unlock()
-    other.lock()
+    with store.locked(), pytest.raises(BddError, match="another `bdd score`"), other.locked():
+        pass
+    with other.locked():
+        pass
 
 
 def test_the_store_hides_its_state_from_readers():
