@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from bdd_tf.cluster.session import check_software, started
 from bdd_tf.errors import BddError, UsageError
 from tests.cluster.images import write_broken, write_images
 
+cluster = pytest.importorskip("tools.spark.cluster", reason="needs pyspark: make test-spark")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -35,9 +38,7 @@ pytestmark = pytest.mark.skipif(_missing() is not None, reason=str(_missing()))
 def environment():
     os.environ["PYTHONPATH"] = str(ROOT)  # of Spark's Python workers
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-    from tools.spark.cluster import SMALL_JVM
-
-    os.environ.update(SMALL_JVM)
+    os.environ.update(cluster.SMALL_JVM)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,15 @@ def assert_equal(rows, records, name=lambda path: path):
         )
         for key in ("verdict", "error", "note"):
             assert row[key] == record[key], row["path"]
+
+
+def write_wheel(path):
+    """What `make wheels` packs, without compiling again."""
+    with zipfile.ZipFile(path, "w") as wheel:
+        for file in sorted((ROOT / "bdd_tf").rglob("*")):
+            if file.suffix in (".py", ".so", ".tflite"):
+                wheel.write(file, file.relative_to(ROOT))
+    return path
 
 
 def score(*arguments):
@@ -185,23 +195,18 @@ def test_score_images_passes_columns_on_and_scores_bytes_and_files(spark, folder
         score_images(spark, 3, model="cifake")
 
 
-def test_another_file_system(folder, records, tmp_path, capsys, monkeypatch):
+def test_another_file_system_and_a_configuration_file(folder, records, tmp_path):
     """viewfs, which Hadoop has built in, leads back to local folders; Python alone cannot read it."""
     (tmp_path / "out").mkdir()
     links = {"data": folder, "out": tmp_path / "out"}
-    configuration = tmp_path / "conf" / "spark-defaults.conf"
-    configuration.parent.mkdir()
-    configuration.write_text(
-        "".join(
-            f"spark.hadoop.fs.viewfs.mounttable.x.link./{name} file://{path}\n"
-            for name, path in links.items()
-        )
-    )
-    monkeypatch.setenv("SPARK_CONF_DIR", str(configuration.parent))
+    settings = {
+        f"spark.hadoop.fs.viewfs.mounttable.x.link./{name}": f"file://{path}" for name, path in links.items()
+    }
+    environment = cluster.configured(tmp_path / "conf", {"spark.master": "local[2]", **settings})
     arguments = ("--input", "viewfs://x/data", "--output", "viewfs://x/out/table", "--chunk", 40)
     done = subprocess.run(
-        [sys.executable, "-m", "bdd_tf", "score", "--model", "cifake", "--master", "local[2]", *map(str, arguments)],
-        capture_output=True, text=True, check=False, cwd=ROOT,
+        [sys.executable, "-m", "bdd_tf", "score", "--model", "cifake", *map(str, arguments)],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = table(tmp_path / "out" / "table")
@@ -210,40 +215,38 @@ def test_another_file_system(folder, records, tmp_path, capsys, monkeypatch):
     assert_equal(found, expected, lambda path: path.replace(str(folder), "viewfs://x/data"))
 
 
-def test_a_killed_executor_and_a_worker_without_the_package(folder, records, tmp_path, capsys, monkeypatch):
-    from tools.spark.cluster import Cluster, kill
-
-    with Cluster(tmp_path / "cluster", workers=2) as cluster:
+def test_a_killed_executor_and_a_worker_without_the_package(folder, records, tmp_path, monkeypatch):
+    with cluster.Cluster(tmp_path / "cluster") as running:
         monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
-        arguments = (
-            "--input",
-            str(folder),
-            "--output",
-            str(tmp_path / "out"),
-            "--chunk",
-            "20",
-            "--model",
-            "cifake",
+        files = ("--input", str(folder), "--output", str(tmp_path / "out"))
+        arguments = (*files, "--chunk", "20", "--model", "cifake")
+        command = [sys.executable, "-m", "bdd_tf", "score", "--master", running.address, *arguments]
+        environment = cluster.configured(tmp_path / "conf", {"spark.executorEnv.PYTHONPATH": str(ROOT)})
+        process = subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
         )
-        command = [sys.executable, "-m", "bdd_tf", "score", "--master", cluster.address, *arguments]
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         while process.poll() is None and not list(tmp_path.glob("out/_bdd/done/*")):
-            pass
-        if process.poll() is None and cluster.executors():
-            kill(cluster.executors()[0])
+            time.sleep(0.1)
+        if process.poll() is None and running.executors():
+            cluster.kill(running.executors()[0])
         assert process.wait(timeout=300) == 0, process.stderr.read()
         assert_equal(table(tmp_path / "out"), records)
         # The packages without the project: PYTHONPATH, unlike a site folder, reads no .pth files.
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
-        packages = str(Path(json.__file__).parents[1] / "site-packages")
-        packages = next((p for p in sys.path if p.endswith("site-packages")), packages)
         monkeypatch.setenv("PYSPARK_PYTHON", str(tmp_path / "bare" / "bin" / "python"))
-        lacking = [*command[:-2], "--model", "cifake"]
-        lacking[lacking.index(str(tmp_path / "out"))] = str(tmp_path / "other")
-        done = subprocess.run(
-            lacking, cwd=ROOT, capture_output=True, text=True, check=False,
-            env={**os.environ, "PYTHONPATH": packages},
-        )  # fmt: skip
+        packages = next(path for path in sys.path if path.endswith("site-packages"))
+        (next((tmp_path / "bare" / "lib").glob("python*/site-packages")) / "packages.pth").write_text(
+            f"import sys; sys.path.append({packages!r})\n"
+        )
+        command[command.index(str(tmp_path / "out"))] = str(tmp_path / "other")
+        monkeypatch.delenv("PYTHONPATH")
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 1, done.stderr
         assert "workers lacks bdd_tf: install it there, or send it along with --wheel" in done.stderr
         assert "Traceback" not in done.stderr
+        assert not list(tmp_path.glob("other/chunk=*"))
+        wheel = write_wheel(tmp_path / "bdd_tf.whl")
+        sent = [*command, "--resume", "--wheel", str(wheel)]
+        done = subprocess.run(sent, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert_equal(table(tmp_path / "other"), records)

@@ -19,22 +19,31 @@ from pathlib import Path
 
 import pyarrow.dataset
 
-from tools.spark.cluster import SMALL_JVM, Cluster, kill, processes
+from tools.spark.cluster import SMALL_JVM, Cluster, configured, kill, processes
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = "cifake"
+MODEL = os.environ.get("MODEL", "cifake")
 
 
 def bdd(*arguments: object, **options) -> subprocess.Popen:
     """Start `bdd`; its messages are piped."""
-    environment = {**os.environ, **SMALL_JVM, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
+    environment = {
+        **os.environ,
+        **SMALL_JVM,
+        **configured(ROOT / "build" / "spark-conf", {"spark.executorEnv.PYTHONPATH": str(ROOT)}),
+        "PYTHONPATH": str(ROOT),
+        "PYSPARK_PYTHON": sys.executable,
+    }
     command = [sys.executable, "-m", "bdd_tf", *map(str, arguments)]
     return subprocess.Popen(command, env=environment, text=True, stderr=subprocess.PIPE, **options)
 
 
 def images_of(folder: Path, count: int) -> list[Path]:
-    """Return ``count`` JPEGs, evenly from both classes."""
-    found = sorted(folder.rglob("*.jpg"), key=lambda path: (path.name, path.parent.name))
+    """Return at most ``count`` images, evenly from both classes."""
+    found = sorted(
+        (path for path in folder.rglob("*") if path.suffix in (".jpg", ".png", ".webp")),
+        key=lambda path: (path.name, path.parent.name),
+    )
     return found[:count]
 
 
@@ -43,7 +52,7 @@ def fill(folder: Path, images: list[Path], count: int) -> Path:
     if not folder.exists():
         folder.mkdir(parents=True)
         for i in range(count):
-            os.link(images[i % len(images)], folder / f"{i:07}.jpg")
+            os.link(images[i % len(images)], folder / f"{i:07}{images[i % len(images)].suffix}")
     return folder
 
 
@@ -103,7 +112,7 @@ def facts(messages: str) -> dict:
             found["start_s"] = float(line.rsplit(" in ", 1)[1].split()[0])
         elif " real, " in line and line.endswith("images/s"):
             found["images_per_s"] = float(line.rsplit("; ", 1)[1].split()[0])
-    return found or {"messages": messages[-2000:]}
+    return found if "images_per_s" in found else {**found, "messages": messages[-2000:]}
 
 
 def wait_for_share(process: subprocess.Popen, output: Path, done: int) -> None:
@@ -203,6 +212,24 @@ class Steps:
         result = score(folder, self.work / "broken", "local[2]", "--chunk", self.chunk)
         return {**result, "broken": len(range(0, self.count, 20)), **compare(self.work / "broken", records)}
 
+    def cost(self) -> dict:
+        """Processor time of a quarter and of all images, by `bdd detect` and by Spark in one process (local[2])."""
+        found: dict[str, dict] = {}
+        for count in (self.count // 4, self.count):
+            folder = fill(self.work / f"images-{count}", self.images, count)
+            output = self.work / f"cost-{count}"
+            process = bdd("detect", "--quiet", "--json", "--model", MODEL, folder, stdout=subprocess.DEVNULL)
+            found[f"detect {count}"] = processor_seconds(process)
+            process = bdd(
+                "score", "--input", folder, "--output", output, "--master", "local[2]", "--model", MODEL
+            )
+            found[f"score {count}"] = processor_seconds(process)
+        more = self.count - self.count // 4
+        for verb in ("detect", "score"):
+            few, all_of_them = (sum(found[f"{verb} {n}"].values()) for n in (self.count // 4, self.count))
+            found[f"{verb} images per core-second"] = round(more / max(all_of_them - few, 1e-9), 1)
+        return found
+
     def growth(self) -> dict:
         """A tenth, all, and three times as many images: time per image, and memory of the driver."""
         found = {}
@@ -221,6 +248,31 @@ class Steps:
                 time.sleep(0.5)
             found[count] = {**facts(process.communicate()[1]), "python_kib": python, "java_kib": java}
         return found
+
+
+def processor_seconds(process: subprocess.Popen) -> dict[str, float]:
+    """Wait for a process; return the processor time of Java and of Python in its tree of processes.
+
+    On a busy machine this says more than the time on the clock. Processes are looked at twice a second.
+    """
+    seen: dict[int, tuple[str, float]] = {}
+    tick = os.sysconf("SC_CLK_TCK")
+    while process.poll() is None:
+        tree = {process.pid}
+        for pid, parent, line in sorted(processes()):
+            if parent in tree or pid == process.pid:
+                tree.add(pid)
+                try:
+                    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                name = "java" if "java" in line.split(" ")[0] else "python"
+                seen[pid] = (name, (int(stat[11]) + int(stat[12])) / tick)
+        time.sleep(0.5)
+    times = {"java": 0.0, "python": 0.0}
+    for name, seconds in seen.values():
+        times[name] += seconds
+    return {name: round(seconds, 2) for name, seconds in times.items()}
 
 
 def resident(pid: int) -> int:

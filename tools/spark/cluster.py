@@ -62,8 +62,10 @@ class Cluster:
 
     def _start(self, name: str, *arguments: object) -> None:
         log = self.folder / f"{name}-{len(self._processes)}.log"
+        # What PYTHONPATH means to executors is up to the job's configuration.
+        inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         environment = {
-            **os.environ,
+            **inherited,
             **SMALL_JVM,
             "SPARK_HOME": str(HOME),
             "SPARK_LOCAL_IP": "127.0.0.1",
@@ -76,6 +78,14 @@ class Cluster:
                     stdout=file, stderr=file, env=environment,
                 )
             )  # fmt: skip
+
+
+def configured(folder: Path, settings: dict[str, str]) -> dict[str, str]:
+    """Write settings as ``spark-defaults.conf``; return the environment in which `bdd score` uses them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = "".join(f"{key} {value}\n" for key, value in settings.items())
+    (folder / "spark-defaults.conf").write_text(lines, encoding="utf-8")
+    return {"SPARK_CONF_DIR": str(folder)}
 
 
 def processes() -> list[tuple[int, int, str]]:
