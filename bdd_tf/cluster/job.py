@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
-import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ from bdd_tf.cluster import chunks, inputs
 from bdd_tf.cluster.columns import TYPES
 from bdd_tf.cluster.frames import ARROW, paths_frame, score_bytes, score_paths_column, score_tar_files
 from bdd_tf.cluster.hadoop import Hadoop, escaped
+from bdd_tf.cluster.options import DATE, Options, check_output, shared, store_of
+from bdd_tf.cluster.progress import Progress, Summary, every
 from bdd_tf.cluster.session import explained
-from bdd_tf.cluster.store import HadoopStore, LocalStore, Store
-from bdd_tf.cluster.worker import Model, check, local_path
+from bdd_tf.cluster.worker import check
 from bdd_tf.errors import BddError, UsageError, one_of
 
-DATE = "date"
 TASKS_PER_CORE = 4
 MOST_PER_TASK = 2000
 """Images of one task: what a lost executor costs at most on each core."""
@@ -32,142 +31,6 @@ ROWS_OF_PATHS = 500
 """Paths of one Arrow batch."""
 ROWS_OF_BYTES = 32
 """Images of one Arrow batch, if they travel to the workers: they are in memory together."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of a job.
-
-    Attributes:
-        given: Inputs as typed.
-        output: Folder or URI to write to.
-        model: The model.
-        chunk: Images in a chunk.
-        partition_by: `DATE`, ``verdict``, or a column of the table.
-        resume: Whether to continue.
-        column: Column of paths or bytes; None to find it.
-    """
-
-    given: tuple[str, ...]
-    output: str
-    model: Model
-    chunk: int = 100_000
-    partition_by: str = DATE
-    resume: bool = False
-    column: str | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """State of a job.
-
-    Attributes:
-        chunks: Complete chunks.
-        all_chunks: Number of chunks.
-        images: Scored images, an estimate within a chunk.
-        all_images: Number of images; of tar files and tables of bytes, that of files.
-        resumed: Images among them that were complete at the start.
-        seconds: Time since the first chunk of this process was started.
-        noun: What is counted.
-    """
-
-    chunks: int
-    all_chunks: int
-    images: int
-    all_images: int
-    resumed: int
-    seconds: float
-    noun: str = "image"
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Result of a job.
-
-    Attributes:
-        images: Number of rows in the whole output.
-        fakes: Number of those with the verdict ``FAKE``.
-        unreadable: Number of those with an error and no verdict.
-        example: The most frequent error and its number, in the chunks of this process; None if there was none.
-        scored: Number of rows that this process wrote.
-        seconds: Time for those.
-    """
-
-    images: int
-    fakes: int
-    unreadable: int
-    example: tuple[str, int] | None
-    scored: int
-    seconds: float
-
-
-def store_of(output: str, hadoop: Hadoop | None = None) -> Store:
-    """Return the store of an output folder.
-
-    Args:
-        output: Path or URI.
-        hadoop: Access to file systems that only Spark reads.
-    """
-    if inputs.is_remote(output):
-        return HadoopStore(hadoop, output)
-    return LocalStore(Path(local_path(output)))
-
-
-def check_output(store: Store, options: Options) -> bool:
-    """Check the output folder before anything is started; return whether there is something to continue.
-
-    Raises:
-        UsageError: If it exists and the job is not to be resumed, or it was written with another model or other options.
-    """
-    names = store.names()
-    if not names:
-        return False
-    content = store.read(chunks.JOB)
-    if not options.resume:
-        hint = "--resume completes it" if content is not None else "it was not written by `bdd score`"
-        raise UsageError(
-            f"--output {options.output} exists already; {hint}; give the name of a new folder otherwise."
-        )
-    if content is None:
-        if names == [chunks.STATE]:  # killed before anything was planned
-            return False
-        raise UsageError(
-            f"--output {options.output} exists and was not written by `bdd score`; give the name of a new folder."
-        )
-    try:
-        former = dict(json.loads(content))
-    except (ValueError, TypeError):
-        raise BddError(
-            f"{store.uri(chunks.JOB)} is damaged; give another --output and start again."
-        ) from None
-    if former.get("model") != options.model.digest:
-        raise UsageError(
-            f"--output {options.output} was scored with another model ({former.get('name')}, SHA-256 "
-            f"{str(former.get('model'))[:12]}; this one, {options.model.name}, has {options.model.digest[:12]}); give that "
-            "model with --model, or another --output."
-        )
-    for key, value in _shared(options).items():
-        if former.get(key) != value:
-            option = f"--{key.replace('_', '-')}"
-            raise UsageError(
-                f"--output {options.output} was begun with {option} {former.get(key)}, not {value}; repeat it to resume, or "
-                "give another --output."
-            )
-    return True
-
-
-def _shared(options: Options) -> dict[str, Any]:
-    """What a resumed job has in common with the one before."""
-    return {
-        # Absolute, because relative paths mean other files when the job is resumed in another folder.
-        "input": [
-            path if inputs.is_remote(path) else str(Path(local_path(path)).absolute())
-            for path in options.given
-        ],
-        "partition_by": options.partition_by,
-        "evidence": options.model.evidence,
-        "column": options.column,
-    }
 
 
 class Job:
@@ -196,7 +59,6 @@ class Job:
         self._found = found or inputs.remote_input(self._hadoop, list(options.given))
         self._columns: inputs.Columns | None = None
         self._errors: dict[str, int] = {}
-        self._cores = max(1, int(spark.sparkContext.defaultParallelism))
 
     def run(self) -> Summary:
         """Do the work.
@@ -218,7 +80,7 @@ class Job:
     def _run(self, continues: bool) -> Summary:
         if not continues:
             model = self._options.model
-            facts = {"model": model.digest, "name": model.name, **_shared(self._options)}
+            facts = {"model": model.digest, "name": model.name, **shared(self._options)}
             self._store.write(chunks.JOB, json.dumps({**facts, "version": __version__}).encode())
         self._store.remove(chunks.STAGING)
         self._make_plan()
@@ -305,6 +167,11 @@ class Job:
             return inputs.remote_files(self._spark, found)
         return inputs.local_files(found) if self._by_file else inputs.local_images(found)
 
+    @property
+    def _cores(self) -> int:
+        """Cores of the executors; those of a cluster register one after the other."""
+        return max(1, int(self._spark.sparkContext.defaultParallelism))
+
     def _check_workers(self, number: int) -> None:
         """Run a small task on the executors, so that a worker that cannot score fails before anything is written."""
         entry = next(self._plan.entries(number))
@@ -312,7 +179,8 @@ class Job:
             None if entry.size is None or inputs.is_remote(entry.path) else str(Path(entry.path).absolute())
         )
         model = self._options.model
-        tasks = self._spark.range(0, self._cores, 1, self._cores)
+        cores = self._cores
+        tasks = self._spark.range(0, cores, 1, cores)
         with self._waiting():
             rows = tasks.mapInPandas(
                 lambda frames: check(frames, model, example), "version string, problem string"
@@ -407,15 +275,14 @@ class Job:
         """Count the rows that were written, and compare with the plan; also count errors by reason."""
         from pyspark.sql import functions as F
 
-        table = self._spark.read.parquet(self._store.uri(name))
+        table = self._spark.read.parquet(escaped(self._store.uri(name)))
         found = table.groupBy(
             "verdict", F.expr("CASE WHEN verdict IS NULL THEN error END").alias("error")
         ).count()
         rows = found.collect()
         facts = {
             "images": sum(row["count"] for row in rows),
-            "fakes": sum(row["count"] for row in rows if row.verdict == "FAKE"),
-            "unreadable": sum(row["count"] for row in rows if row.verdict is None),
+            "verdicts": {row.verdict: row["count"] for row in rows if row.verdict is not None},
             "model": self._options.model.digest,
         }
         for row in rows:
@@ -430,12 +297,12 @@ class Job:
         return facts
 
     def _summary(self, scored: int, seconds: float) -> Summary:
-        facts = self._plan.facts()
-        images, fakes, unreadable = (
-            sum(int(f.get(k, 0)) for f in facts) for k in ("images", "fakes", "unreadable")
-        )
+        images, verdicts = 0, Counter[str]()
+        for facts in self._plan.facts():
+            images += int(facts.get("images", 0))
+            verdicts.update(facts.get("verdicts", {}))
         example = max(self._errors.items(), key=lambda pair: pair[1], default=None)
-        return Summary(images, fakes, unreadable, example, scored, seconds)
+        return Summary(images, dict(verdicts), example, scored, seconds)
 
     @staticmethod
     def _part(report: Callable[[int, int], None], finished: int, count: int, share: float) -> None:
@@ -451,7 +318,7 @@ class Job:
             tasks = sum(stage.numTasks for stage in stages if stage)
             return sum(stage.numCompletedTasks for stage in stages if stage) / tasks if tasks else 0.0
 
-        with _every(1.0, lambda: report(share())):
+        with every(1.0, lambda: report(share())):
             yield
 
     @contextmanager
@@ -468,26 +335,5 @@ class Job:
                     "waiting for executors: are workers registered at the master, with enough free cores and memory?"
                 )
 
-        with _every(20.0, look):
+        with every(20.0, look):
             yield
-
-
-@contextmanager
-def _every(seconds: float, work: Callable[[], None]) -> Iterator[None]:
-    """Call a function at intervals, in a thread, until the block ends; its failures end the calls alone."""
-    stop = threading.Event()
-
-    def run() -> None:
-        try:
-            while not stop.wait(seconds):
-                work()
-        except Exception:  # the job itself reports what is wrong with Spark
-            return
-
-    thread = threading.Thread(target=run, name="bdd-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(timeout=5)

@@ -8,11 +8,14 @@ import time
 
 from bdd_tf.cluster.functions import load_model
 from bdd_tf.cluster.inputs import is_remote, local_input
-from bdd_tf.cluster.job import DATE, Job, Options, Progress, Summary, check_output, store_of
+from bdd_tf.cluster.job import Job
+from bdd_tf.cluster.options import DATE, Options, check_output, store_of
+from bdd_tf.cluster.progress import Progress, Summary
 from bdd_tf.cluster.session import started
 from bdd_tf.commands.detect_progress import duration
 from bdd_tf.console import LOG_INTERVAL, has_bars, say
 from bdd_tf.edge.checks import whole_number
+from bdd_tf.edge.labels import LABELS
 from bdd_tf.edge.text import visible
 from bdd_tf.errors import UsageError
 
@@ -119,15 +122,15 @@ def line(progress: Progress) -> str:
 
 def _report(summary: Summary) -> None:
     rate = f"; {summary.scored / summary.seconds:.1f} images/s" if summary.scored else ""
-    real = summary.images - summary.fakes - summary.unreadable
-    _say(
-        f"{summary.images:,} images: {summary.fakes:,} fake, {real:,} real, {summary.unreadable:,} unreadable{rate}"
-    )
-    if summary.unreadable:
-        share = summary.unreadable / summary.images
+    unreadable = summary.images - sum(summary.verdicts.values())
+    counts = {**dict.fromkeys(reversed(LABELS), 0), **summary.verdicts}
+    verdicts = ", ".join(f"{count:,} {name.lower()}" for name, count in counts.items())
+    _say(f"{summary.images:,} images: {verdicts}, {unreadable:,} unreadable{rate}")
+    if unreadable:
+        share = unreadable / summary.images
         example = f", most often: {summary.example[0]} ({summary.example[1]:,})" if summary.example else ""
         _say(
-            f"{summary.unreadable:,} images ({share:.1%}) could not be read; select the rows WHERE error IS NOT NULL for "
+            f"{unreadable:,} images ({share:.1%}) could not be read; select the rows WHERE error IS NOT NULL for "
             f"their paths and reasons{example}"
         )
 

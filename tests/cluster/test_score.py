@@ -10,7 +10,8 @@ from bdd_tf.cli import main
 from bdd_tf.cluster import session
 from bdd_tf.cluster.chunks import JOB
 from bdd_tf.cluster.functions import load_model
-from bdd_tf.cluster.job import Options, Progress, _shared, check_output, store_of
+from bdd_tf.cluster.options import Options, check_output, shared, store_of
+from bdd_tf.cluster.progress import Progress
 from bdd_tf.cluster.session import check_master, check_software, explained
 from bdd_tf.cluster.store import LocalStore
 from bdd_tf.commands.score import line
@@ -32,7 +33,7 @@ def options(folder, output, **changes):
 def begun(folder, output):
     """An output folder as an interrupted job leaves it."""
     given = options(folder, output)
-    facts = {"model": given.model.digest, "name": given.model.name, **_shared(given)}
+    facts = {"model": given.model.digest, "name": given.model.name, **shared(given)}
     LocalStore(output).write(JOB, json.dumps(facts).encode())
     return LocalStore(output)
 
