@@ -269,7 +269,9 @@ class Job:
     def _binary(self, entries: list[chunks.Entry]) -> Any:
         """Files that Spark reads, as a data frame with ``path`` and ``content``."""
         paths = [escaped(entry.path) for entry in entries]
-        return self._spark.read.format("binaryFile").load(paths).select("path", "content")
+        # A file that was removed since it was listed is missed when the rows are counted.
+        reader = self._spark.read.format("binaryFile").option("ignoreMissingFiles", "true")
+        return reader.load(paths).select("path", "content")
 
     def _examined(self, number: int, name: str) -> dict[str, Any]:
         """Count the rows that were written, and compare with the plan; also count errors by reason."""

@@ -38,13 +38,14 @@ appender.console.layout.pattern = spark: %d{HH:mm:ss} %p %c{1}: %m%n%ex{0}
 _WHEEL_FOLDER = "bdd_tf_wheel"
 _SETTINGS = {
     "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
     # Lost executors count as failures of the tasks that they ran.
     "spark.task.maxFailures": "8",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     # The usual codec, Snappy, is a native library that does not load wherever there is a musl beside the glibc.
     "spark.sql.parquet.compression.codec": "gzip",
+    # Files of other file systems are looked up in that many tasks; by default there is one for each.
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "64",
     # The values of partitions (a=01) stay text.
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
 }
@@ -150,6 +151,8 @@ def started(master: str | None, wheel: str | None = None) -> Iterator[Any]:
 
 def _prepare_environment(master: str) -> None:
     """Set what the JVM inherits."""
+    if not any(os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG")):
+        os.environ["LC_ALL"] = "C.UTF-8"  # without a locale, Java opens no file with letters beyond ASCII
     if master.startswith("local-cluster"):
         import pyspark
 
@@ -174,6 +177,9 @@ def _session(master: str | None, folder: Path, wheel: str | None) -> Any:
         settings.update({"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"})
     if conf.get("spark.app.name", "pyspark-shell") == "pyspark-shell":
         conf.setAppName("bdd score")
+    conf.set(
+        "spark.ui.showConsoleProgress", "false"
+    )  # spark-submit turns it on for what it takes for a shell
     for key, value in settings.items():
         if not conf.contains(key):
             conf.set(key, value)

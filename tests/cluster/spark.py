@@ -198,7 +198,11 @@ def test_score_images_passes_columns_on_and_scores_bytes_and_files(spark, folder
 def test_another_file_system_and_a_configuration_file(folder, records, tmp_path):
     """viewfs, which Hadoop has built in, leads back to local folders; Python alone cannot read it."""
     (tmp_path / "out").mkdir()
-    links = {"data": folder, "out": tmp_path / "out"}
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    for path in data.glob("caf*"):
+        path.unlink()  # Java opens no files whose names are not valid UTF-8
+    links = {"data": data, "out": tmp_path / "out"}
     settings = {
         f"spark.hadoop.fs.viewfs.mounttable.x.link./{name}": f"file://{path}" for name, path in links.items()
     }
@@ -209,10 +213,9 @@ def test_another_file_system_and_a_configuration_file(folder, records, tmp_path)
         capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    expected = {path: record for path, record in records.items() if "caf" not in path}
     rows = table(tmp_path / "out" / "table")
-    expected = {path: record for path, record in records.items() if "\\udc" not in path}
-    found = [row for row in rows if "caf" not in row["path"]]
-    assert_equal(found, expected, lambda path: path.replace(str(folder), "viewfs://x/data"))
+    assert_equal(rows, expected, lambda path: path.replace(str(folder), "viewfs://x/data"))
 
 
 def test_a_killed_executor_and_a_worker_without_the_package(folder, records, tmp_path, monkeypatch):
