@@ -7,6 +7,7 @@ import pytest
 
 from bdd_tf.edge import Detector
 from tests.chromium import Browser
+from tests.edge.evidence.containers import encoded, png, text_chunk
 
 CARDS = "[...document.querySelectorAll('.card')]"
 
@@ -51,3 +52,20 @@ def assert_verdict(page: Browser, name: str, score: float, detector: Detector, t
     shown = float(page.evaluate("document.querySelector('.meter').ariaValueNow"))
     assert shown == pytest.approx(score, abs=tolerance)
     assert f"{name}: {verdict}" in page.evaluate("document.getElementById('status').textContent")
+
+
+def assert_evidence_is_listed(page: Browser, folder: Path) -> None:
+    """A file whose metadata names a generator, in letters that a page must not take for elements; and a plain one."""
+    made, plain = folder / "made.png", folder / "plain.png"
+    made.write_bytes(png(text_chunk("parameters", "<b>a cat</b>")))
+    plain.write_bytes(encoded("PNG"))
+    page.choose("#files", [made, plain])
+    wait(page, 2)
+    hidden = page.evaluate(f"{CARDS}.map((card) => card.querySelector('.evidence').hidden)")
+    shown = dict(zip(texts(page, "h3"), zip(hidden, texts(page, ".evidence ul"), strict=True), strict=True))
+    assert shown["plain.png"] == (True, "")
+    said = 'text as Stable Diffusion programs write it: "<b>a cat</b>"'
+    assert shown["made.png"] == (False, f'unverified: {said} (PNG tEXt "parameters")')
+    page.evaluate(f"{CARDS}.forEach((card) => card.querySelector('.evidence summary').click())")
+    wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+    assert page.evaluate(wide) is False

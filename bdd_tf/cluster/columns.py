@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from bdd_tf.edge.detect.records import Record
-from bdd_tf.edge.evidence.item import Evidence
 
 TYPES = {
     "path": "string",
@@ -37,24 +36,21 @@ class Facts:
         path: Path or name under which the file is reported.
         sha256: Hash of the content, hexadecimal; None if the file could not be read.
         size: Size of the file; None if it could not be read.
-        evidence: What was found in the file's metadata.
     """
 
     path: str
     sha256: str | None = None
     size: int | None = None
-    evidence: tuple[Evidence, ...] = ()
 
     @classmethod
-    def of(cls, path: str, content: bytes, evidence: tuple[Evidence, ...] = ()) -> Facts:
+    def of(cls, path: str, content: bytes) -> Facts:
         """Return the facts about a file.
 
         Args:
             path: Path or name of the file.
             content: Its bytes.
-            evidence: What was found in its metadata.
         """
-        return cls(path, hashlib.sha256(content).hexdigest(), len(content), evidence)
+        return cls(path, hashlib.sha256(content).hexdigest(), len(content))
 
 
 def result_types(*, evidence: bool = False) -> dict[str, str]:
@@ -76,8 +72,6 @@ def row(record: Record, facts: Facts, *, evidence: bool = False) -> dict[str, An
         path=valid_text(facts.path), sha256=facts.sha256, bytes=facts.size, width=width, height=height
     )
     values["error"] = None if record.error is None else valid_text(record.error)
-    if evidence:
-        values[EVIDENCE] = [item.as_dict() for item in facts.evidence] or None
     return {name: values.get(name) for name in result_types(evidence=evidence)}
 
 

@@ -99,7 +99,7 @@ def rows(model: Model, sources: Iterable[Source]) -> Iterator[dict[str, Any]]:
     """
     detector = detector_of(model)
     cropper = detector.cropper()
-    loader = ImageLoader(cropper, trained_on=detector.trained_on)
+    loader = ImageLoader(cropper, trained_on=detector.trained_on, evidence=model.evidence)
     facts: deque[Facts] = deque()
     current: list[Source] = []
 
@@ -114,10 +114,8 @@ def rows(model: Model, sources: Iterable[Source]) -> Iterator[dict[str, Any]]:
         if source.content is None:
             facts.append(Facts(source.name))
             return Loaded(path, error=source.error)
-        loaded = loader(path, source.content)
-        wanted = model.evidence and loaded.views is not None
-        facts.append(Facts.of(source.name, source.content, find_evidence(source.content) if wanted else ()))
-        return loaded
+        facts.append(Facts.of(source.name, source.content))
+        return loader(path, source.content)
 
     for record in score_paths(detector, names(), detector.threshold, cropper=cropper, loader=load):
         yield row(record, facts.popleft(), evidence=model.evidence)

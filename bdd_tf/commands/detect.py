@@ -25,14 +25,15 @@ from bdd_tf.edge.detect.records import Record, choose_form, print_fake, print_li
 from bdd_tf.edge.detect.score import score_paths
 from bdd_tf.edge.detect.videos import VideoOptions, VideoScorer, watch_camera
 from bdd_tf.edge.detector import Detector
+from bdd_tf.edge.evidence import find_evidence
 from bdd_tf.edge.images.find import HEAT_MAP, IMAGE_SUFFIXES, Census, LeftOut, find_images
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics, summary
 from bdd_tf.edge.labels import FAKE, LABELS
 from bdd_tf.edge.runtime import MAX_THREADS
 from bdd_tf.edge.text import visible
 from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES
-from bdd_tf.errors import UsageError, one_of
-from bdd_tf.files import exists, is_folder
+from bdd_tf.errors import BddError, UsageError, one_of
+from bdd_tf.files import exists, is_file, is_folder
 
 __all__ = ["add_arguments", "main"]
 
@@ -113,6 +114,7 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
             thumbnails=sheet is not None,
             trained_on=detector.trained_on,
             previews=explain_options is not None,
+            evidence=_looks_for_evidence(args),
         )
         explain = None
         if explain_options is not None:
@@ -139,6 +141,19 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
         if sheet:
             sheet.write()
         return code
+
+
+def _looks_for_evidence(args: argparse.Namespace) -> bool:
+    """Whether files are walked for evidence; says so if that fails. Engine ``lce`` works without the C++ library."""
+    if args.evidence is False or args.list_fakes:
+        return False
+    try:
+        find_evidence(b"")
+    except BddError as error:
+        if not args.quiet:
+            print(f"bdd: note: evidence is not looked for: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _found(paths: Iterable[str], left_out: LeftOut | None = None) -> Iterator[Path]:
@@ -222,7 +237,11 @@ def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
         return lambda record: print_fake(record, null=args.null)
     form_name = "csv" if args.csv else "json" if args.json or args.frames else "text"
     form = choose_form(
-        form_name, crop=args.crop is not None, explain=args.explain is not None, notes=not args.quiet
+        form_name,
+        crop=args.crop is not None,
+        explain=args.explain is not None,
+        notes=not args.quiet,
+        evidence=_shows_evidence(args, form_name),
     )
 
     def show(record: Record) -> None:
@@ -231,6 +250,13 @@ def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
             print_line(form(record))
 
     return show
+
+
+def _shows_evidence(args: argparse.Namespace, form: str) -> bool:
+    """Whether text and CSV include evidence: on request, and as text for a single image."""
+    if args.evidence is not None:
+        return bool(args.evidence)
+    return form == "text" and not args.quiet and len(args.paths) == 1 and is_file(args.paths[0])
 
 
 def _restore_first_path(args: argparse.Namespace) -> None:

@@ -61,6 +61,12 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-0", "--null", action="store_true", help="with --list-fakes: end paths with a zero byte (xargs -0)"
     )
+    parser.add_argument(
+        "--evidence",
+        action=argparse.BooleanOptionalAction,
+        help="print what the metadata of each image says, in text and CSV (default: in JSON and HTML, and as text for a "
+        "single image); --no-evidence: do not look for it",
+    )
     parser.add_argument("--output", metavar="FILE", help="write the results to this file")
     parser.add_argument("--sort", action="store_true", help="print the highest scores first, at the end")
     parser.add_argument(

@@ -179,6 +179,10 @@ def _detection() -> tuple[dict[str, Any], dict[str, Any]]:
     nullable = {"type": ["string", "null"]}
     views = _object({"crops": _COUNT, "padded": {"type": "boolean"}, "featureless": {"type": "boolean"}})
     box = {"type": "array", "items": {"type": "integer"}}
+    evidence = {
+        "type": "array",
+        "items": _object(dict.fromkeys(("kind", "says", "where", "strength"), _TEXT)),
+    }
     required = {
         "fake_probability": _PROBABILITY,
         "verdict": {"enum": list(LABELS)},
@@ -211,6 +215,10 @@ def _detection() -> tuple[dict[str, Any], dict[str, Any]]:
         "crops": _COUNT | {"description": "With crop: number of parts scored."},
         "pictures": _object({"input": data_uri, "fft": data_uri, "lbp": data_uri}),
         "views": views | {"description": "Of a model that scores native crops: those of this image."},
+        "evidence": evidence
+        | {
+            "description": "Statements of the file's metadata, if there are some; the score does not depend on them."
+        },
         "explanation": explanation | {"description": "With explain: as bdd detect --explain --json."},
     }
 

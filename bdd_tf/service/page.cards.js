@@ -98,6 +98,23 @@ function showVerdict(card, { probability, verdict, threshold }) {
   meter.ariaValueText = `${probability.toFixed(4)}, ${verdict}`;
 }
 
+/** Lists what the file's metadata says. */
+function showEvidence(card, evidence = []) {
+  const details = card.querySelector(".evidence");
+  details.hidden = evidence.length === 0;
+  details.querySelector("summary").textContent =
+    `Metadata: ${evidence.length} statement${evidence.length === 1 ? "" : "s"} (not part of the score)`;
+  details.querySelector("ul").replaceChildren(
+    ...evidence.map(({ says, where, strength }) => {
+      const item = document.createElement("li");
+      const bold = document.createElement("b");
+      bold.textContent = strength;
+      item.append(bold, `: ${says} (${where})`);
+      return item;
+    }),
+  );
+}
+
 function showError({ name, card }, sentence) {
   card.classList.add("failed");
   card.querySelector(".error").textContent = sentence;

@@ -89,6 +89,7 @@ function show({ file, name, card }, result) {
   find(".facts").textContent = `${result.width}×${result.height} px · ${size(file.size)} · ${milliseconds(result.latency_ms)}`;
   find(".note").textContent = result.note ? `${result.note[0].toUpperCase()}${result.note.slice(1)}. This verdict is unreliable.` : "";
   find(".note").hidden = !result.note;
+  showEvidence(card, result.evidence);
   find(".facts").title = "Latency: decoding, resizing and inference.";
   for (const [key, caption] of Object.entries(VIEWS)) {
     const figure = document.createElement("figure");

@@ -12,6 +12,7 @@ from PIL import Image
 
 from bdd_tf.edge.detect.loader import preview
 from bdd_tf.edge.detector import Detector
+from bdd_tf.edge.evidence import find_evidence
 from bdd_tf.edge.explain.explanation import Explainer, create_explainer
 from bdd_tf.edge.explain.places import json_values, seen_part
 from bdd_tf.edge.images.box import Box
@@ -87,6 +88,8 @@ class Scorer:
             answer |= {"box": list(found.box), "box_probability": found.box_probability, "crops": found.views}
         if (native := views.to_dict()) is not None:
             answer["views"] = native
+        if evidence := find_evidence(content, image):
+            answer["evidence"] = [item.as_dict() for item in evidence]
         if options.pictures:
             files = channel_pngs(views.images[found.view])
             answer["pictures"] = {name: _data_uri(file) for name, file in files.items()}

@@ -11,7 +11,15 @@ from PIL import Image
 
 from bdd_tf.edge import Detector
 from bdd_tf.edge.images.decode import KNOWN
-from tests.card_page import CARDS, assert_verdict, drop_on_target, open_picker_by_enter, texts, wait
+from tests.card_page import (
+    CARDS,
+    assert_evidence_is_listed,
+    assert_verdict,
+    drop_on_target,
+    open_picker_by_enter,
+    texts,
+    wait,
+)
 from tests.chromium import needs_chromium
 from tests.service.serving import MODEL, Server
 
@@ -67,6 +75,10 @@ def test_an_image_dropped_on_the_page_gets_the_detectors_verdict(page, files):
     views = page.evaluate("[...document.querySelectorAll('.views img')].map((i) => [i.naturalWidth, i.alt])")
     assert [width for width, _ in views] == [32, 32, 32]
     assert [alt.split()[0] for _, alt in views] == ["Network", "FFT", "LBP"]
+
+
+def test_the_statements_of_the_metadata_are_listed(page, tmp_path):
+    assert_evidence_is_listed(page, tmp_path)
 
 
 def test_the_page_can_be_used_by_keyboard(page, files):

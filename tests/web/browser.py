@@ -16,7 +16,14 @@ from PIL import Image
 
 from bdd_tf.edge import Detector
 from bdd_tf.edge.shipped_model import shipped_model
-from tests.card_page import assert_verdict, drop_on_target, open_picker_by_enter, texts, wait
+from tests.card_page import (
+    assert_evidence_is_listed,
+    assert_verdict,
+    drop_on_target,
+    open_picker_by_enter,
+    texts,
+    wait,
+)
 from tests.chromium import Browser, needs_chromium
 from tools.web.build import ROOT, build_package, build_page, write_service_worker
 from tools.web.reference import Reference
@@ -166,6 +173,10 @@ def test_broken_files_are_sentences_and_do_not_stop_the_others(page, files):
     assert texts(page, ".badge")[4] in ("REAL", "FAKE")
     assert page.evaluate("document.querySelectorAll('h3 img').length") == 0
     assert page.evaluate("document.getElementById('count').textContent") == "5 images"
+
+
+def test_the_statements_of_the_metadata_are_listed(page, tmp_path):
+    assert_evidence_is_listed(page, tmp_path)
 
 
 def test_the_page_can_be_used_by_keyboard(page, files):

@@ -1,7 +1,8 @@
 """Tests the C++ runtime with AddressSanitizer and UndefinedBehaviorSanitizer: `make test-sanitize CASES=1000000`.
 
-Runs all operator cases on every kernel set, then mutated models, then mutated files with the interpreter. Exits with 77
-(skipped) if the compiler has no sanitizers. `--coverage` measures line coverage with gcov instead.
+Runs all operator cases on every kernel set, then mutated models, mutated files with the interpreter, and mutated images
+with the walker of metadata. Exits with 77 (skipped) if the compiler has no sanitizers. `--coverage` measures line
+coverage with gcov instead.
 """
 
 import argparse
@@ -26,7 +27,7 @@ EMULATED_AMX = f'-DBDD_TILES="{HERE / "emulated_tiles.h"}"'
 
 
 def build(folder: Path, flags: tuple) -> list[Path]:
-    """Compile the delegate and the interpreter into each of the two hosts."""
+    """Compile the library into each of the hosts."""
     from bdd_tf.edge.runtime.build import SOURCES, compile_objects, host_target
     from bdd_tf.errors import BddError
 
@@ -49,7 +50,7 @@ def build(folder: Path, flags: tuple) -> list[Path]:
     except BddError as error:
         sys.exit(str(error))
     hosts = []
-    for name in ("host", "file_host"):
+    for name in ("host", "file_host", "evidence_host"):
         hosts.append(folder / name)
         subprocess.run(
             [*command, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-pthread", *flags, f"-I{SOURCES}",
@@ -94,13 +95,27 @@ def coverage(folder: Path) -> None:
     print(f"  {'all':30} {100 * ran / lines:6.2f} % of {lines} lines")
 
 
+def evidence_files(folder: Path) -> list[Path]:
+    """Write the image files that are mutated: those of the tests, and those that are made to be expensive."""
+    from tests.edge.evidence.cases import CASES
+    from tests.edge.evidence.mutations import expensive
+
+    folder.mkdir()
+    contents = [case.make() for case in CASES.values()]
+    contents += [content for content in expensive().values() if len(content) < 200_000]
+    paths = [folder / str(number) for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    return paths
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--cases",
         type=int,
         default=30_000,
-        help="number of mutated models that must reach prepare, and of mutated files",
+        help="number of mutated models that must reach prepare, of mutated files, and of mutated images",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--coverage", action="store_true", help="line coverage instead of sanitizers")
@@ -114,7 +129,7 @@ def main() -> int:
         count = corpus.write(folder / "corpus", [shipped_model("cifake")])
         print(f"{count} models in the corpus", flush=True)
         flags = ("--coverage", "-O0") if args.coverage else SANITIZERS
-        host, file_host = build(folder, flags)
+        host, file_host, evidence_host = build(folder, flags)
         small = [folder / f"{name}.tflite" for name in small_detectors.CASES]
         for path in small:
             path.write_bytes(small_detectors.build(path.stem))
@@ -125,11 +140,13 @@ def main() -> int:
             small.append(operators / f"{number}.tflite")
             small[-1].write_bytes(content)
         small += small[: len(small_detectors.CASES)] * (len(small) // (2 * len(small_detectors.CASES)))
+        images = evidence_files(folder / "images")
         cases, seed = str(args.cases), str(args.seed)
         programs = (
             [host, folder / "corpus", "check"],
             [host, folder / "corpus", "fuzz", cases, seed],
             [file_host, cases, seed, *small],
+            [evidence_host, cases, seed, *images],
         )
         if not all(run(folder, program) for program in programs):
             return 1

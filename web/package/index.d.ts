@@ -18,6 +18,17 @@ export interface Crop {
 /** A property of an image that lies outside the training range. */
 export type Deviation = "featureless" | "smaller" | "larger" | "contrast" | "detail" | "padded";
 
+/** A statement about an image file; docs/evidence.md of bdd_tf lists the kinds. Signatures are not checked here. */
+export interface Evidence {
+  kind: string;
+  /** The statement in words, on one line. */
+  says: string;
+  /** The container and the block or field that holds it. */
+  where: string;
+  /** "unverified": anybody can write it; "hint": suggests editing; "neutral": suggests nothing by itself. */
+  strength: "unverified" | "hint" | "neutral";
+}
+
 export interface Prediction {
   /** Probability in [0, 1] that the image is AI-made. */
   probability: number;
@@ -34,6 +45,8 @@ export interface Prediction {
   height: number;
   /** The parts that were scored: native crops, or one part for files that resize. */
   crops: Crop[];
+  /** What the file's metadata says, for files (Blob); empty for others. The probability does not depend on it. */
+  evidence: Evidence[];
 }
 
 /** Pixels: `data` holds width * height * 4 bytes, RGBA, alpha not premultiplied. ImageData is one. */
@@ -80,6 +93,11 @@ export class Detector {
    * @throws BddError if it is no image, is damaged, or has more than 100 million pixels.
    */
   predict(image: Pixels | ImageData | ImageBitmap | Blob): Promise<Prediction>;
+  /**
+   * What the metadata of an image file says, without a score; works in Node, too.
+   * @param file The file, its bytes, its URL, or a path (Node).
+   */
+  evidence(file: Blob | ArrayBuffer | ArrayBufferView | string | URL): Promise<Evidence[]>;
   /** Scores `count` images of the network's own size: RGB, count * size * size * 3 bytes. */
   predictInputs(rgb: Uint8Array, count: number): Float32Array;
   readonly metadata: Metadata;

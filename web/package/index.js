@@ -2,7 +2,7 @@
 
 import { noteOf } from "./notes.js";
 import { checkData, copyBitmap, decode } from "./pixels.js";
-import { BddError, Runtime, bytesOf } from "./runtime.js";
+import { BddError, MAX_WALKED_BYTES, Runtime, bytesOf } from "./runtime.js";
 
 export { pixelsOf } from "./pixels.js";
 export { BddError } from "./runtime.js";
@@ -31,7 +31,8 @@ export class Detector {
     if (typeof Blob !== "undefined" && image instanceof Blob) {
       const bitmap = await decode(image);
       try {
-        return this.#predictBitmap(bitmap);
+        const found = await this.evidence(image);
+        return { ...this.#predictBitmap(bitmap), evidence: found };
       } finally {
         bitmap.close();
       }
@@ -41,6 +42,12 @@ export class Detector {
     const place = this.#runtime.image(width, height);
     place.set(data, 0);
     return this.#finish(place);
+  }
+
+  /** What the metadata of an image file says, without its score: a Blob, bytes, a URL, or a path (Node). */
+  async evidence(file) {
+    const source = typeof Blob !== "undefined" && file instanceof Blob ? file.slice(0, MAX_WALKED_BYTES) : file;
+    return this.#runtime.evidence(await bytesOf(source, "the image file"));
   }
 
   #predictBitmap(bitmap) {
@@ -61,6 +68,7 @@ export class Detector {
       width,
       height,
       crops: result.crops,
+      evidence: [],
     };
   }
 

@@ -8,6 +8,10 @@ const MAX_MODEL_BYTES = 256 * 2 ** 20;
 const IMAGE = { size: 40, width: 4, height: 8, plane: 12, stride: 24 };
 const VERDICT = { size: 32, threshold: 8, fake: 16, crops: 20, highest: 24, deviation: 28 };
 const BOX_SIZE = 16;
+/** BDD_EVIDENCE_BYTES: enough for the evidence of every file. */
+const EVIDENCE_BYTES = 65536;
+/** Of a larger file, this much of its beginning is walked for evidence. */
+export const MAX_WALKED_BYTES = 32 * 2 ** 20;
 /** enum bdd_format */
 const RGBA = 1;
 
@@ -245,6 +249,26 @@ export class Runtime {
     const [height, width] = this.inputSize;
     const at = this.#exports.bdd_crop_pixels(this.#alive(), index) >>> 0;
     return at === 0 ? null : this.#bytes(at, height * width * 3).slice();
+  }
+
+  /** What the metadata of an image file says: a list of { kind, says, where, strength }. */
+  evidence(content) {
+    this.#alive();
+    const file = content.subarray(0, MAX_WALKED_BYTES);
+    const from = this.#allocate(Math.max(1, file.length)), to = this.#allocate(EVIDENCE_BYTES);
+    this.#bytes(from, file.length).set(file);
+    let status;
+    try {
+      status = this.#exports.bdd_evidence(from, file.length, to, EVIDENCE_BYTES, this.#scratch);
+    } catch {
+      this.#model = 0; // a trap, as in #call
+      throw new BddError("the module stopped while it read this file's metadata; load the model again");
+    }
+    const size = this.#view(this.#scratch, 4).getUint32(0, true);
+    const found = status === 0 ? JSON.parse(this.#text(to, size - 1)) : [];
+    this.#exports.free(from);
+    this.#exports.free(to);
+    return found.map(({ kind, says, where, strength }) => ({ kind, says, where, strength }));
   }
 
   close() {

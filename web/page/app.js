@@ -89,6 +89,7 @@ function show({ file, name, card }, result) {
   find(".facts").title = "Time for decoding and inference.";
   find(".note").textContent = note ? `${sentence(note)} This verdict is unreliable.` : "";
   find(".note").hidden = !note;
+  showEvidence(card, result.evidence);
   showCrops(card, result);
   $("status").textContent = `${name}: ${verdict}, fake probability ${probability.toFixed(4)}.${note ? ` ${sentence(note)} This verdict is unreliable.` : ""}`;
 }

@@ -18,6 +18,7 @@ from types import TracebackType
 from urllib.parse import quote
 
 from bdd_tf.edge.detect.records import Record
+from bdd_tf.edge.evidence.item import Evidence
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics, summary
 from bdd_tf.edge.labels import FAKE, LABELS
 from bdd_tf.edge.text import visible
@@ -50,6 +51,7 @@ figcaption { padding: 7px 10px 9px; }
 .note { margin: 0; padding: 8px 20px; background: #fff3cd; }
 .path, .more { font-size: 12px; color: #5f6368; overflow-wrap: anywhere; }
 .path a { color: inherit; }
+.more ul { margin: 2px 0 0; padding-left: 16px; }
 section { padding: 0 20px 24px; }
 h2 { font-size: 15px; margin: 8px 0; }
 section li { overflow-wrap: anywhere; }
@@ -93,6 +95,7 @@ class _Entry:
     length: int
     size: tuple[int, int]
     box: tuple[int, int, int, int] | None
+    evidence: tuple[Evidence, ...]
 
 
 class ContactSheet:
@@ -133,6 +136,7 @@ class ContactSheet:
                 len(record.thumbnail),
                 record.size or (1, 1),
                 record.box,
+                record.evidence,
             )
         )
 
@@ -206,6 +210,12 @@ def _card(entry: _Entry, jpeg: bytes, folder: Path) -> str:
     shape = f' class="small" style="{"width:168px" if width >= height else "height:160px"}"' if small else ""
     image = base64.b64encode(jpeg).decode()
     note = f'<div class="more">{_escape(entry.note)}</div>' if entry.note else ""
+    evidence = "".join(
+        f"<li><b>{_escape(item.strength)}</b>: {_escape(visible(item.says))} ({_escape(visible(item.where))})</li>"
+        for item in entry.evidence
+    )
+    if evidence:
+        note += f'<details class="more"><summary>evidence: {len(entry.evidence)}</summary><ul>{evidence}</ul></details>'
     return (
         f'<figure class="{"fake" if entry.verdict == LABELS[FAKE] else "real"}" data-score="{entry.score!r}">'
         f'<div class="picture"><span class="frame">'

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bdd_tf.edge.evidence import Evidence, find_evidence
 from bdd_tf.edge.images.crops import Cropper, Views
 from bdd_tf.edge.images.decode import open_image, read_image
 from bdd_tf.edge.images.errors import ImageError
@@ -42,6 +43,7 @@ class Loaded:
         size: Width and height of the image in pixels; None for videos and errors.
         deviation: Deviation from the training images.
         preview: The image, reduced to at most `PREVIEW` pixels, if requested.
+        evidence: What the file's metadata says, if requested.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Loaded:
     size: tuple[int, int] | None = None
     deviation: Deviation | None = None
     preview: Image.Image | None = None
+    evidence: tuple[Evidence, ...] = ()
 
 
 class ImageLoader:
@@ -62,6 +65,7 @@ class ImageLoader:
         thumbnails: Whether to make thumbnails.
         trained_on: Statistics for the out-of-distribution check; None to omit the check.
         previews: Whether to make previews, for pictures of explanations.
+        evidence: Whether to look for evidence in the file's metadata.
     """
 
     def __init__(
@@ -71,11 +75,13 @@ class ImageLoader:
         thumbnails: bool = False,
         trained_on: TrainingStatistics | None = None,
         previews: bool = False,
+        evidence: bool = False,
     ) -> None:
         self._cropper = cropper
         self._thumbnails = thumbnails
         self._trained_on = trained_on
         self._previews = previews
+        self._evidence = evidence
         # Slices of an array are cheaper than parts of a PIL image if a large share of the pixels is used.
         resized = not isinstance(cropper.rule, ViewRule)
         self._needs_array = resized and (thumbnails or cropper.how is not None)
@@ -99,11 +105,29 @@ class ImageLoader:
             # The content is checked for a video only if the file is not an image, to avoid opening each file twice.
             video = is_video(path) if content is None else begins_like_video(content[:HEAD])
             return Loaded(path, is_video=True) if video else Loaded(path, error=str(error))
+        # Before the image becomes a preview or thumbnail, which happens in place.
+        evidence = self._found(source, image)
         size = size_of(image)
         deviation = self._cropper.check(views, size, self._trained_on)
         shown = preview(image) if self._previews else None
         small = thumbnail(image) if self._thumbnails else None
-        return Loaded(path, views, thumbnail=small, size=size, deviation=deviation, preview=shown)
+        return Loaded(
+            path,
+            views,
+            thumbnail=small,
+            size=size,
+            deviation=deviation,
+            preview=shown,
+            evidence=evidence,
+        )
+
+    def _found(self, source: Path | bytes, image: Image.Image | NDArray[np.uint8]) -> tuple[Evidence, ...]:
+        if not self._evidence:
+            return ()
+        try:
+            return find_evidence(source, image)
+        except ImageError:  # the file was removed after it was decoded
+            return ()
 
 
 def preview(image: Image.Image | NDArray[np.uint8]) -> Image.Image:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bdd_tf.edge.evidence.item import Evidence
 from bdd_tf.edge.images.out_of_distribution import Deviation
 from bdd_tf.edge.labels import FAKE, LABELS
 from bdd_tf.edge.text import visible
@@ -16,6 +17,8 @@ from bdd_tf.edge.text import visible
 COLUMNS = ("path", "fake_probability", "verdict", "error", "note")
 CROP_COLUMNS = ("left", "top", "width", "height", "box_probability", "crops")
 """Additional CSV columns with ``--crop``."""
+EVIDENCE_COLUMN = "evidence"
+"""Last CSV column with ``--evidence``: the kinds that were found, with spaces between them."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Record:
             those of the last frame.
         views: Of native crops, their number and whether they were padded or have no texture, as JSON values
             (`bdd_tf.edge.images.crops.Views.to_dict`).
+        evidence: What the file's metadata says, which the score does not depend on.
     """
 
     path: str
@@ -57,6 +61,7 @@ class Record:
     size: tuple[int, int] | None = None
     deviation: Deviation | None = None
     views: dict[str, Any] | None = None
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def note(self) -> str | None:
@@ -71,8 +76,8 @@ class Record:
             explain: Whether to add ``explanation``, which may be None.
 
         Returns:
-            The keys in `COLUMNS`, the keys requested, ``views`` if native crops were scored, and ``video`` if the record
-            is a video's.
+            The keys in `COLUMNS`, the keys requested, ``views`` if native crops were scored, ``video`` if the record is a
+            video's, and ``evidence`` if some was found.
         """
         values = {column: getattr(self, column) for column in COLUMNS}
         if crop:
@@ -84,13 +89,17 @@ class Record:
             values["views"] = self.views
         if self.video is not None:
             values["video"] = self.video
+        if self.evidence:
+            values["evidence"] = [item.as_dict() for item in self.evidence]
         return values
 
 
 Form = Callable[[Record], str]
 
 
-def choose_form(form: str, *, crop: bool = False, explain: bool = False, notes: bool = True) -> Form:
+def choose_form(
+    form: str, *, crop: bool = False, explain: bool = False, notes: bool = True, evidence: bool = False
+) -> Form:
     """Return the function that formats a record as one line of text. For CSV, print the header first.
 
     Args:
@@ -98,13 +107,22 @@ def choose_form(form: str, *, crop: bool = False, explain: bool = False, notes: 
         crop: Whether a crop was selected; the output then includes the most suspicious view.
         explain: Whether JSON output includes explanations.
         notes: Whether text output includes notes; JSON and CSV always do.
+        evidence: Whether text output includes evidence, in lines of their own, and CSV a column of its kinds; JSON always
+            does.
     """
     if form == "json":
         return lambda record: as_json(record.to_dict(crop=crop, explain=explain))
     if form == "csv":
-        print_line(",".join(COLUMNS + (CROP_COLUMNS if crop else ())))
-        return lambda record: _as_csv(record, crop)
-    return lambda record: _as_text(record, notes)
+        print_line(
+            ",".join((*COLUMNS, *(CROP_COLUMNS if crop else ()), *((EVIDENCE_COLUMN,) if evidence else ())))
+        )
+        return lambda record: _as_csv(record, crop, evidence)
+    return lambda record: _as_text(record, notes) + (evidence_lines(record.evidence) if evidence else "")
+
+
+def evidence_lines(evidence: Iterable[Evidence]) -> str:
+    """Return one indented line per piece of evidence, each with a line feed in front."""
+    return "".join(f"\n  {item.strength}: {visible(item.says)} ({visible(item.where)})" for item in evidence)
 
 
 def as_json(values: dict[str, Any]) -> str:
@@ -151,10 +169,12 @@ def _as_text(record: Record, notes: bool) -> str:
     return f"{record.verdict}  {record.fake_probability:.4f}{box}  {visible(record.path)}{note}"
 
 
-def _as_csv(record: Record, crop: bool) -> str:
+def _as_csv(record: Record, crop: bool, evidence: bool) -> str:
     values = [getattr(record, column) for column in COLUMNS]
     if crop:
         values += [*(record.box or (None,) * 4), record.box_probability, record.crops]
+    if evidence:
+        values.append(" ".join(dict.fromkeys(item.kind for item in record.evidence)) or None)
     return ",".join("" if value is None else _csv_field(str(value)) for value in values)
 
 

@@ -80,4 +80,5 @@ def _image_record(item: Loaded, score: Score, threshold: float, explain: Explana
         size=item.size,
         deviation=item.deviation,
         views=None if item.views is None else item.views.to_dict(),
+        evidence=item.evidence,
     )

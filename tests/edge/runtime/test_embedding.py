@@ -113,11 +113,11 @@ def check_grey(done):
     assert (verdict, float(score), int(crops)) == grey_score()
 
 
-@pytest.mark.parametrize("version", ["0.2", "", "0.3", "1.0"])
+@pytest.mark.parametrize("version", ["0.2", "0.3", "", "0.4", "1.0"])
 @pytest.mark.parametrize("tool", [pytest.param("cmake", marks=needs("cmake", "c++"))])
 def test_a_cmake_project_finds_the_package(prefix, tmp_path, tool, version):
     (tmp_path / "main.cc").write_text(program_of("cpp"))
-    (tmp_path / "CMakeLists.txt").write_text(program_of("cmake").replace("bdd 0.2", f"bdd {version}"))
+    (tmp_path / "CMakeLists.txt").write_text(program_of("cmake").replace("bdd 0.3", f"bdd {version}"))
     flags = "-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
     configured = subprocess.run(
         [tool, "-B", "build", f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_FLAGS={flags}"],
@@ -126,7 +126,7 @@ def test_a_cmake_project_finds_the_package(prefix, tmp_path, tool, version):
         text=True,
         check=False,
     )
-    if version in ("0.3", "1.0"):
+    if version in ("0.4", "1.0"):
         assert "version: 0.3.0" in configured.stderr  # found, and not what was asked for
         return
     assert configured.returncode == 0, configured.stderr

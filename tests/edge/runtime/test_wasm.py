@@ -10,8 +10,11 @@ import PIL.Image
 import pytest
 
 from bdd_tf.edge.detector import Detector
+from bdd_tf.edge.evidence.walker import walk
 from bdd_tf.edge.runtime import build as building
 from bdd_tf.edge.shipped_model import shipped_model
+from tests.edge.evidence.cases import CASES
+from tests.edge.evidence.mutations import mutated
 from tests.edge.runtime import small_detectors
 from tools.web.build import build_package
 from tools.web.reference import Reference
@@ -151,6 +154,23 @@ def test_small_detectors_score_as_native(node, tmp_path, name):
     answers = node([{**task, "count": n, "kernels": k} for n in (1, 5) for k in ("simd128", "scalar")])
     for found in answers:
         np.testing.assert_array_equal(np.float32(found["scores"]), expected)
+
+
+def test_the_evidence_of_files_is_that_of_native(node, tmp_path):
+    """Every case, and damaged ones; thumbnails and signatures are compared in Python only."""
+    files = [case.make() for case in CASES.values()] + [content for _, content in mutated(100)]
+    for i, content in enumerate(files):
+        (tmp_path / f"{i}").write_bytes(content)
+    task = {
+        "model": str(shipped_model("cifake")),
+        "files": [str(tmp_path / f"{i}") for i in range(len(files))],
+    }
+    (found,) = node([task])
+    keys = ("kind", "says", "where", "strength")
+    assert found["evidence"] == [
+        [{key: item[key] for key in keys} for item in walk(content)] for content in files
+    ]
+    assert sum(map(len, found["evidence"])) > 100
 
 
 def test_errors_are_the_sentences_of_the_c_interface(node, tmp_path):

@@ -1,7 +1,7 @@
 // node wasm_harness.mjs PACKAGE WASM TASKS.json: runs detectors in Node and prints what they answer as JSON.
 //
 // A task has `model` (a path), `kernels`, and `inputs` (a file of RGB bytes) with `count`, or `images`, a list of
-// { width, height, file } with RGBA bytes. A task that fails gives { error }.
+// { width, height, file } with RGBA bytes, or `files`, a list of image files to walk for evidence. A task that fails gives { error }.
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
@@ -9,7 +9,7 @@ const [folder, wasm, tasks] = process.argv.slice(2);
 const { Detector } = await import(pathToFileURL(`${folder}/index.js`));
 const module = await WebAssembly.compile(readFileSync(wasm));
 
-async function answer({ model, kernels, inputs, count, images, threshold }) {
+async function answer({ model, kernels, inputs, count, images, files }) {
   const detector = await Detector.load(model, { wasm: module, kernels });
   const started = performance.now();
   const result = { size: detector.size, threshold: detector.threshold };
@@ -28,6 +28,7 @@ async function answer({ model, kernels, inputs, count, images, threshold }) {
       result.predictions.push(await detector.predict({ width, height, data }));
     }
   }
+  if (files) result.evidence = await Promise.all(files.map((file) => detector.evidence(file)));
   result.ms = performance.now() - started;
   detector.close();
   return result;

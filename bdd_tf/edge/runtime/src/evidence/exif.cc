@@ -24,6 +24,7 @@ enum Tag : uint32_t {
   kMakerNote = 0x927c,
   kUserComment = 0x9286,
   kXpComment = 0x9c9c,
+  kC2pa = 0xcd41,
 };
 
 // UTF-16 as UTF-8.
@@ -144,6 +145,7 @@ class Exif {
                        "maker notes of " + Grouped(value.size) + " bytes, as cameras write them",
                        where_ + " MakerNote");
         break;
+      case kC2pa: ReadC2pa(value, where_ + " C2PA", findings_); break;
       case kXmp: ReadXmp(value, where_ + " XMP", findings_); break;
       case kIptc: ReadIptc(value, where_ + " IPTC", findings_); break;
       case kPhotoshop: ReadPhotoshop(value, where_ + " Photoshop", findings_); break;

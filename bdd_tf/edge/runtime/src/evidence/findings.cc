@@ -28,8 +28,8 @@ size_t Character(ByteView text, size_t at, uint32_t* code) {
 // Whether a character moves, hides or reorders what stands around it on a terminal or a page.
 bool Disturbs(uint32_t code) {
   return code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x200b && code <= 0x200f) ||
-         (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) || code == 0xfeff || code == 0xfffe ||
-         code == 0xffff;
+         (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) || code == 0x061c || code == 0xfeff ||
+         (code >= 0xfff9 && code <= 0xfffb) || (code >= 0xe0000 && code < 0xe0080) || code == 0xfffe || code == 0xffff;
 }
 
 const char* Name(Strength strength) {

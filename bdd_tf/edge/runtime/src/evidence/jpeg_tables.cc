@@ -68,7 +68,7 @@ void JpegTables::Report(Findings* findings) const {
     if (!IsLibjpeg(quality)) continue;
     return findings->Add("jpeg_tables", Strength::kNeutral,
                          "compressed with the tables of libjpeg, quality " + std::to_string(quality) +
-                             ", as most programs and few cameras do",
+                             ", as most programs and many phones do",
                          "JPEG quantization tables");
   }
   for (const uint64_t digest : kPhotoshop) {

@@ -145,7 +145,7 @@ class Xmp {
     } else if (name == "GIMP:Version") {
       AddKnownSoftware(ViewOf("GIMP " + text), where, findings_);
     } else if (name == "dcterms:provenance") {
-      findings_->Add("c2pa", Strength::kUnverified,
+      findings_->Add("c2pa_remote", Strength::kUnverified,
                      "points to a C2PA manifest elsewhere, which was not fetched: " + Quoted(shown), where);
     } else if (name == "tiff:Make") {
       make_ = shown;

@@ -137,11 +137,11 @@ BDD_API int bdd_crop(const bdd_model* model, int index, bdd_box* box, float* pro
 BDD_API const uint8_t* bdd_crop_pixels(const bdd_model* model, int index);
 BDD_API void bdd_close(bdd_model* model);
 
-/* Statements in the metadata of an image file, and other marks of its making (docs/evidence.md): a JSON array of objects
- * with the keys "kind", "says", "where" and "strength"; a thumbnail also has "at" and "bytes", its place in the file.
- * JPEG, PNG, WebP, HEIF, AVIF, GIF and TIFF files; "[]" for others, and for what is damaged. Signatures are not checked.
- * `json` receives the text with a terminating zero, at most BDD_EVIDENCE_BYTES; *needed (may be NULL) is its size.
- * BDD_BAD_ARGUMENT, and nothing is written, if `capacity` is smaller. */
+/* Statements in the metadata of an image file, and other marks of its making (docs/evidence.md): a JSON array of
+ * objects with the keys "kind", "says", "where" and "strength"; a thumbnail also has "at" and "bytes", its place in the
+ * file. JPEG, PNG, WebP, HEIF, AVIF, GIF and TIFF files; "[]" for others, and for what is damaged. Signatures are not
+ * checked. `json` receives the text with a terminating zero, at most BDD_EVIDENCE_BYTES; *needed (may be NULL) is its
+ * size. BDD_BAD_ARGUMENT, and nothing is written, if `capacity` is smaller. */
 #define BDD_EVIDENCE_BYTES 65536
 BDD_API int bdd_evidence(const void* file, size_t size, char* json, size_t capacity, size_t* needed);
 

@@ -49,6 +49,16 @@ inline bdd_image Rgb(const uint8_t* pixels, int width, int height, size_t stride
   return image;
 }
 
+// What the metadata of an image file says, as JSON (bdd_evidence). Throws Error only for a null pointer.
+inline std::string Evidence(const void* file, size_t size) {
+  std::string json(BDD_EVIDENCE_BYTES, '\0');
+  size_t needed = 0;
+  const int status = bdd_evidence(file, size, &json[0], json.size(), &needed);
+  if (status != BDD_OK) throw Error(status, "file must not be NULL");
+  json.resize(needed - 1);
+  return json;
+}
+
 // For one thread at a time; several detectors may run side by side.
 class Detector {
  public:
