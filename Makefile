@@ -19,7 +19,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime install-runtime kernels wheels demo test test-slow test-torch agreement test-arm test-sanitize test-runtimes test-browser test-web web web-serve lint docs docs-serve train evaluate evaluate-photos convert detect serve benchmark data report ablation notebooks coverage clean
+.PHONY: help setup runtime install-runtime kernels wheels demo test test-slow test-torch agreement test-arm test-sanitize test-runtimes test-browser test-web test-spark web web-serve lint docs docs-serve train evaluate evaluate-photos convert detect serve benchmark data report ablation notebooks coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -82,6 +82,12 @@ web-serve: web ## that page at http://127.0.0.1:8002 [PORT=8002]
 
 test-web: web ## the page without a service in Chromium, and its accessibility (axe-core by npm) [SCREENSHOTS=folder]
 	$(if $(SCREENSHOTS),SCREENSHOTS="$(SCREENSHOTS)") $(PY) -m pytest tests/web/browser.py -rs $(ARGS)
+
+test-spark: runtime ## install pyspark; `bdd score` on Spark: local, standalone cluster (Java 17; Debian: apt)
+	$(PY) -m pip install -q -e '.[cluster]'
+	@if ! command -v java > /dev/null && test "$$(id -u)" = 0 && command -v apt-get > /dev/null; then \
+	  (apt-get update -qq && apt-get install -y -qq openjdk-17-jre-headless) > /dev/null || echo "no Java: apt-get failed"; fi
+	$(PY) -m pytest tests/cluster/spark.py -rs $(ARGS)
 
 coverage: runtime kernels ## run the tests, with line coverage
 	$(PY) -m pytest $(PARALLEL) --cov --cov-report=term

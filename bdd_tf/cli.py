@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": "compute metrics and figures of a trained run",
     "convert": "write the .tflite file of a trained run",
     "detect": "score images, videos and cameras as real or fake",
+    "score": "score millions of images on Apache Spark, into a Parquet table",
     "serve": "serve a web page for scoring images, and an HTTP API",
     "benchmark": "benchmark a .tflite file against common baselines",
     "report": "write the paper's tables and figures from stored results and runs; compare two runs",
@@ -37,6 +38,7 @@ _EXTRA_OF = {
     **dict.fromkeys(("torch", "safetensors"), "torch"),
     "cv2": "video",
     **dict.fromkeys(("starlette", "uvicorn", "h11", "anyio", "python_multipart"), "serve"),
+    **dict.fromkeys(("pyspark", "py4j", "pyarrow", "pandas"), "cluster"),
 }
 
 

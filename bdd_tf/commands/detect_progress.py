@@ -126,12 +126,13 @@ class Progress:
         if total is None or total < self._done:
             return f"{self._done:,} {self._noun}s  {speed}"
         share = self._done / max(total, 1)
-        left = _duration((total - self._done) / max(rate, 1e-9))
+        left = duration((total - self._done) / max(rate, 1e-9))
         text = f"{self._done:,} of {total:,} {self._noun}s  {speed}  {left} left"
         return f"[{('#' * int(share * _BAR)).ljust(_BAR, '-')}] {share:4.0%}  {text}" if self._bar else text
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time as ``m:ss``, or ``h:mm:ss`` from an hour on."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

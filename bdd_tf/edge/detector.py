@@ -86,7 +86,7 @@ class Detector:
         self._lock, self._process = threading.Lock(), os.getpid()
         self._engine: Engine | None = None
         path = model_path(model)
-        content = _read_model(path)
+        content = read_model(path)
         try:
             self.model = TfliteModel(content)
             self.metadata: dict[str, Any] = read_metadata(self.model)
@@ -340,7 +340,13 @@ def _one_by_one(images: ImageSource | Iterable[ImageSource]) -> Iterator[ImageSo
     return iter(images if isinstance(images, Iterable) else (images,))
 
 
-def _read_model(path: Path) -> bytes:
+def read_model(path: Path) -> bytes:
+    """Return the content of a model file.
+
+    Raises:
+        UsageError: If there is no such file, or it is a folder.
+        BddError: If it cannot be read.
+    """
     try:
         if not exists(path):
             raise no_such_model(path)

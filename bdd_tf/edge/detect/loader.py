@@ -18,6 +18,7 @@ from bdd_tf.edge.evidence import Evidence, find_evidence
 from bdd_tf.edge.images.crops import Cropper, Views
 from bdd_tf.edge.images.decode import open_image, read_image
 from bdd_tf.edge.images.errors import ImageError
+from bdd_tf.edge.images.formats import HEAD
 from bdd_tf.edge.images.out_of_distribution import Deviation, TrainingStatistics
 from bdd_tf.edge.images.views import ViewRule, size_of
 from bdd_tf.edge.stability import views_of_copies
@@ -91,33 +92,40 @@ class ImageLoader:
         resized = not isinstance(cropper.rule, ViewRule)
         self._needs_array = resized and (thumbnails or cropper.how is not None)
 
-    def __call__(self, path: Path) -> Loaded:
-        """Load one file; errors are returned in ``error``."""
-        from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES, is_video
+    def __call__(self, path: Path, content: bytes | None = None) -> Loaded:
+        """Load one file; errors are returned in ``error``.
+
+        Args:
+            path: The file.
+            content: Its bytes, if they were read before; the path is a mere name then.
+        """
+        from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES, begins_like_video, is_video
 
         if path.suffix.lower() in VIDEO_SUFFIXES:
             return Loaded(path, is_video=True)
         try:
-            image = read_image(path) if self._needs_array else open_image(path)
+            source = path if content is None else content
+            image = read_image(source) if self._needs_array else open_image(source)
             views = self._cropper(image)
         except ImageError as error:
             # The content is checked for a video only if the file is not an image, to avoid opening each file twice.
-            return Loaded(path, is_video=True) if is_video(path) else Loaded(path, error=str(error))
+            video = is_video(path) if content is None else begins_like_video(content[:HEAD])
+            return Loaded(path, is_video=True) if video else Loaded(path, error=str(error))
         size = size_of(image)
         deviation = self._cropper.check(views, size, self._trained_on)
         # Before the image becomes a preview or thumbnail, which happens in place.
-        evidence = self._found(path, image)
+        evidence = self._found(source, image)
         copies = views_of_copies(image, self._cropper) if self._check else {}
         shown = preview(image) if self._previews else None
         small = thumbnail(image) if self._thumbnails else None
         return Loaded(path, views, thumbnail=small, size=size, deviation=deviation, copies=copies, preview=shown,
                       evidence=evidence)  # fmt: skip
 
-    def _found(self, path: Path, image: Image.Image | NDArray[np.uint8]) -> tuple[Evidence, ...]:
+    def _found(self, source: Path | bytes, image: Image.Image | NDArray[np.uint8]) -> tuple[Evidence, ...]:
         if not self._evidence:
             return ()
         try:
-            return find_evidence(path, image)
+            return find_evidence(source, image)
         except ImageError:  # the file was removed after it was decoded
             return ()
 

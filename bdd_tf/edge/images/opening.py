@@ -74,15 +74,15 @@ def read_head(path: str | os.PathLike[str], count: int) -> bytes:
             raise ImageError(f"the file cannot be read: {error.strerror or error}") from None
 
 
-def read_all(path: str | os.PathLike[str]) -> bytes:
-    """Return the content of a regular file of at most `MAX_BYTES`.
+def read_all(path: str | os.PathLike[str], limit: int = MAX_BYTES) -> bytes:
+    """Return the content of a regular file of at most ``limit`` bytes.
 
     Raises:
         ImageError: As for `open_regular`, or if the file is larger or cannot be read.
     """
     with open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > MAX_BYTES:
-            raise ImageError(f"the file has more than {MAX_BYTES:,} bytes, which is the limit")
+        if os.fstat(file.fileno()).st_size > limit:
+            raise ImageError(f"the file has more than {limit:,} bytes, which is the limit")
         try:
             return file.read() or b""
         except OSError as error:
