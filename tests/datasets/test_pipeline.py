@@ -67,7 +67,7 @@ def test_preparation_writes_lines_to_a_log_and_no_bars(data, tmp_path, monkeypat
     load(data.entries[0].record.file.parents[2], tmp_path).prepare()
     err = capsys.readouterr().err
     assert "\r" not in err
-    assert "preparing train: 100%, 70 of 70 img, " in err
+    assert "preparing: 100%, 102 of 102 img, " in err
 
 
 def test_counts_and_items(data):
