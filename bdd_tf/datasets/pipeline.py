@@ -131,6 +131,7 @@ class DataSet:
             return
         with locked(self._prepared / self.name / f".{self._config.name}.lock"):
             if self.is_prepared():  # by the process that held the lock
+                self._builder = self._new_builder()
                 return
             shutil.rmtree(self.folder.parent, ignore_errors=True)
             self._config.processes = processes or default_processes(len(self.entries))

@@ -83,10 +83,11 @@ def ordered(entries: Sequence[Entry], split: str) -> list[Entry]:
     """
     salt = hashlib.md5(split.encode(), usedforsecurity=False)
 
-    def key(entry: Entry) -> bytes:
-        digest = salt.copy()
-        digest.update(stored_path(entry.record).encode())
-        return digest.digest()
+    def key(entry: Entry) -> tuple[bytes, str]:
+        # As tensorflow-datasets orders them, so that data prepared by it and by this module agree.
+        path, digest = stored_path(entry.record), salt.copy()
+        digest.update(path.replace("\\", "/").encode())
+        return digest.digest(), path
 
     keyed = sorted(((key(e), e) for e in entries if e.record.split == split), key=lambda pair: pair[0])
     for (one, entry), (other, _) in pairwise(keyed):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import re
+import signal
 import socket
-from collections.abc import Mapping
-from contextlib import ExitStack
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from bdd_tf.console import say
 from bdd_tf.errors import UsageError
 
 VARIABLE = "TF_CONFIG"
@@ -84,7 +93,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Cluster | 
     job, index = task.get("type"), task.get("index")
     if isinstance(index, str) and index.isascii() and index.isdigit():  # some operators quote it
         index = int(index)
-    if job not in lists or isinstance(index, bool) or not isinstance(index, int):
+    if not isinstance(job, str) or job not in lists or isinstance(index, bool) or not isinstance(index, int):
         raise UsageError(
             f"the task of {VARIABLE} must be one of the cluster, such as "
             f'{{"type": "worker", "index": 0}}; got {_short(json.dumps(task))}.'
@@ -164,12 +173,67 @@ def local_addresses(count: int) -> tuple[str, ...]:
 
 
 def silent(cluster: Cluster) -> list[str]:
-    """Return the workers that accept no connection, as ``worker 1 (HOST:PORT)``."""
-    found = []
-    for number, address in enumerate(cluster.addresses):
+    """Return the workers that accept no connection within two seconds, as ``worker 1 (HOST:PORT)``."""
+
+    def answers(address: str) -> bool:
         host, _, port = address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
         except OSError:
-            found.append(f"worker {number} ({address})")
-    return found
+            return False
+        return True
+
+    with ThreadPoolExecutor(64) as pool:
+        found = list(pool.map(answers, cluster.addresses))
+    return [f"worker {number} ({cluster.addresses[number]})" for number, here in enumerate(found) if not here]
+
+
+#: Seconds after its time in which a worker that waits has ended: the workers that are missing are found out in them.
+LAST_SECONDS = 5.0
+
+
+@contextmanager
+def bounded(cluster: Cluster, seconds: float) -> Iterator[None]:
+    """Wait for the other workers within a ``with`` block, but not for ever.
+
+    TensorFlow holds the interpreter's lock while it waits, so that neither a thread nor Ctrl-C could interrupt it. Another
+    process prints the message, a timer of the interpreter that needs no lock ends this process with exit code 1, and Ctrl-C
+    ends it without asking the interpreter.
+
+    Args:
+        cluster: The workers.
+        seconds: How long to wait.
+    """
+    code = [sys.executable, "-m", "bdd_tf.training.cluster"]
+    given = [json.dumps(cluster.addresses), str(cluster.index), str(seconds)]
+    main = threading.current_thread() is threading.main_thread()
+    with Path(os.devnull).open("w") as nowhere:
+        watch = subprocess.Popen([*code, *given], stdin=subprocess.DEVNULL)
+        faulthandler.dump_traceback_later(seconds + LAST_SECONDS, exit=True, file=nowhere)
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL) if main else None
+        try:
+            yield
+        finally:
+            if main:
+                signal.signal(signal.SIGINT, before)
+            faulthandler.cancel_dump_traceback_later()
+            watch.kill()
+            watch.wait()
+
+
+def _watch(cluster: Cluster, seconds: float) -> None:
+    """Name the missing workers when the time is over, unless the parent has ended."""
+    parent, deadline = os.getppid(), time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(min(1.0, max(deadline - time.monotonic(), 0.0)))
+        if os.getppid() != parent:
+            return
+    missing = ", ".join(silent(cluster)) or "the others, though all accept connections"
+    say(
+        f"bdd: error: worker {cluster.index} of {len(cluster.addresses)} has waited {seconds:g} s for {missing}; start "
+        f"all workers within that time, and check {VARIABLE}, the network and --join-timeout."
+    )
+
+
+if __name__ == "__main__":
+    _watch(describe(tuple(json.loads(sys.argv[1])), int(sys.argv[2])), float(sys.argv[3]))

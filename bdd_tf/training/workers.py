@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -21,7 +20,7 @@ from bdd_tf.console import say
 from bdd_tf.datasets.share import Share
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.legacy_keras import tf
-from bdd_tf.training.cluster import JOIN_SECONDS, VARIABLE, Cluster, silent
+from bdd_tf.training.cluster import JOIN_SECONDS, VARIABLE, Cluster, bounded
 
 #: What TensorFlow raises in the workers that are left when one ends.
 _LOST = (
@@ -175,8 +174,8 @@ def join(cluster: Cluster | None, seconds: float = JOIN_SECONDS) -> Workers:
 
     Args:
         cluster: The workers; None: this process trains alone.
-        seconds: How long to wait for the others. A process that waits in vain ends with a message and exit code 1: nothing
-            can interrupt TensorFlow while it waits.
+        seconds: How long to wait for the others. A process that waits in vain ends with a message and exit code 1
+            (:func:`bdd_tf.training.cluster.bounded`).
 
     Returns:
         The workers, all of which are there.
@@ -193,31 +192,17 @@ def join(cluster: Cluster | None, seconds: float = JOIN_SECONDS) -> Workers:
         f"worker {share.index} of {share.count} at {cluster.addresses[share.index]} waits for the others, at most "
         f"{seconds:.0f} s"
     )
-    alarm = threading.Timer(seconds, _give_up, (cluster, seconds))
-    alarm.daemon = True
-    alarm.start()
     try:
-        group = _Group(tf.distribute.MultiWorkerMirroredStrategy(), share)
-        with group.together():
-            group.agree(True)
+        with bounded(cluster, seconds):
+            group = _Group(tf.distribute.MultiWorkerMirroredStrategy(), share)
+            with group.together():
+                group.agree(True)
     except tf.errors.UnknownError as error:
         raise BddError(
             f"worker {share.index} cannot listen at {cluster.addresses[share.index]} ({error.message}): another process "
             f"uses the port, or the address is not this machine's; correct {VARIABLE}."
         ) from None
-    finally:
-        alarm.cancel()
     return group
-
-
-def _give_up(cluster: Cluster, seconds: float) -> None:
-    """End the process and name the workers that are missing."""
-    missing = ", ".join(silent(cluster)) or "one of them, though all accept connections"
-    say(
-        f"bdd: error: worker {cluster.index} of {len(cluster.addresses)} has waited {seconds:.0f} s for {missing}; start "
-        f"all workers within that time, and check {VARIABLE}, the network and --join-timeout."
-    )
-    os._exit(1)
 
 
 def grow_gpu_memory() -> None:

@@ -26,14 +26,14 @@ def opened(tree, cache):
 
 def test_several_processes_write_the_files_of_one(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "_FILE_BYTES", 40_000)  # 53 images
-    one, three = opened(tree, tmp_path / "1"), opened(tree, tmp_path / "3")
+    one, two = opened(tree, tmp_path / "1"), opened(tree, tmp_path / "2")
     one.prepare(1)
-    three.prepare(3)
-    assert one.fingerprint == three.fingerprint
-    assert contents(one) == contents(three)
+    two.prepare(2)
+    assert one.fingerprint == two.fingerprint
+    assert contents(one) == contents(two)
     assert len(contents(one)) > 6
     assert [one.items(split) for split in ("train", "test")] == [
-        three.items(split) for split in ("train", "test")
+        two.items(split) for split in ("train", "test")
     ]
     assert len(one.items("train")) == one.size("train")
 

@@ -9,9 +9,13 @@ from bdd_tf.edge.images.resize import ResizeRule
 
 
 @pytest.fixture(scope="module")
-def data(tree, cache):
+def data(tree, tmp_path_factory):
     return pipeline.load_dataset(
-        "folder", rule=ResizeRule.native(16), data_dir=str(tree), cache_dir=cache, validation_fraction=0.2
+        "folder",
+        rule=ResizeRule.native(16),
+        data_dir=str(tree),
+        cache_dir=tmp_path_factory.mktemp("cache"),
+        validation_fraction=0.2,
     )
 
 
