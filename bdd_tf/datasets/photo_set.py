@@ -25,6 +25,7 @@ from bdd_tf.legacy_keras import tf
 #: Conditions of validation during training; a third of the images each (:mod:`bdd_tf.datasets.conditions`).
 VALIDATION_CONDITIONS = ("clean", "jpeg70", "half")
 TEST_CONDITIONS = ("clean",)
+Names = tuple[str, ...]
 
 
 class PhotoDataSet:
@@ -83,14 +84,7 @@ class PhotoDataSet:
         return sum(self.counts.get(split, {}).values())
 
     def train_batches(
-        self,
-        batch: int,
-        *,
-        seed: int,
-        epoch: int,
-        skip: int = 0,
-        augment: tuple[str, ...] = (),
-        share: Share = WHOLE,
+        self, batch: int, *, seed: int, epoch: int, skip: int = 0, augment: Names = (), share: Share = WHOLE
     ) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         """Yield the batches of an epoch: uint8 images [B, S, S, 3] and float32 labels [B, 1].
 

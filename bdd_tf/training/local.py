@@ -23,8 +23,9 @@ from bdd_tf.training.cluster import VARIABLE, describe, local_addresses
 PARENT = "BDD_TRAIN_PARENT"
 MAX_PROCESSES = 64
 #: Seconds that the workers which are left have to end by themselves when one has failed, and then to obey SIGTERM.
-GRACE_SECONDS, TERM_SECONDS = 30.0, 5.0
-_POLL_SECONDS = 0.2
+GRACE_SECONDS = 30.0
+TERM_SECONDS = 5.0
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,10 @@ def _wait(processes: Sequence[subprocess.Popen], logs: Sequence[Path]) -> None:
         failed = min((code, index) for index, code in enumerate(codes) if code) if any(codes) else None
         if failed:
             break
-        time.sleep(_POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
     deadline = time.monotonic() + GRACE_SECONDS
     while time.monotonic() < deadline and any(process.poll() is None for process in processes):
-        time.sleep(_POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
     code, index = failed
     reason = f"exit code {code}" if code > 0 else f"signal {_signal(-code)}"
     where = "its message is above" if index == 0 else f"its messages are in {logs[index]}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from bdd_tf.console import say
 from bdd_tf.datasets.share import Share
+from bdd_tf.edge.standard_error import without_lines
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.legacy_keras import tf
 from bdd_tf.training.cluster import JOIN_SECONDS, VARIABLE, Cluster, bounded
@@ -27,6 +29,10 @@ _LOST = (
     tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
     tf.errors.FailedPreconditionError,
 )  # fmt: skip
+#: Messages of TensorFlow's server, which precede any log level.
+_NOISE = re.compile(
+    rb"absl::InitializeLog|grpc_server_lib|coordination_service_agent|server_chttp2|context_distributed_manager"
+)
 
 
 class Workers:
@@ -193,7 +199,7 @@ def join(cluster: Cluster | None, seconds: float = JOIN_SECONDS) -> Workers:
         f"{seconds:.0f} s"
     )
     try:
-        with bounded(cluster, seconds):
+        with bounded(cluster, seconds), without_lines(_NOISE):
             group = _Group(tf.distribute.MultiWorkerMirroredStrategy(), share)
             with group.together():
                 group.agree(True)

@@ -60,8 +60,15 @@ def config(small_experiment):
 def two(config, job, tmp_path_factory):
     """The run of two workers."""
     run = Run(tmp_path_factory.mktemp("workers") / "two")
-    local.train_locally(config, job(run.path))
+    train_by_processes(config, job(run.path))
     return run
+
+
+def train_by_processes(config, job):
+    """As the command does, but with the threads of this process: their number decides in which order sums are rounded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "_bind", lambda *_: None)
+        local.train_locally(config, job)
 
 
 def assert_equal_runs(one, other, config):
@@ -94,11 +101,11 @@ def test_a_killed_worker_stops_the_others_and_the_same_command_goes_on(
     run = Run(tmp_path / "killed")
     monkeypatch.setenv("TEST_KILL", "1,3")
     with pytest.raises(BddError, match=r"worker 1 of 2 ended with signal SIGKILL .*goes on from the last"):
-        local.train_locally(config, job(run.path))
+        train_by_processes(config, job(run.path))
     assert not run.weights.exists()
     assert len(read_history(run.history)) == 1
     monkeypatch.delenv("TEST_KILL")
-    local.train_locally(config, job(run.path))
+    train_by_processes(config, job(run.path))
     assert_equal_runs(two, run, config)
     with pytest.raises(UsageError, match="workers: 2 there, 1 now"):
         trainer.train(dataclasses.replace(config, workers=1), run)
