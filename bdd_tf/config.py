@@ -57,7 +57,9 @@ class Experiment:
         freeze: Train adapter and classifier only; the backbone keeps its weights and statistics.
         epochs: Passes over the training split.
         batch: Images per gradient.
-        accumulate: Gradients summed per update.
+        accumulate: Gradients summed per update, of each worker.
+        workers: Processes that train together, each with batches of its own. The command sets it (``--processes``,
+            ``TF_CONFIG``), so that a run does not go on with another number.
         learning_rate: Peak learning rate.
         final_learning_rate: Last learning rate, as a fraction of the peak.
         schedule: ``cosine``, ``linear`` or ``constant`` from peak to last.
@@ -108,6 +110,7 @@ class Experiment:
     epochs: int = 4
     batch: int = 128
     accumulate: int = 1
+    workers: int = 1
     learning_rate: float = 2e-3
     final_learning_rate: float = 0.0
     schedule: str = "cosine"
@@ -158,7 +161,15 @@ class Experiment:
             )
 
     def _check_numbers(self) -> None:
-        for name in ("resolution", "epochs", "batch", "accumulate", "schedule_epochs", "images_per_epoch"):
+        for name in (
+            "resolution",
+            "epochs",
+            "batch",
+            "accumulate",
+            "workers",
+            "schedule_epochs",
+            "images_per_epoch",
+        ):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1; got {getattr(self, name)}.")
         for name in ("patience", "warmup", "weight_decay", "clip_norm", "final_learning_rate", "seed"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bdd_tf.errors import BddError, UsageError
@@ -167,6 +167,27 @@ def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> boo
     if exists(one) and exists(other):
         return Path(one).samefile(other)
     return os.path.realpath(one) == os.path.realpath(other)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Exclude other processes in a ``with`` block, if the system supports file locks.
+
+    Args:
+        path: A file for the lock; created with its folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        with suppress(ImportError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cache_folder() -> Path:

@@ -16,6 +16,8 @@ from bdd_tf.edge.labels import Band
 from bdd_tf.errors import BddError, UsageError
 
 RUNS_DIR = "runs"
+#: Folder in a run's folder that does not make it a run.
+WORKER_LOGS = "workers"
 #: False positive rates for which `bdd evaluate` always chooses a threshold.
 FALSE_ALARMS = (0.001, 0.01, 0.05)
 
@@ -79,6 +81,10 @@ class Run:
     def figures(self) -> Path:
         """Folder of figures."""
         return self.path / "figures"
+
+    def worker_log(self, index: int) -> Path:
+        """Messages of a process of `bdd train --processes`."""
+        return self.path / WORKER_LOGS / f"worker-{index}.log"
 
     def metrics(self, split: str) -> Path:
         """Metrics of a split."""

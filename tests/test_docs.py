@@ -239,7 +239,7 @@ _ROOTS = ("", "bdd_tf", "bdd_tf/edge", "bdd_tf/edge/runtime/src", "bdd_tf/traini
 #: Beginnings of paths that exist only on a user's machine or after a command.
 _GENERATED = ("runs/", "build/", "dist/", "photos/", "cifake/", "data/cache", "app/", "src/main")
 #: Folders of data sets, run folders and caches.
-_ON_DEVICE = ("checkpoints/", "tensorboard/", "figures/", "unpacked/", "train/", "test/")
+_ON_DEVICE = ("checkpoints/", "tensorboard/", "figures/", "workers/", "unpacked/", "train/", "test/")
 _PATH = re.compile(r"[\w.-]+(/[\w.-]+)*(/|\.(py|cc|h|md|json|yaml|yml|toml|txt|cff|tflite|map|ipynb|java))")
 
 

@@ -14,6 +14,8 @@ from bdd_tf.errors import UsageError, did_you_mean
 from bdd_tf.files import cache_folder, exists
 from bdd_tf.training.options import add_name_arguments
 
+_MAX_PROCESSES = 256
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `bdd data`."""
@@ -39,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=4096, help="training crops for probe (4096)")
     parser.add_argument(
         "--resize", choices=("native", "reference"), default="native", help="for prepare: resize rule"
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="for prepare: processes that resize and write the images; default: one per core for 20,000 images or more",
     )
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
 
@@ -76,7 +84,9 @@ def main(args: argparse.Namespace) -> int:
         from bdd_tf.edge.images.resize import ResizeRule
 
         rule = getattr(ResizeRule, args.resize)(resolution)
-        data = load_dataset(args.dataset, rule=rule, data_dir=_location(args))
+        data = load_dataset(
+            args.dataset, rule=rule, data_dir=_location(args), processes=_processes(args.processes)
+        )
         numbers = {
             split: dict(zip(LABELS, classes.values(), strict=True)) for split, classes in data.counts.items()
         }
@@ -93,6 +103,13 @@ def main(args: argparse.Namespace) -> int:
     else:
         print_report(found)
     return 1 if found["unreadable"] else 0
+
+
+def _processes(given: int | None) -> int | None:
+    """Check the number of processes that prepare images."""
+    if given is not None and not 1 <= given <= _MAX_PROCESSES:
+        raise UsageError(f"--processes must be in 1 to {_MAX_PROCESSES}; got {given}.")
+    return given
 
 
 def _recognise(args: argparse.Namespace) -> None:

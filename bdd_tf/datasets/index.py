@@ -19,16 +19,17 @@ from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.opening import read_all
 from bdd_tf.edge.labels import FAKE, REAL
 from bdd_tf.errors import BddError, UsageError
+from bdd_tf.files import usable_cores
 
 SPLITS = ("train", "validation", "test")
 #: Increase when reading or hashing changes. With Pillow's version it identifies the cached rows that are still valid.
 READER = 1
 #: Pillow and hashlib release the interpreter lock. Measured on CIFAKE, in files per second: 7,500 with two threads, 5,700
-#: with two processes, 4,000 with one process.
-_THREADS = 2
+#: with two processes, 4,000 with one process. Larger images leave the lock for longer.
+_THREADS = max(2, min(usable_cores(), 16))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One labelled image file.
 
@@ -49,7 +50,7 @@ class Record:
     group: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A record and the properties of its file.
 

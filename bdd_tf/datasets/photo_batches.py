@@ -21,6 +21,7 @@ from bdd_tf.datasets.conditions import CONDITIONS, crop_under
 from bdd_tf.datasets.degrade import Degradation, degrade
 from bdd_tf.datasets.folds import Fold, divide
 from bdd_tf.datasets.photos import OWN_DECODERS, Photo, read_files, read_manifest
+from bdd_tf.datasets.share import WHOLE, Share
 from bdd_tf.errors import UsageError, one_of
 
 Images = NDArray[np.uint8]
@@ -151,13 +152,14 @@ class PhotoBatches:
         count, seed = self.mixture.images_per_epoch, self.mixture.seed
         return draw_order(self.balance.weights, labels, count, seed, epoch)
 
-    def train_batches(self, batch: int, epoch: int, skip: int = 0) -> Iterator[Batch]:
+    def train_batches(self, batch: int, epoch: int, skip: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
         """Degraded batches of an epoch.
 
         Args:
             batch: Images per batch; what is left over at the end is dropped.
             epoch: 0-based epoch.
-            skip: Batches to leave out at the beginning, at no cost; the others are the same as without.
+            skip: Batches of all workers to leave out at the beginning, at no cost; the others are the same as without.
+            share: Part of one of several workers. Each gets equally many batches; those left over are dropped.
 
         Yields:
             uint8 images [B, S, S, 3] and float32 labels [B, 1], 0 = REAL, 1 = FAKE.
@@ -177,11 +179,17 @@ class PhotoBatches:
             return degrade(files.pixels(order[position]), photo.short_side, self.chain, key)
 
         labels = np.array([photo.label for photo in files.photos], np.float32)[order][:, None]
-        starts = range(skip * batch, len(order) - batch + 1, batch)
+        steps = len(order) // (batch * share.count) * share.count
+        starts = share.of(range(skip * batch, steps * batch, batch))
         yield from self._batches(make, labels, [range(start, start + batch) for start in starts])
 
     def eval_batches(
-        self, part: str, batch: int, condition: str = "clean", index: Sequence[int] | None = None
+        self,
+        part: str,
+        batch: int,
+        condition: str = "clean",
+        index: Sequence[int] | None = None,
+        share: Share = WHOLE,
     ) -> Iterator[Batch]:
         """Batches of a part under a condition, in the manifest's order.
 
@@ -190,6 +198,7 @@ class PhotoBatches:
             batch: Images per batch; the last one is as small as it comes.
             condition: A key of :data:`bdd_tf.datasets.conditions.CONDITIONS`.
             index: Which images of the part, e.g. from :func:`matched`; None: all.
+            share: Part of one of several workers.
 
         Yields:
             As for training.
@@ -208,7 +217,7 @@ class PhotoBatches:
 
         labels = np.array([[files.photos[i].label] for i in chosen], np.float32).reshape(-1, 1)
         steps = [range(start, min(start + batch, len(chosen))) for start in range(0, len(chosen), batch)]
-        yield from self._batches(make, labels, steps)
+        yield from self._batches(make, labels, list(share.of(steps)))
 
     def _batches(self, make: Callable[[int], Images], labels: Labels, steps: list[range]) -> Iterator[Batch]:
         """Batches in order, prepared ahead by the threads in chunks."""

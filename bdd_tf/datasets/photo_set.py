@@ -16,6 +16,7 @@ from bdd_tf.datasets.index import Entry
 from bdd_tf.datasets.photo_batches import Mixture, PhotoBatches
 from bdd_tf.datasets.photos import OWN_DECODERS, Photo
 from bdd_tf.datasets.pipeline import Item
+from bdd_tf.datasets.share import WHOLE, Share
 from bdd_tf.edge.images.resize import ResizeRule
 from bdd_tf.edge.labels import FAKE, REAL
 from bdd_tf.errors import UsageError
@@ -24,6 +25,7 @@ from bdd_tf.legacy_keras import tf
 #: Conditions of validation during training; a third of the images each (:mod:`bdd_tf.datasets.conditions`).
 VALIDATION_CONDITIONS = ("clean", "jpeg70", "half")
 TEST_CONDITIONS = ("clean",)
+Names = tuple[str, ...]
 
 
 class PhotoDataSet:
@@ -82,7 +84,7 @@ class PhotoDataSet:
         return sum(self.counts.get(split, {}).values())
 
     def train_batches(
-        self, batch: int, *, seed: int, epoch: int, skip: int = 0, augment: tuple[str, ...] = ()
+        self, batch: int, *, seed: int, epoch: int, skip: int = 0, augment: Names = (), share: Share = WHOLE
     ) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         """Yield the batches of an epoch: uint8 images [B, S, S, 3] and float32 labels [B, 1].
 
@@ -90,8 +92,9 @@ class PhotoDataSet:
             batch: Images per batch; an incomplete last batch is dropped.
             seed: The seed of the fold's draws.
             epoch: 0-based epoch.
-            skip: Number of batches to skip; the remaining ones do not depend on it.
+            skip: Number of batches of all workers to skip; the remaining ones do not depend on it.
             augment: Must be empty: the degradation includes flips, turns and jitter.
+            share: Part of one of several workers.
 
         Raises:
             UsageError: For augmentations, another seed, or a batch, epoch or skip that is out of range.
@@ -100,18 +103,21 @@ class PhotoDataSet:
             raise UsageError(
                 f"data set photos has its own augmentation and seed {self.batches.mixture.seed}; got {augment}, {seed}."
             )
-        for images, labels in self.batches.train_batches(batch, epoch, skip):
+        for images, labels in self.batches.train_batches(batch, epoch, skip, share):
             yield tf.constant(images), tf.constant(labels)
 
-    def eval_batches(self, split: str, batch: int) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    def eval_batches(
+        self, split: str, batch: int, share: Share = WHOLE
+    ) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         """Yield the batches of a split in the order of :meth:`items`.
 
         Raises:
             UsageError: If the split has no images.
         """
         for condition, index in self._parts(split):
-            for images, labels in self.batches.eval_batches(split, batch, condition, index):
+            for images, labels in self.batches.eval_batches(split, batch, condition, index, share):
                 yield tf.constant(images), tf.constant(labels)
+            share = share.after(-(-len(index) // batch))
 
     def items(self, split: str) -> list[Item]:
         """Return a split's images in the order of :meth:`eval_batches`."""

@@ -6,25 +6,27 @@ import contextlib
 import io
 import json
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from absl import logging
 
-from bdd_tf.console import has_bars, say
+from bdd_tf.console import say
 from bdd_tf.datasets import augment as augmenting
 from bdd_tf.datasets import builders
 from bdd_tf.datasets.class_names import Location
 from bdd_tf.datasets.index import SPLITS, Entry, assign_splits, counts, fingerprint, index
+from bdd_tf.datasets.shards import default_processes, stored_path
+from bdd_tf.datasets.share import WHOLE, Share, check_batch
 from bdd_tf.datasets.sources import NEEDED, records_of
 from bdd_tf.edge.images.resize import ResizeRule
 from bdd_tf.edge.labels import LABELS
 from bdd_tf.errors import BddError, UsageError, one_of
-from bdd_tf.files import cache_folder, write_atomically
+from bdd_tf.files import cache_folder, locked, write_atomically
 from bdd_tf.legacy_keras import tf
 
 import tensorflow_datasets as tfds  # isort: skip
@@ -52,18 +54,6 @@ class Item:
     label: int
     source: str
     pixel_hash: str
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Exclude other processes, if the system supports file locks."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        with contextlib.suppress(ImportError):
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @tf.autograph.experimental.do_not_convert
@@ -128,22 +118,27 @@ class DataSet:
         except (OSError, ValueError, AttributeError):
             return False
 
-    def prepare(self) -> None:
+    def prepare(self, processes: int | None = None) -> None:
         """Resize and write every image, unless this was done before. An incomplete preparation is deleted.
+
+        Args:
+            processes: Processes that do it, at least 1; None: all cores for many images. The result does not depend on it.
 
         Raises:
             BddError: If a file changes in the meantime, or the disk is full.
         """
         if self.is_prepared():
             return
-        with _locked(self._prepared / self.name / f".{self._config.name}.lock"):
+        with locked(self._prepared / self.name / f".{self._config.name}.lock"):
             if self.is_prepared():  # by the process that held the lock
+                self._builder = self._new_builder()
                 return
             shutil.rmtree(self.folder.parent, ignore_errors=True)
+            self._config.processes = processes or default_processes(len(self.entries))
             self._builder = self._new_builder()
-            say(f"preparing {len(self.entries)} images of {self.name} at {self.rule.size} px")
-            if not has_bars(sys.stderr):  # the builder prints lines
-                tfds.disable_progress_bar()
+            several = f" by {self._config.processes} processes" if self._config.processes > 1 else ""
+            say(f"preparing {len(self.entries)} images of {self.name} at {self.rule.size} px{several}")
+            tfds.disable_progress_bar()  # the builder has its own
             settings = tfds.download.DownloadConfig(try_download_gcs=False, compute_stats="skip")
             try:
                 # tfds prints messages on standard output, which is reserved for results.
@@ -168,7 +163,7 @@ class DataSet:
     def file(self, path: str) -> Path:
         """Return the original file of an item."""
         if not self._files:
-            self._files = {builders.stored_path(e.record): e.record.file for e in self.entries}
+            self._files = {stored_path(e.record): e.record.file for e in self.entries}
         return self._files[path]
 
     def _examples(
@@ -223,7 +218,14 @@ class DataSet:
         return self._arrays[split]
 
     def train_batches(
-        self, batch: int, *, seed: int, epoch: int, skip: int = 0, augment: tuple[str, ...] = ()
+        self,
+        batch: int,
+        *,
+        seed: int,
+        epoch: int,
+        skip: int = 0,
+        augment: tuple[str, ...] = (),
+        share: Share = WHOLE,
     ) -> tf.data.Dataset:
         """Return the batches of one epoch of the training split, in an order that depends on seed and epoch only.
 
@@ -231,8 +233,9 @@ class DataSet:
             batch: Images per batch; an incomplete last batch is dropped.
             seed: Seed of order and augmentation.
             epoch: 0-based epoch.
-            skip: Number of batches to skip; the remaining ones do not depend on it.
+            skip: Number of batches of all workers to skip; the remaining ones do not depend on it.
             augment: Names from :data:`bdd_tf.datasets.augment.AUGMENTATIONS`.
+            share: Part of one of several workers. Each gets equally many batches; those left over are dropped.
 
         Returns:
             Batches of uint8 images [B, S, S, 3] and float32 labels [B, 1].
@@ -245,10 +248,11 @@ class DataSet:
             raise UsageError(
                 f"batch must be at least 1, and skip, seed and epoch at least 0; got {batch}, {skip}, {seed}, {epoch}."
             )
-        steps, side = self.size("train") // batch, self.rule.size
-        numbers = augmenting.draws(seed, epoch, steps * batch)[skip * batch :]
+        steps, side = self.size("train") // (batch * share.count) * share.count, self.rule.size
+        numbers = augmenting.draws(seed, epoch, steps * batch)
+        numbers = share.of(numbers.reshape(steps, batch, *numbers.shape[1:])[skip:])
         picked = self._picked if self.in_memory("train") else self._streamed
-        images = picked(batch, steps, seed, epoch, skip)
+        images = picked(batch, range(skip, steps), seed, epoch, share)
 
         def change(x: np.ndarray, numbers: np.ndarray) -> np.ndarray:
             return augmenting.augment(x, numbers, augment)
@@ -259,16 +263,16 @@ class DataSet:
             return tf.ensure_shape(x, (batch, side, side, 3)), pair[1]
 
         if augment:
-            numbers = tf.data.Dataset.from_tensor_slices(numbers).batch(batch, drop_remainder=True)
-            images = tf.data.Dataset.zip((images, numbers)).map(
+            images = tf.data.Dataset.zip((images, tf.data.Dataset.from_tensor_slices(numbers))).map(
                 changed, num_parallel_calls=self.loader_threads, deterministic=True
             )
         return images.prefetch(4)
 
-    def _picked(self, batch: int, steps: int, seed: int, epoch: int, skip: int) -> tf.data.Dataset:
+    def _picked(self, batch: int, steps: range, seed: int, epoch: int, share: Share) -> tf.data.Dataset:
         """Batches from memory, completely shuffled."""
         images, labels = self.arrays("train")
-        order = np.random.default_rng([seed, epoch, 0]).permutation(len(images))[skip * batch : steps * batch]
+        order = np.random.default_rng([seed, epoch, 0]).permutation(len(images))[: steps.stop * batch]
+        order = share.of(order.reshape(steps.stop, batch)[steps.start :])
 
         def pick(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return images[rows], labels[rows]
@@ -278,36 +282,39 @@ class DataSet:
             x, y = tf.numpy_function(pick, [rows], (tf.uint8, tf.float32), stateful=False)
             return tf.ensure_shape(x, (batch, *images.shape[1:])), tf.ensure_shape(y, (batch, 1))
 
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch, drop_remainder=True).map(fetch)
+        return tf.data.Dataset.from_tensor_slices(order).map(fetch)
 
-    def _streamed(self, batch: int, steps: int, seed: int, epoch: int, skip: int) -> tf.data.Dataset:
+    def _streamed(self, batch: int, steps: range, seed: int, epoch: int, share: Share) -> tf.data.Dataset:
         """Batches from disk: files in random order, then a shuffle within a buffer."""
         mixed = int(np.random.default_rng([seed, epoch, 0]).integers(2**31))
         side = self.rule.size
         buffer = min(SHUFFLE_BUFFER, max(MEMORY_BYTES // 4 // (side * side * 3), 1000))
         examples = self._examples("train", decode=False, shuffle_files=True, shuffle_seed=mixed)
 
+        examples = examples.map(_image_and_label).shuffle(buffer, seed=mixed, reshuffle_each_iteration=False)
+        examples = examples.skip(steps.start * batch).take(len(steps) * batch)
+        return self._decoded(examples, batch, share)
+
+    def _decoded(self, examples: tf.data.Dataset, batch: int, share: Share) -> tf.data.Dataset:
+        """A share's batches of encoded images. The images of the other shares are read, but not decoded."""
+        side = self.rule.size
+
         @tf.autograph.experimental.do_not_convert
         def decode(png: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = tf.io.decode_png(png, channels=3)
             return tf.ensure_shape(image, (side, side, 3)), label
 
-        return (
-            examples.map(_image_and_label)
-            .shuffle(buffer, seed=mixed, reshuffle_each_iteration=False)
-            .skip(skip * batch)
-            .take(max(steps - skip, 0) * batch)
-            .map(decode, num_parallel_calls=self.loader_threads, deterministic=True)
-            .batch(batch, drop_remainder=True)
-        )
+        if share != WHOLE:
+            examples = examples.batch(batch).shard(share.count, share.index).unbatch()
+        return examples.map(decode, num_parallel_calls=self.loader_threads, deterministic=True).batch(batch)
 
-    def eval_batches(self, split: str, batch: int) -> tf.data.Dataset:
+    def eval_batches(self, split: str, batch: int, share: Share = WHOLE) -> tf.data.Dataset:
         """Return the batches of a split in fixed order; the last one may be smaller. Types as in :meth:`train_batches`."""
         if self.in_memory(split) and split in self._arrays:
             examples = tf.data.Dataset.from_tensor_slices(self._arrays[split])
-            return examples.batch(batch).prefetch(2)
-        examples = self._examples(split).map(_image_and_label)
-        return examples.batch(batch).prefetch(2)
+            return examples.batch(batch).shard(share.count, share.index).prefetch(2)
+        examples = self._examples(split, decode=False).map(_image_and_label)
+        return self._decoded(examples, batch, share).prefetch(2)
 
     def leaked(self, split: str = "test", into: tuple[str, ...] = ("train", "validation")) -> set[str]:
         """Find images of a split that are pixel-identical to images of other splits.
@@ -329,19 +336,27 @@ class DataSet:
         return {e.pixel_hash for e in self.entries if e.record.split == split} & elsewhere
 
 
-def check_batch(size: int, split: str, batch: int) -> None:
-    """Check that a split can fill a batch.
+def load_dataset(name: str, *, processes: int | None = None, **options: Any) -> DataSet:
+    """Open a data set (:func:`open_dataset`) and prepare its images.
+
+    Args:
+        name: A name from ``bdd data list``.
+        processes: Processes that prepare the images (:meth:`DataSet.prepare`).
+        options: Those of :func:`open_dataset`.
+
+    Returns:
+        The data set, ready for batches.
 
     Raises:
-        UsageError: If it is smaller.
+        UsageError: As for :func:`open_dataset`.
+        BddError: For a damaged archive, a failed download, or a file that changes in the meantime.
     """
-    if size < batch:
-        raise UsageError(
-            f"batch {batch} is larger than the {split} split ({size} images); give a smaller one with --batch."
-        )
+    data = open_dataset(name, **options)
+    data.prepare(processes)
+    return data
 
 
-def load_dataset(
+def open_dataset(
     name: str,
     *,
     rule: ResizeRule,
@@ -351,7 +366,7 @@ def load_dataset(
     train_fraction: float = 1.0,
     need: Mapping[str, int] = MappingProxyType(dict.fromkeys(NEEDED, 1)),
 ) -> DataSet:
-    """Find, index, split and prepare a data set.
+    """Find, index and split a data set.
 
     Args:
         name: A name from ``bdd data list``.
@@ -364,7 +379,7 @@ def load_dataset(
             must have. The other splits may be empty.
 
     Returns:
-        The data set, ready for batches.
+        The data set, whose images :meth:`DataSet.prepare` prepares.
 
     Raises:
         UsageError: For an unknown name, a wrong path or layout, an empty class or split, or one smaller than a batch.
@@ -394,5 +409,4 @@ def load_dataset(
     data = DataSet(name, split, skipped, rule, cache)
     for part, batch in need.items():
         check_batch(data.size(part), part, batch)
-    data.prepare()
     return data

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,13 +29,14 @@ from bdd_tf.errors import BddError, UsageError
 from bdd_tf.evaluation.perturbations import FILTER, PERTURBATIONS, Perturbation
 from bdd_tf.evaluation.subject import Subject
 from bdd_tf.figures import evaluation
+from bdd_tf.files import usable_cores
 from bdd_tf.legacy_keras import tf
 from bdd_tf.metrics import bootstrap, score_files
 from bdd_tf.models.detector import fold_temperature
 from bdd_tf.runs import Run, Validated, trained_weights, validated
 from bdd_tf.training.weights import load_trained
 
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_CORES = usable_cores()
 #: Threads of the engine. Reading and perturbing images keeps one more core busy.
 THREADS = min(max(_CORES - 1, 1), 2)
 #: Pixels per batch: 64 images of 32 px, but at least :data:`_FEWEST` images of any size.

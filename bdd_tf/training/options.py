@@ -11,6 +11,7 @@ from bdd_tf.errors import UsageError, one_of
 from bdd_tf.models.channel_names import parse_channels
 from bdd_tf.presets import DEFAULT_RESOLUTION, LARGE_RESOLUTION, PRESETS, experiment
 from bdd_tf.runs import RUNS_DIR
+from bdd_tf.training.cluster import JOIN_SECONDS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="config.yaml to use instead of a preset")
     parser.add_argument("--run", help="name of the run; default: data set, backbone, channels and resolution")
     parser.add_argument("--runs-dir", type=Path, default=Path(RUNS_DIR))
+    _add_worker_arguments(parser.add_argument_group("several workers"))
     add_set_argument(parser)
     _add_defaults(parser)
 
@@ -107,6 +109,27 @@ def _add_optimization_arguments(group: argparse._ArgumentGroup) -> None:
         type=int,
         choices=(0, 1),
         help="1: compute in bfloat16, for float backbones on hardware that has it",
+    )
+
+
+def _add_worker_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="train by N processes of this machine, each with batches of its own (docs/distributed-training.md)",
+    )
+    group.add_argument(
+        "--cluster",
+        choices=("tf-config", "slurm"),
+        help="where the workers on several machines are named; default: in TF_CONFIG, if it is set",
+    )
+    group.add_argument(
+        "--join-timeout",
+        type=float,
+        metavar="SECONDS",
+        default=JOIN_SECONDS,
+        help="how long a worker waits at the start for the others; default %(default)s",
     )
 
 

@@ -10,9 +10,11 @@ from bdd_tf.console import say
 from bdd_tf.errors import BddError
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.detector import logits
+from bdd_tf.training.exchange import Exchange
 from bdd_tf.training.native import blocks
 from bdd_tf.training.optimizer import AdamW
 from bdd_tf.training.state import TrainingState
+from bdd_tf.training.workers import ALONE, Workers
 
 
 class TrainingStep:
@@ -22,9 +24,12 @@ class TrainingStep:
         config: The experiment.
         model: Its detector, with initial weights.
         positive_weight: Factor of the loss of FAKE images.
+        workers: The workers that train together. Each one calls ``update`` with its own batch, at the same time.
 
     Attributes:
-        update: ``update(images, labels, apply)``: add a batch's gradient; with ``apply``, update the weights.
+        update: ``update(images, labels, apply)``: add a batch's gradient; with ``apply``, update the weights. Several workers
+            compute the sum over their batches, so that their weights stay equal: those of one process that accumulates
+            as many gradients more.
         score: ``score(images)``: logits [B, 1] with the moving averages; at most ``config.batch`` images.
         rate: Learning rate of the next update.
         state: Progress of the run; ``update`` counts loss, correct and seen images.
@@ -33,8 +38,12 @@ class TrainingStep:
         average: Moving average of all weights, in the order of ``model.weights``; empty without one.
     """
 
-    def __init__(self, config: Experiment, model: tf.keras.Model, positive_weight: float):
+    def __init__(
+        self, config: Experiment, model: tf.keras.Model, positive_weight: float, workers: Workers = ALONE
+    ):
         self.config, self.model, self.positive_weight = config, model, positive_weight
+        self.workers = workers
+        self._exchange = Exchange(model, workers) if workers.count > 1 else None
         self._logits = logits(model)
         self._blocks = fused_blocks(model, config)
         self.state = TrainingState()
@@ -67,17 +76,28 @@ class TrainingStep:
 
     def _update(self, images: tf.Tensor, labels: tf.Tensor, apply: bool) -> None:
         variables, state = self.model.trainable_variables, self.state
+        count = tf.shape(labels, out_type=tf.int64)[0]
+        before = self._exchange.before() if self._exchange else []
         if self._blocks:
-            logit = blocks.logits(self.model, self._blocks, images, True, state.images + self.config.seed)
+            # The seed of one process for this batch.
+            seed = state.images + count * self.workers.index + self.config.seed
+            logit = blocks.logits(self.model, self._blocks, images, True, seed)
         else:
             logit = self._logits(images, training=True)
         loss = self.loss(labels, logit)
         # Gradients are summed in pairs. AddN over three or more starts with whichever buffer is free to be overwritten;
         # that depends on the timing of threads even under op determinism, and a run could not be repeated.
         gradients = tf.gradients(loss, variables, aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE)
+        correct = tf.reduce_sum(tf.cast((logit > 0) == (labels > 0.5), tf.int64))
         if self.sums:
             gradients = [s.assign_add(g) for s, g in zip(self.sums, gradients, strict=True)]
-            gradients = [g / self.config.accumulate for g in gradients]
+        losses = [loss]
+        if self._exchange:
+            gradients, losses, correct = self._exchange.round(
+                before, gradients if apply else [], loss, correct
+            )
+        if self.config.accumulate * self.workers.count > 1:
+            gradients = [g / (self.config.accumulate * self.workers.count) for g in gradients]
         if apply:
             if self.config.clip_norm:
                 gradients, _ = tf.clip_by_global_norm(gradients, self.config.clip_norm)
@@ -85,10 +105,10 @@ class TrainingStep:
             for s in self.sums:
                 s.assign(tf.zeros_like(s))
             self._add_to_average()
-        count = tf.shape(labels, out_type=tf.int64)[0]
-        state.loss_sum.assign_add(tf.cast(loss, tf.float64) * tf.cast(count, tf.float64))
-        state.correct.assign_add(tf.reduce_sum(tf.cast((logit > 0) == (labels > 0.5), tf.int64)))
-        state.images.assign_add(count)
+        for each in losses:
+            state.loss_sum.assign_add(tf.cast(each, tf.float64) * tf.cast(count, tf.float64))
+        state.correct.assign_add(correct)
+        state.images.assign_add(count * self.workers.count)
 
     def _add_to_average(self) -> None:
         """Move the average towards the weights; faster in the first updates, which it should forget."""

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from bdd_tf import __version__
 from bdd_tf.config import Experiment
 from bdd_tf.console import progress_bar, say
 from bdd_tf.datasets import probes
 from bdd_tf.datasets.of_experiment import AnyDataSet, dataset_of
 from bdd_tf.datasets.photo_set import PhotoDataSet
-from bdd_tf.datasets.pipeline import DataSet, check_batch
+from bdd_tf.datasets.pipeline import DataSet
+from bdd_tf.datasets.share import check_batch, rejoined
 from bdd_tf.datasets.shortcuts import warnings_of
 from bdd_tf.edge.labels import FAKE, REAL
 from bdd_tf.errors import BddError, UsageError
@@ -24,11 +26,12 @@ from bdd_tf.legacy_keras import tf
 from bdd_tf.metrics import classification
 from bdd_tf.metrics.score_files import write_json
 from bdd_tf.models.detector import freeze_backbone
-from bdd_tf.runs import RUNS_DIR, Run, check_run_folder
+from bdd_tf.runs import RUNS_DIR, WORKER_LOGS, Run, check_run_folder
 from bdd_tf.training.history import HISTORY, ends_early, finished_epochs, write_history
 from bdd_tf.training.schedule import learning_rate, warmup_note
 from bdd_tf.training.step import TrainingStep
 from bdd_tf.training.weights import build, initialise_from, load_weights, save_weights
+from bdd_tf.training.workers import ALONE, Workers
 
 #: Minutes between two checkpoints within an epoch: the most that an interruption can lose.
 CHECKPOINT_MINUTES = 5.0
@@ -36,6 +39,8 @@ CHECKPOINT_MINUTES = 5.0
 _REPORT_STEPS = 20
 #: Settings that may change between two parts of a training.
 _MAY_GROW = ("epochs", "patience")
+#: Settings that may differ between workers: paths on their machines.
+_PATHS = ("data_dir", "own_decoders", "init")
 #: Fewest training images on which probes say something, and crops that they see.
 PROBE_IMAGES, PROBE_CROPS = 1000, 4096
 
@@ -48,25 +53,31 @@ class Trainer:
         run: Its folder.
         data: Its data set.
         runs_dir: Folder in which ``init`` looks up run names.
+        workers: The workers that train together; the chief alone writes to the folder.
+
+    Attributes:
+        steps: Rounds of an epoch: one batch of every worker.
 
     Raises:
-        UsageError: If the training split is smaller than a batch, or ``init`` does not fit.
+        UsageError: If ``init`` does not fit.
     """
 
-    def __init__(self, config: Experiment, run: Run, data: AnyDataSet, runs_dir: Path):
-        self.config, self.run, self.data = config, run, data
-        self.steps = data.size("train") // config.batch
-        check_batch(data.size("train"), "train", config.batch)
+    def __init__(
+        self, config: Experiment, run: Run, data: AnyDataSet, runs_dir: Path, workers: Workers = ALONE
+    ):
+        self.config, self.run, self.data, self.workers = config, run, data, workers
+        self.images = config.batch * workers.count
+        self.steps = data.size("train") // self.images
         self.updates = max(self.steps // config.accumulate, 1)
         self.model = build(config, training=True)
-        if config.init:
+        if config.init and workers.chief:  # the others get the chief's weights
             count = initialise_from(self.model, config.init, runs_dir)
             say(f"initialised {count} weights from {config.init}")
         if config.freeze:
             freeze_backbone(self.model)
         train = data.counts["train"]
         self.step = TrainingStep(
-            config, self.model, train[REAL] / max(train[FAKE], 1) if config.class_weights else 1.0
+            config, self.model, train[REAL] / max(train[FAKE], 1) if config.class_weights else 1.0, workers
         )
         self.state = self.step.state
         self.checkpoint = tf.train.Checkpoint(
@@ -104,27 +115,43 @@ class Trainer:
         Raises:
             BddError: If the loss is no longer finite.
         """
-        self.restore()
-        history = [r for r in finished_epochs(self.run) if r["epoch"] <= int(self.state.epoch)]
-        writer = tf.summary.create_file_writer(str(self.run.tensorboard))
+        chief = self.workers.chief
+        if chief:
+            self.restore()
+        self.workers.of_chief(self._variables())
+        done = finished_epochs(self.run) if chief else []
+        history = [r for r in done if r["epoch"] <= int(self.state.epoch)]
+        writer = tf.summary.create_file_writer(str(self.run.tensorboard)) if chief else None
         for epoch in range(int(self.state.epoch), self.config.epochs):
-            if ends_early(history, self.config.patience):
+            if self.workers.agree(ends_early(history, self.config.patience)):
                 say(
                     f"no better validation AUC in {self.config.patience} epochs (--patience): the training ends"
                 )
                 break
             self._train_epoch(epoch)
             self._finish_epoch(epoch, history, writer)
-        load_weights(self.model, self.run.best_weights)
-        with replace_atomically(self.run.weights) as temporary:
-            shutil.copyfile(self.run.best_weights, temporary)
+        if chief:
+            load_weights(self.model, self.run.best_weights)
+            with replace_atomically(self.run.weights) as temporary:
+                shutil.copyfile(self.run.best_weights, temporary)
         return history
+
+    def _variables(self) -> list[tf.Variable]:
+        """All that a checkpoint holds, which a worker gets from the chief at the start."""
+        step, state = self.step, self.state
+        counters = [state.epoch, state.step, state.loss_sum, state.correct, state.images, state.seconds]
+        return [*self.model.weights, *step.optimizer.variables(), *step.sums, *step.average, *counters]
 
     def _train_epoch(self, epoch: int) -> None:
         config, state = self.config, self.state
         first = int(state.step)
         batches = self.data.train_batches(
-            config.batch, seed=config.seed, epoch=epoch, skip=first, augment=config.augment
+            config.batch,
+            seed=config.seed,
+            epoch=epoch,
+            skip=first * self.workers.count,
+            augment=config.augment,
+            share=self.workers.share,
         )
         began = saved = time.monotonic()
         before = float(state.seconds)
@@ -133,12 +160,15 @@ class Trainer:
                 last = index + 1 == self.steps
                 update = epoch * self.updates + index // config.accumulate
                 self.step.rate.assign(learning_rate(config, update, self.updates))
-                self.step.update(images, labels, (index + 1) % config.accumulate == 0 or last)
+                applied = (index + 1) % config.accumulate == 0 or last
+                self.step.update(images, labels, applied)
                 state.step.assign(index + 1)
-                bar.update(config.batch)
+                bar.update(self.images)
                 if index % _REPORT_STEPS == 0 or last:
-                    self._report(bar, epoch, (index + 1) * config.batch)
-                if not last and time.monotonic() - saved > CHECKPOINT_MINUTES * 60:
+                    self._report(bar, epoch, (index + 1) * self.images)
+                due = not last and time.monotonic() - saved > CHECKPOINT_MINUTES * 60
+                # The sums of other workers are not in the chief's checkpoint: several save when there are none.
+                if due and self.workers.chief and (applied or self.workers.count == 1):
                     state.seconds.assign(before + time.monotonic() - began)
                     self.manager.save()
                     saved = time.monotonic()
@@ -146,10 +176,11 @@ class Trainer:
 
     def _bar(self, epoch: int, first: int) -> Any:
         return progress_bar(
-            self.steps * self.config.batch,
+            self.steps * self.images,
             "img",
             f"epoch {epoch + 1}/{self.config.epochs}",
-            initial=first * self.config.batch,
+            initial=first * self.images,
+            disable=not self.workers.chief,
         )
 
     def _report(self, bar: Any, epoch: int, seen: int) -> None:
@@ -162,40 +193,46 @@ class Trainer:
         bar.set_postfix(loss=f"{loss:.4f}", acc=f"{correct:.4f}", refresh=False)
 
     def scores(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Score a split with the current weights.
+        """Score a split with the current weights. Each worker scores its share of the batches, and all get the result.
 
         Returns:
             Logits [N] float32 and labels [N] int, in the data set's order.
         """
         parts = [
             (self.step.score(images).numpy()[:, 0], labels.numpy()[:, 0])
-            for images, labels in self.data.eval_batches(split, self.config.batch)
+            for images, labels in self.data.eval_batches(split, self.config.batch, self.workers.share)
         ]
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]).astype(int)
+        none = np.zeros(0, np.float32)
+        columns = (np.concatenate([none, *(p[k] for p in parts)]) for k in (0, 1))
+        logit, labels = (rejoined(self.workers.gather(column), self.config.batch) for column in columns)
+        return logit, labels.astype(int)
 
-    def _finish_epoch(self, epoch: int, history: list[dict], writer: tf.summary.SummaryWriter) -> None:
+    def _finish_epoch(self, epoch: int, history: list[dict], writer: tf.summary.SummaryWriter | None) -> None:
         with self.step.averaged():
             row = self._measure(epoch)
-            if all((row["validation_auc"] or 0) > (r["validation_auc"] or 0) for r in history):
+            better = all((row["validation_auc"] or 0) > (r["validation_auc"] or 0) for r in history)
+            if writer and better:
                 save_weights(self.model, self.run.best_weights)
         history.append(row)
-        write_history(self.run.history, history)
-        with writer.as_default(step=epoch + 1):
-            for key in HISTORY[1:]:
-                tf.summary.scalar(key, row[key] if row[key] is not None else math.nan)
-        writer.flush()
+        if writer:
+            write_history(self.run.history, history)
+            with writer.as_default(step=epoch + 1):
+                for key in HISTORY[1:]:
+                    tf.summary.scalar(key, row[key] if row[key] is not None else math.nan)
+            writer.flush()
         self.state.next_epoch()
-        self.manager.save()
+        if writer:
+            self.manager.save()
         auc = row["validation_auc"]
         say(
             f"epoch {epoch + 1}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}; validation accuracy "
             f"{row['validation_accuracy']:.4f}, AUC {'n/a' if auc is None else f'{auc:.4f}'}; "
-            f"{self.steps * self.config.batch / max(row['seconds'], 1e-9):.0f} images/s"
+            f"{self.steps * self.images / max(row['seconds'], 1e-9):.0f} images/s"
         )
 
     def _measure(self, epoch: int) -> dict[str, Any]:
         """The epoch's row of the history; scores the validation split."""
-        state, seen = self.state, self.steps * self.config.batch
+        state, seen = self.state, self.steps * self.images
         logit, labels = self.scores("validation")
         return {
             "epoch": epoch + 1,
@@ -211,7 +248,12 @@ class Trainer:
 
 
 def train(
-    config: Experiment, run: Run, *, runs_dir: Path = Path(RUNS_DIR), loader_threads: int | None = None
+    config: Experiment,
+    run: Run,
+    *,
+    runs_dir: Path = Path(RUNS_DIR),
+    loader_threads: int | None = None,
+    workers: Workers = ALONE,
 ) -> list[dict]:
     """Train an experiment in a run folder, or resume its training. More epochs than before continue a finished run.
 
@@ -220,28 +262,77 @@ def train(
         run: Its folder; created if missing, resumed if it holds the same experiment.
         runs_dir: Folder in which ``init`` looks up run names.
         loader_threads: Threads that decode and augment images; None: the data set's default.
+        workers: The workers that train together, as many as ``config.workers`` says. All call this function.
 
     Returns:
-        The history: one dict per epoch with the keys of :data:`bdd_tf.training.history.HISTORY`.
+        The history: one dict per epoch with the keys of :data:`bdd_tf.training.history.HISTORY`. Workers other than the
+        chief return the epochs of this call.
+
+    Raises:
+        UsageError: If the folder holds another experiment, or for wrong data paths.
+        BddError: If another worker ends.
+    """
+    if config.workers != workers.count:
+        raise UsageError(
+            f"the experiment has workers: {config.workers}, and {workers.count} are here (--processes, TF_CONFIG)."
+        )
+    with workers.together():
+        return _train(config, run, runs_dir, loader_threads, workers)
+
+
+def check(config: Experiment, run: Run, *, chief: bool = True) -> AnyDataSet:
+    """Check what a training needs, before anything is written in the run's folder.
+
+    Args:
+        config: The experiment.
+        run: Its folder.
+        chief: Whether the folder is looked at.
+
+    Returns:
+        The data set, with its images prepared.
 
     Raises:
         UsageError: If the folder holds another experiment, or for wrong data paths.
     """
-    _check_folder(config, run)
-    # Every error of the request is found before anything is written.
+    if chief:
+        _check_folder(config, run)
     data = dataset_of(config, need={"train": config.batch})
+    check_batch(data.size("train"), "train", config.batch, config.workers)
+    return data
+
+
+def _train(
+    config: Experiment, run: Run, runs_dir: Path, loader_threads: int | None, workers: Workers
+) -> list[dict]:
+    data = check(config, run, chief=workers.chief)
     if loader_threads is not None:
         data.loader_threads = loader_threads
     for split in ("train", "validation"):
         if not data.size(split):
             raise UsageError(f"data set {config.dataset} has no images in its {split} split.")
     tf.config.experimental.enable_op_determinism()
-    trainer = Trainer(config, run, data, runs_dir)
-    config.save(run.config)
-    done = finished_epochs(run)
-    if run.weights.is_file() and (len(done) >= config.epochs or ends_early(done, config.patience)):
+    trainer = Trainer(config, run, data, runs_dir, workers)
+    settings = {k: v for k, v in config.to_dict().items() if k not in _PATHS}
+    workers.check_equal(f"{__version__} {data.fingerprint} {settings}", "settings or images")
+    done: list[dict] = []
+    if workers.chief:
+        config.save(run.config)
+        done = finished_epochs(run)
+    enough = len(done) >= config.epochs or ends_early(done, config.patience)
+    if workers.agree(run.weights.is_file() and enough):
         say(f"{run.name} is already trained ({run.weights}); more --epochs continue it.")
         return done
+    if workers.chief:
+        _say_start(config, run, data, trainer)
+    earlier = _results_of(run) if run.weights.is_file() and workers.chief else []
+    history = trainer.fit()
+    if earlier:
+        say(f"{', '.join(earlier)}: of the weights before these epochs; evaluate and convert again")
+    return history
+
+
+def _say_start(config: Experiment, run: Run, data: AnyDataSet, trainer: Trainer) -> None:
+    """Print the data of a training, and warnings; probe photographs."""
     say(
         f"training {config.backbone} on {config.dataset}: {data.size('train')} images, validation "
         f"{data.size('validation')}, {config.resolution} px, channels {','.join(config.channels)}; {run.path}"
@@ -253,11 +344,12 @@ def train(
             say(f"warning: {warning}")
     if note := warmup_note(config, trainer.updates):
         say(note)
-    earlier = _results_of(run) if run.weights.is_file() else []
-    history = trainer.fit()
-    if earlier:
-        say(f"{', '.join(earlier)}: of the weights before these epochs; evaluate and convert again")
-    return history
+    left = data.size("train") - trainer.steps * trainer.images
+    if config.workers > 1:
+        say(
+            f"{config.workers} workers: {trainer.images} images per round"
+            + (f"; each epoch leaves out {left} of {data.size('train')}, which fill none" if left else "")
+        )
 
 
 def _results_of(run: Run) -> list[str]:
@@ -300,5 +392,5 @@ def _check_folder(config: Experiment, run: Run) -> None:
                 f"{run.name} goes on to {config.epochs} epochs instead of {there.epochs}"
                 + ("; the learning rate follows the schedule of all of them" if decay else "")
             )
-    elif run.path.exists() and any(run.path.iterdir()):
+    elif run.path.exists() and any(path.name != WORKER_LOGS for path in run.path.iterdir()):
         raise UsageError(f"{run.path} exists and is not a run folder; choose another name with --run.")

@@ -67,7 +67,7 @@ def test_preparation_writes_lines_to_a_log_and_no_bars(data, tmp_path, monkeypat
     load(data.entries[0].record.file.parents[2], tmp_path).prepare()
     err = capsys.readouterr().err
     assert "\r" not in err
-    assert "preparing train: 100%, 70 of 70 img, " in err
+    assert "preparing: 100%, 102 of 102 img, " in err
 
 
 def test_counts_and_items(data):
@@ -246,17 +246,17 @@ def test_a_killed_preparation_leaves_nothing_that_is_believed(split_tree, cache)
     script = textwrap.dedent(
         """
         import sys, time
-        from bdd_tf.datasets import builders
+        from bdd_tf.datasets import shards
         from bdd_tf.datasets.pipeline import load_dataset
         from bdd_tf.edge.images.decode import ResizeRule
-        real, done = builders.load_image, []
+        real, done = shards.load_image, []
         def slow(*args):
             done.append(1)
             if len(done) == 30:
                 print("now", file=sys.__stdout__, flush=True)
                 time.sleep(60)
             return real(*args)
-        builders.load_image = slow
+        shards.load_image = slow
         load_dataset("folder", rule=ResizeRule.native(32), data_dir=sys.argv[1], cache_dir=sys.argv[2])
         """
     )
@@ -276,15 +276,15 @@ def test_a_killed_preparation_leaves_nothing_that_is_believed(split_tree, cache)
 
 
 def test_a_file_that_changes_meanwhile_stops_the_preparation(split_tree, cache, monkeypatch):
-    from bdd_tf.datasets import builders
+    from bdd_tf.datasets import shards
 
-    real = builders.load_image
+    real = shards.load_image
 
     def touching(*args):
         Image.new("RGB", (32, 32)).save(split_tree / "train/FAKE/39.png")
         return real(*args)
 
-    monkeypatch.setattr(builders, "load_image", touching)
+    monkeypatch.setattr(shards, "load_image", touching)
     with pytest.raises(BddError, match=r"39\.png changed while"):
         load(split_tree, cache)
     monkeypatch.undo()

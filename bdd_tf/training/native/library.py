@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from bdd_tf.edge.runtime import build as runtime_build
 from bdd_tf.errors import BddError
+from bdd_tf.files import usable_cores
 
 Array = NDArray[np.float32]
 Arrays = Sequence[Array]
@@ -193,7 +194,7 @@ def _pool() -> int:
 
 def threads() -> int:
     """Number of threads: the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
 def _address(array: Array) -> int:
