@@ -160,7 +160,9 @@ class Experiment:
         if self.normalisation is not None:
             check_normalisation(self.normalisation)
             if self.stem == "direct":
-                raise UsageError(f"normalisation {self.normalisation} needs stem adapter; a direct stem has its own.")
+                raise UsageError(
+                    f"normalisation {self.normalisation} needs stem adapter; a direct stem has its own."
+                )
         object.__setattr__(self, "channels", parse_channels(self.channels))
         registry.stem_stride(self.backbone, self.resolution, self.stem_stride)
         if self.mixed_precision and self.backbone.startswith(_BINARY):

@@ -30,7 +30,9 @@ def interpolated_positions(embedding: np.ndarray, tokens: int) -> np.ndarray:
             "and a square grid."
         )
     # Resizing the identity gives the weights of one axis; Pillow's filter is smoothed when the grid shrinks.
-    axis = np.asarray(Image.fromarray(np.eye(old, dtype=np.float32)).resize((old, new), Image.Resampling.BICUBIC))
+    axis = np.asarray(
+        Image.fromarray(np.eye(old, dtype=np.float32)).resize((old, new), Image.Resampling.BICUBIC)
+    )
     grid = embedding[1:].reshape(old, old, -1)
     resized = np.einsum("ai,bj,ijc->abc", axis, axis, grid).reshape(new * new, -1)
     return np.concatenate([embedding[:1], resized]).astype(np.float32)

@@ -92,7 +92,9 @@ TRANSFORMERS = {
         activation="quick_gelu", epsilon=1e-5, projection=512, normalisation="clip"
     ),
     # LAION-2B.
-    "openclip-vit-b32": TransformerSize(activation="gelu", epsilon=1e-5, projection=512, normalisation="clip"),
+    "openclip-vit-b32": TransformerSize(
+        activation="gelu", epsilon=1e-5, projection=512, normalisation="clip"
+    ),
 }
 RESNETS = {
     "resnet50-v1.5": ResNetSize(),

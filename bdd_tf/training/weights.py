@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from bdd_tf.config import Experiment
-from bdd_tf.errors import BddError, UsageError
 from bdd_tf.console import say
+from bdd_tf.errors import BddError, UsageError
 from bdd_tf.files import replace_atomically
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.detector import build_detector, seed_everything
@@ -152,7 +152,9 @@ def initialise_from(model: tf.keras.Model, source: str, runs_dir: Path) -> int:
     positions = [w for w in model.weights if "/position_embedding" in w.name and w.name in have]
     for weight in (w for w in positions if w.shape != have[w.name].shape):
         weight.assign(interpolated_positions(have[weight.name].numpy(), len(weight)))
-        say(f"{weight.name.split(':')[0]}: interpolated from {len(have[weight.name])} to {len(weight)} tokens")
+        say(
+            f"{weight.name.split(':')[0]}: interpolated from {len(have[weight.name])} to {len(weight)} tokens"
+        )
         taken.append(weight)
     return len(taken)
 
