@@ -268,7 +268,7 @@ class DataSet:
     def _picked(self, batch: int, steps: int, seed: int, epoch: int, skip: int) -> tf.data.Dataset:
         """Batches from memory, completely shuffled."""
         images, labels = self.arrays("train")
-        order = np.random.default_rng([seed, epoch, 0]).permutation(len(images))[skip * batch : steps * batch]
+        order = epoch_order(len(images), batch, seed=seed, epoch=epoch, skip=skip)
 
         def pick(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return images[rows], labels[rows]
@@ -327,6 +327,12 @@ class DataSet:
                 raise one_of("split", name, SPLITS)
         elsewhere = {e.pixel_hash for e in self.entries if e.record.split in into}
         return {e.pixel_hash for e in self.entries if e.record.split == split} & elsewhere
+
+
+def epoch_order(count: int, batch: int, *, seed: int, epoch: int, skip: int) -> np.ndarray:
+    """Return the order of a split in memory: the images [n] of an epoch's whole batches, without the first `skip` batches."""
+    steps = count // batch
+    return np.random.default_rng([seed, epoch, 0]).permutation(count)[skip * batch : steps * batch]
 
 
 def check_batch(size: int, split: str, batch: int) -> None:

@@ -163,6 +163,17 @@ class MeanTokenFirst(layers.Layer):
         return tf.concat([tf.reduce_mean(tokens, 1, keepdims=True), tokens], 1)
 
 
-def activation(name: str) -> Any:
-    """Return ``gelu`` (exact, with the error function) or ``quick_gelu``, x * sigmoid(1.702 x), as a function."""
-    return {"gelu": tf.nn.gelu, "quick_gelu": lambda x: x * tf.sigmoid(1.702 * x)}[name]
+@tf.keras.utils.register_keras_serializable("bdd_tf")
+def quick_gelu(x: tf.Tensor) -> tf.Tensor:
+    """Compute x * sigmoid(1.702 x), with which OpenAI trained CLIP."""
+    return x * tf.sigmoid(1.702 * x)
+
+
+@tf.keras.utils.register_keras_serializable("bdd_tf")
+def gelu(x: tf.Tensor) -> tf.Tensor:
+    """Compute x * Phi(x) with the error function (arXiv 1606.08415)."""
+    return tf.nn.gelu(x)
+
+
+#: Activations by name.
+ACTIVATIONS = {"gelu": gelu, "quick_gelu": quick_gelu}

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.attention import (
+    ACTIVATIONS,
     LayerNorm,
     PositionEmbedding,
     ScaledDotProductAttention,
     TokenDense,
-    activation,
     initializer,
 )
 from bdd_tf.models.vision_sizes import TransformerSize
@@ -66,6 +66,6 @@ def _block(x: tf.Tensor, size: TransformerSize, name: str) -> tf.Tensor:
     x = layers.Add(name=f"{name}.attention.add")([x, y])
     y = LayerNorm(size.epsilon, name=f"{name}.norm2")(x)
     y = TokenDense(MLP_RATIO * size.width, kernel_initializer=initializer(), name=f"{name}.mlp.hidden")(y)
-    y = layers.Activation(activation(size.activation), name=f"{name}.mlp.activation")(y)
+    y = layers.Activation(ACTIVATIONS[size.activation], name=f"{name}.mlp.activation")(y)
     y = TokenDense(size.width, kernel_initializer=initializer(), name=f"{name}.mlp.out")(y)
     return layers.Add(name=f"{name}.mlp.add")([x, y])

@@ -149,13 +149,12 @@ def initialise_from(model: tf.keras.Model, source: str, runs_dir: Path) -> int:
         )
     for weight in taken:
         weight.assign(have[weight.name])
-    positions = [w for w in model.weights if "/position_embedding" in w.name and w.name in have]
-    for weight in (w for w in positions if w.shape != have[w.name].shape):
-        weight.assign(interpolated_positions(have[weight.name].numpy(), len(weight)))
-        say(
-            f"{weight.name.split(':')[0]}: interpolated from {len(have[weight.name])} to {len(weight)} tokens"
-        )
-        taken.append(weight)
+    for weight in (w for w in model.weights if "/position_embedding" in w.name and w.name in have):
+        there, tokens = have[weight.name].numpy(), int(weight.shape[0])
+        if len(there) != tokens:
+            weight.assign(interpolated_positions(there, tokens))
+            say(f"{weight.name.split(':')[0]}: interpolated from {len(there)} to {tokens} tokens")
+            taken.append(weight)
     return len(taken)
 
 

@@ -31,6 +31,7 @@ _TEXT = (
     "text_projection",
     "logit_scale",
     "logit_bias",
+    "attn_mask",
 )
 _SETTINGS = ("input_resolution", "context_length", "vocab_size")
 #: Beginnings of the names of classifiers.

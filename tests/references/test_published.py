@@ -50,7 +50,14 @@ def reference(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference")
     images = photographs(50, 224)
     np.save(folder / "images.npy", images)
-    command = [PYTHON, "-m", "tools.references.export", request.param, str(folder / "images.npy"), str(folder)]
+    command = [
+        PYTHON,
+        "-m",
+        "tools.references.export",
+        request.param,
+        str(folder / "images.npy"),
+        str(folder),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     yield request.param, folder, images
@@ -68,7 +75,11 @@ def blocks_of(model):
     names = [layer.name for layer in model.layers]
     if "feature.block0.mlp.add" in names:
         return [name for name in names if name.endswith(".mlp.add")]
-    return [name for name in names if name.startswith("feature.layer") and name.count(".") == 3 and name.endswith("relu")]
+    return [
+        name
+        for name in names
+        if name.startswith("feature.layer") and name.count(".") == 3 and name.endswith("relu")
+    ]
 
 
 def scaled(found, expected):

@@ -60,7 +60,10 @@ def write_npz(model: torch.nn.Module, path: Path) -> None:
             arrays[f"{key}LayerNorm_{number}/scale"] = state[f"{theirs}{norm}.weight"]
             arrays[f"{key}LayerNorm_{number}/bias"] = state[f"{theirs}{norm}.bias"]
         attention = f"{key}MultiHeadDotProductAttention_1/"
-        weights, biases = np.split(state[f"{theirs}attn.qkv.weight"], 3), np.split(state[f"{theirs}attn.qkv.bias"], 3)
+        weights, biases = (
+            np.split(state[f"{theirs}attn.qkv.weight"], 3),
+            np.split(state[f"{theirs}attn.qkv.bias"], 3),
+        )
         for part, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True):
             arrays[f"{attention}{part}/kernel"] = weight.T.reshape(width, heads, -1)
             arrays[f"{attention}{part}/bias"] = bias.reshape(heads, -1)
@@ -106,7 +109,11 @@ def clip(name: str, files: dict[str, str], folder: Path) -> tuple:
 def network(name: str, folder: Path) -> tuple:
     """Write the files of a network; return module, blocks, function of its features, and normalisation."""
     if name == "clip-resnet50":
-        return clip("RN50-quickgelu", {"torchscript": "RN50.pt", "safetensors": "openai/open_clip_model.safetensors"}, folder)
+        return clip(
+            "RN50-quickgelu",
+            {"torchscript": "RN50.pt", "safetensors": "openai/open_clip_model.safetensors"},
+            folder,
+        )
     if name == "clip-vit-b32":
         return clip(
             "ViT-B-32-quickgelu",
@@ -114,14 +121,22 @@ def network(name: str, folder: Path) -> tuple:
             folder,
         )
     if name == "openclip-vit-b32":
-        files = {"pickle": "laion2B/open_clip_pytorch_model.bin", "safetensors": "laion2B/open_clip_model.safetensors"}
+        files = {
+            "pickle": "laion2B/open_clip_pytorch_model.bin",
+            "safetensors": "laion2B/open_clip_model.safetensors",
+        }
         return clip("ViT-B-32", files, folder)
     if name == "vit-b32":
         model = randomise(timm.create_model("vit_base_patch32_224"))
         save_file(model.state_dict(), str(folder / "model.safetensors"))
         torch.save(model.state_dict(), folder / "jx_vit.pth")
         write_npz(model, folder / "ViT-B_32.npz")
-        return model, list(model.blocks), lambda x: model.forward_head(model.forward_features(x), pre_logits=True), HALF
+        return (
+            model,
+            list(model.blocks),
+            lambda x: model.forward_head(model.forward_features(x), pre_logits=True),
+            HALF,
+        )
     if name == "vit-b32-torchvision":
         model = randomise(torchvision.models.vit_b_32())
         torch.save(model.state_dict(), folder / "vit_b_32-d86f8d99.pth")
@@ -134,7 +149,12 @@ def network(name: str, folder: Path) -> tuple:
         other.load_state_dict(model.state_dict())
         torch.save(other.state_dict(), folder / "resnet50-11ad3fa6.pth")
         blocks = [b for s in (model.layer1, model.layer2, model.layer3, model.layer4) for b in s]
-        return model, blocks, lambda x: model.forward_head(model.forward_features(x), pre_logits=True), IMAGENET
+        return (
+            model,
+            blocks,
+            lambda x: model.forward_head(model.forward_features(x), pre_logits=True),
+            IMAGENET,
+        )
     raise SystemExit(f"unknown network {name}")
 
 
