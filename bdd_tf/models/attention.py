@@ -9,7 +9,6 @@ from typing import Any
 
 from bdd_tf.legacy_keras import tf
 
-layers = tf.keras.layers
 #: Standard deviation of the initial weights (truncated normal), as in BERT and the ViT of timm.
 INITIAL_DEVIATION = 0.02
 
@@ -20,7 +19,7 @@ def initializer() -> tf.keras.initializers.Initializer:
 
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")
-class TokenDense(layers.Dense):
+class TokenDense(tf.keras.layers.Dense):
     """A dense layer for each token.
 
     Keras' own layer would compute the shape at run time, with an operator for each step.
@@ -39,7 +38,7 @@ class TokenDense(layers.Dense):
 
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")
-class ScaledDotProductAttention(layers.Layer):
+class ScaledDotProductAttention(tf.keras.layers.Layer):
     """softmax(q k^T / sqrt(d)) v in several heads (arXiv 1706.03762, equation 1), without weights.
 
     Args:
@@ -77,7 +76,7 @@ class ScaledDotProductAttention(layers.Layer):
 
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")
-class LayerNorm(layers.Layer):
+class LayerNorm(tf.keras.layers.Layer):
     """Layer normalisation over the last axis (arXiv 1607.06450), computed in float32.
 
     Keras' own layer uses the operator of batch normalisation on a reshaped tensor, for which a file needs dynamic shapes.
@@ -112,7 +111,7 @@ class LayerNorm(layers.Layer):
 
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")
-class PositionEmbedding(layers.Layer):
+class PositionEmbedding(tf.keras.layers.Layer):
     """Adds a learnt embedding to each token, and with ``class_token`` puts a learnt token in front of them first.
 
     Args:
@@ -149,7 +148,7 @@ class PositionEmbedding(layers.Layer):
 
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")
-class MeanTokenFirst(layers.Layer):
+class MeanTokenFirst(tf.keras.layers.Layer):
     """Makes tokens of a map and puts their mean in front of them.
 
     Shape:

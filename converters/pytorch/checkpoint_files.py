@@ -86,7 +86,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise BddError(f"{path} has {size:,} bytes; checkpoints may have {SIZE_LIMIT:,} at most.")
     has_torch = util.find_spec("torch") is not None and util.find_spec("safetensors") is not None
     if path.suffix == ".safetensors" and not has_torch:
-        return Checkpoint(*tensor_files.read_safetensors(path))
+        tensors, about = tensor_files.read_safetensors(path)
+        return Checkpoint(tensors, dict(about))
     if path.suffix == ".safetensors":
         return _from_safetensors(path, _torch()[0])
     if tensor_archives.is_torchscript(path):  # its code is compressed, its tensors are not

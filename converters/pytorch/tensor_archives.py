@@ -95,7 +95,7 @@ _KNOWN = {
 
 
 # The implementation in Python: the one in C allocates memory for any index of its memo that a file states.
-class _Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
+class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _KNOWN:
             return _KNOWN[module, name]

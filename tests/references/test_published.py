@@ -3,7 +3,6 @@
 `make test-references` runs this with the reference environment's Python in BDD_REFERENCES; `make test` leaves it out.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -19,8 +18,9 @@ if not PYTHON:
 from bdd_tf.console import say
 from bdd_tf.edge.tflite.file import parse_tflite
 from bdd_tf.legacy_keras import tf
-from bdd_tf.training.weights import load_trained
-from converters.pytorch.keras_weights import import_checkpoint
+from converters.pytorch.checkpoint_files import read_checkpoint
+from converters.pytorch.vision_import import import_vision
+from converters.pytorch.vision_layouts import recognise
 from converters.sample_images import photographs
 from converters.tflite import builtin_ops
 
@@ -86,36 +86,44 @@ def scaled(found, expected):
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def test_blocks_features_and_float_file_equal_the_reference(reference, tmp_path):
+def imported(path, expected_part):
+    """The network of a file, and the file's tensors in Keras' layout by layer and index."""
+    tensors = read_checkpoint(path).tensors
+    found = recognise(tensors, path)
+    assert any(expected_part in part for part in found.left_out), found.left_out
+    arrays = {(e.layer, e.index): e.layout.to_keras(found.tensors[e.key]) for e in found.entries if e.layer}
+    return tensors, arrays
+
+
+def test_blocks_features_and_float_file_equal_the_reference(reference):
     name, folder, images = reference
     files, backbone, normalisation, left_out, parameters = NETWORKS[name]
     expected = np.load(folder / "expected.npz")
-    weights = []
-    for number, file in enumerate(files):
-        run = import_checkpoint(folder / file, f"imported{number}", tmp_path)
-        about = json.loads(run.imported.read_text())
-        assert any(left_out in part for part in about["left_out"]), about
-        model = load_trained(run)
-        weights.append(model.get_weights()[:-2])
-        assert model.get_layer("normalise").statistics == normalisation
-    # Every file format holds the same network.
-    for other in weights[1:]:
-        for one, two in zip(weights[0], other, strict=True):
-            np.testing.assert_array_equal(one, two)
+    tensors, arrays = imported(folder / files[0], left_out)
+    for file in files[1:]:  # every format holds the same network
+        _, others = imported(folder / file, left_out)
+        assert arrays.keys() == others.keys()
+        for key, value in others.items():
+            np.testing.assert_array_equal(arrays[key], value)
+        del others
+    model = import_vision(tensors, folder / files[0], None, None).model
+    del tensors, arrays
+    assert model.get_layer("normalise").statistics == normalisation
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights if not w.name.startswith("logit"))
     assert (model.name, trainable) == (backbone.replace("-", "_"), parameters)
 
     layers = blocks_of(model)
-    inner = tf.keras.Model(model.input, [model.get_layer(layer).output for layer in layers])
-    outputs = [out.numpy() for out in inner(images[:2], training=False)]
-    assert len(outputs) == sum(key.startswith("block") for key in expected.files)
+    network = body(model)
+    both = tf.keras.Model(model.input, [*(model.get_layer(layer).output for layer in layers), network.output])
+    outputs = [out.numpy() for out in both(images[:2], training=False)]
+    assert len(layers) == sum(key.startswith("block") for key in expected.files)
     worst = 0.0
-    for i, out in enumerate(outputs):
+    for i, out in enumerate(outputs[:-1]):
         there = expected[f"block{i}"]
         worst = max(worst, scaled(out, there.transpose(0, 2, 3, 1) if there.ndim == 4 else there))
-    network = body(model)
     features = np.concatenate([network(images[i : i + 10], training=False).numpy() for i in range(0, 50, 10)])
     difference = scaled(features, expected["features"])
+    say(f"{name}: blocks {worst:.2g}, features {difference:.2g} of the scale")
 
     content = builtin_ops.float_file(network)
     assert not parse_tflite(content).custom_operators
@@ -127,7 +135,7 @@ def test_blocks_features_and_float_file_equal_the_reference(reference, tmp_path)
         interpreter.invoke()
         rows.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
     converted = scaled(np.stack(rows), expected["features"])
-    say(f"{name}: blocks {worst:.2g}, features {difference:.2g}, .tflite {converted:.2g} of the scale")
+    say(f"{name}: features of the .tflite file {converted:.2g} of the scale")
     assert worst <= BLOCK_LIMIT
     assert difference <= FEATURE_LIMIT
     assert converted <= FEATURE_LIMIT
