@@ -137,7 +137,8 @@ class DataSet:
         if self.is_prepared():
             return
         with _locked(self._prepared / self.name / f".{self._config.name}.lock"):
-            if self.is_prepared():  # by the process that held the lock
+            if self.is_prepared():  # by the process that held the lock, since this builder was made
+                self._builder = self._new_builder()
                 return
             shutil.rmtree(self.folder.parent, ignore_errors=True)
             self._builder = self._new_builder()

@@ -98,7 +98,8 @@ def comparison(rows: list[dict], counted: list[Cost], latencies: list[Latency]) 
         lines.append(
             [escaped(row.name), percent(row.accuracy), "not run" if ours is None else percent(ours),
              _scaled(row.parameters, 1e6, 1), _scaled(cost.parameters if cost else None, 1e6, 1),
-             _scaled(row.operations, 1e9, 2), _scaled(cost.operations if cost else None, 1e9, 3), megabytes(file.bytes if file else None),
+             _scaled(row.operations, 1e9, 2), _scaled(cost.operations if cost else None, 1e9, 3),
+             megabytes(file.bytes if file else None),
              latency_ms(timed.to_dict() if timed else None), _scaled(timed.ratio if timed else None, 1, 2)]
         )  # fmt: skip
         data.append(
