@@ -18,6 +18,8 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
+from tools.references.npz_layout import npz_arrays
+
 #: Images on which the outputs of the blocks are kept.
 BLOCK_IMAGES = 2
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -42,37 +44,8 @@ def randomise(model: torch.nn.Module) -> torch.nn.Module:
 
 def write_npz(model: torch.nn.Module, path: Path) -> None:
     """Write a ViT of timm in the names and shapes of the original JAX code; timm itself must read it back."""
-    state, heads = {k: v.numpy() for k, v in model.state_dict().items()}, model.blocks[0].attn.num_heads
-    width = state["cls_token"].shape[-1]
-    arrays = {
-        "cls": state["cls_token"],
-        "embedding/kernel": state["patch_embed.proj.weight"].transpose(2, 3, 1, 0),
-        "embedding/bias": state["patch_embed.proj.bias"],
-        "Transformer/posembed_input/pos_embedding": state["pos_embed"],
-        "Transformer/encoder_norm/scale": state["norm.weight"],
-        "Transformer/encoder_norm/bias": state["norm.bias"],
-        "head/kernel": state["head.weight"].T,
-        "head/bias": state["head.bias"],
-    }
-    for i in range(len(model.blocks)):
-        theirs, key = f"blocks.{i}.", f"Transformer/encoderblock_{i}/"
-        for number, norm in ((0, "norm1"), (2, "norm2")):
-            arrays[f"{key}LayerNorm_{number}/scale"] = state[f"{theirs}{norm}.weight"]
-            arrays[f"{key}LayerNorm_{number}/bias"] = state[f"{theirs}{norm}.bias"]
-        attention = f"{key}MultiHeadDotProductAttention_1/"
-        weights, biases = (
-            np.split(state[f"{theirs}attn.qkv.weight"], 3),
-            np.split(state[f"{theirs}attn.qkv.bias"], 3),
-        )
-        for part, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True):
-            arrays[f"{attention}{part}/kernel"] = weight.T.reshape(width, heads, -1)
-            arrays[f"{attention}{part}/bias"] = bias.reshape(heads, -1)
-        arrays[f"{attention}out/kernel"] = state[f"{theirs}attn.proj.weight"].T.reshape(heads, -1, width)
-        arrays[f"{attention}out/bias"] = state[f"{theirs}attn.proj.bias"]
-        for number, layer in ((0, "fc1"), (1, "fc2")):
-            arrays[f"{key}MlpBlock_3/Dense_{number}/kernel"] = state[f"{theirs}mlp.{layer}.weight"].T
-            arrays[f"{key}MlpBlock_3/Dense_{number}/bias"] = state[f"{theirs}mlp.{layer}.bias"]
-    np.savez(path, **{k: np.ascontiguousarray(v) for k, v in arrays.items()})
+    state = {k: v.numpy() for k, v in model.state_dict().items()}
+    np.savez(path, **npz_arrays(state, model.blocks[0].attn.num_heads, len(model.blocks)))
     again = timm.create_model("vit_base_patch32_224")
     again.load_pretrained(str(path))
     for name, value in again.state_dict().items():

@@ -21,6 +21,7 @@ from converters.pytorch.tensor_files import read_safetensors
 from converters.pytorch.vision_import import import_vision
 from converters.pytorch.vision_layouts import recognise
 from tests import tiny_vision
+from tools.references.npz_layout import npz_arrays
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,7 +85,7 @@ def write(kind, folder):
         tiny_vision.write_safetensors(folder / "model.safetensors", vit)
         return folder / "model.safetensors", vit, "tiny-vit", "half"
     if kind == "npz":
-        (folder / "ViT-B_32.npz").write_bytes(tiny_vision.npz_bytes(tiny_vision.npz_of(vit, 2)))
+        (folder / "ViT-B_32.npz").write_bytes(tiny_vision.npz_bytes(npz_arrays(vit, 2, 2)))
         return folder / "ViT-B_32.npz", vit, "tiny-vit", "half"
     if kind.startswith("torchvision vit"):
         path = folder / "vit_b_32.pth"
@@ -291,7 +292,7 @@ def test_damaged_safetensors_are_refused(header, message, tmp_path):
 
 @pytest.mark.parametrize("kind", ["compressed", "objects", "too short", "misshapen", "no archive"])
 def test_damaged_npz_are_refused(kind, tmp_path):
-    arrays = tiny_vision.npz_of(tiny_vision.state_of("tiny-vit"), 2)
+    arrays = npz_arrays(tiny_vision.state_of("tiny-vit"), 2, 2)
     path = tmp_path / "ViT.npz"
     if kind == "compressed":
         np.savez_compressed(path, **arrays)
