@@ -104,12 +104,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="import weights of PyTorch, TorchScript, safetensors or .npz as the new run --run",
     )
     torch.add_argument(
-        "--from-hub",
-        metavar="ID[@REVISION]",
-        help="import weights from a repository of the Hugging Face hub, e.g. laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        "--file", metavar="NAME", help="with --from-hub: the repository's file; default: the usual one"
     )
     torch.add_argument(
-        "--file", metavar="NAME", help="with --from-hub: the repository's file; default: the usual one"
+        "--from-hub", metavar="ID[@REVISION]", help="import weights of the Hugging Face hub as --run"
     )
     torch.add_argument(
         "--sha256", metavar="HEX", help="with --from-torch, --from-hub: refuse a file with another SHA-256"

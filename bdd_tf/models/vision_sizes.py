@@ -5,8 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+class _Tower:
+    """What the sizes have in common."""
+
+    projection: int | None
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether this is the image tower of CLIP."""
+        return self.projection is not None
+
+
 @dataclass(frozen=True)
-class TransformerSize:
+class TransformerSize(_Tower):
     """A vision transformer (ViT, arXiv 2010.11929), or the image tower of CLIP (arXiv 2103.00020).
 
     Attributes:
@@ -30,19 +41,9 @@ class TransformerSize:
     projection: int | None = None
     normalisation: str = "half"
 
-    @property
-    def is_clip(self) -> bool:
-        """Whether this is the image tower of CLIP."""
-        return self.projection is not None
-
-    @property
-    def features(self) -> int:
-        """Number of features."""
-        return self.projection or self.width
-
 
 @dataclass(frozen=True)
-class ResNetSize:
+class ResNetSize(_Tower):
     """A residual network of bottlenecks as PyTorch builds it: the stride is in the 3x3 convolution.
 
     Attributes:
@@ -60,11 +61,6 @@ class ResNetSize:
     normalisation: str = "imagenet"
 
     @property
-    def is_clip(self) -> bool:
-        """Whether this is the image tower of CLIP."""
-        return self.projection is not None
-
-    @property
     def map_width(self) -> int:
         """Channels of the last map."""
         return self.width * EXPANSION * 2 ** (len(self.blocks) - 1)
@@ -73,11 +69,6 @@ class ResNetSize:
     def heads(self) -> int:
         """Heads of the attention pooling, of 64 numbers each, as in CLIP; at least one."""
         return max(self.map_width // 64, 1)
-
-    @property
-    def features(self) -> int:
-        """Number of features."""
-        return self.projection or self.map_width
 
 
 #: A bottleneck has this many times more channels at its ends than inside.
