@@ -13,13 +13,15 @@ export BDD_MAKE := 1
 
 # One worker per core, as far as memory allows (tests/conftest.py).
 PARALLEL := -n auto --dist loadfile
+# Environment of make test-references.
+REFERENCES ?= $(HOME)/.cache/bdd_tf/references
 
 # Options that are given become arguments; others keep bdd's defaults.
 option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime install-runtime kernels wheels demo test test-slow test-torch agreement test-arm test-sanitize test-runtimes test-browser test-web test-spark web web-serve lint docs docs-serve train evaluate evaluate-photos convert detect serve benchmark data report ablation notebooks coverage clean
+.PHONY: help setup runtime install-runtime kernels wheels demo test test-slow test-torch test-references agreement test-arm test-sanitize test-runtimes test-browser test-web test-spark web web-serve lint docs docs-serve train evaluate evaluate-photos convert detect serve benchmark data report ablation notebooks coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -57,6 +59,11 @@ test-slow: runtime kernels ## the tests that `make test` leaves out: large netwo
 test-torch: runtime kernels ## install torch and compare imported weights with PyTorch itself
 	$(PY) -m pip install -q -e '.[torch]'
 	$(PY) -m pytest $(PARALLEL) tests/pytorch $(ARGS)
+
+test-references: $(READY) ## ViT, CLIP and ResNet50 against open_clip, timm and torchvision in an environment of their own [REFERENCES=folder, 5.5 GB]
+	test -x $(REFERENCES)/bin/python || $(PYTHON) -m venv $(REFERENCES)
+	$(REFERENCES)/bin/python -m pip install -q -r tools/references/requirements.txt
+	BDD_REFERENCES=$(REFERENCES)/bin/python $(PY) -m pytest -s tests/references $(ARGS)
 
 agreement: runtime ## train BNext T, S, M, L briefly in PyTorch; PyTorch, Keras, .tflite on 200 photographs (an hour and a half a seed) [NETWORKS= SEED=]
 	$(PY) -m pip install -q -e '.[torch]'

@@ -36,6 +36,7 @@ EXIT_BROKEN_PIPE = 141
 _EXTRA_OF = {
     **dict.fromkeys(("tensorflow", "larq", "matplotlib", "yaml", "tqdm", "scipy"), "train"),
     **dict.fromkeys(("torch", "safetensors"), "torch"),
+    "huggingface_hub": "hub",
     "cv2": "video",
     **dict.fromkeys(("starlette", "uvicorn", "h11", "anyio", "python_multipart"), "serve"),
     **dict.fromkeys(("pyspark", "py4j", "pyarrow", "pandas"), "cluster"),

@@ -17,6 +17,7 @@ from bdd_tf.errors import BddError, UsageError, one_of
 from bdd_tf.files import write_atomically
 from bdd_tf.models import registry
 from bdd_tf.models.channel_names import check_stem, check_variant, parse_channels
+from bdd_tf.models.normalisation import check_normalisation
 
 RESIZE_RULES = ("native", "reference", "views")
 #: The data set that is trained on native crops, degraded anew in each epoch (:mod:`bdd_tf.datasets.photo_batches`).
@@ -33,6 +34,7 @@ _OPTIONAL: dict[str, type] = {
     "init": str,
     "schedule_epochs": int,
     "own_decoders": str,
+    "normalisation": str,
 }
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -50,11 +52,15 @@ class Experiment:
         resolution: Side of the square input in pixels; a multiple of the backbone's strides.
         stem_stride: Stride of the stem; None: chosen by the resolution.
         stem: ``adapter`` (a convolution reduces all channels to three) or ``direct`` (BNext's stem sees all of them).
+        normalisation: Statistics that the backbone's weights expect, a key of
+            :data:`bdd_tf.models.normalisation.NORMALISATIONS`; None: the backbone's own.
         resize: ``native`` (shorter side to ``resolution``) or ``reference`` (to 9/8 of it); both then crop the centre.
             ``views``: nothing is resized; crops of ``resolution`` px are scored (:mod:`bdd_tf.edge.images.views`). The
             data set ``photos`` always uses ``views``, and no other one does.
         init: A run's name or folder, or a ``.weights.h5`` file, to take initial weights from; None: random weights.
         freeze: Train adapter and classifier only; the backbone keeps its weights and statistics.
+        cache_features: Compute the features of a frozen backbone once and keep them on disk, where nothing in front of it is
+            trained or varies (:mod:`bdd_tf.training.features`).
         epochs: Passes over the training split.
         batch: Images per gradient.
         accumulate: Gradients summed per update, of each worker.
@@ -104,9 +110,11 @@ class Experiment:
     resolution: int = 32
     stem_stride: int | None = None
     stem: str = "adapter"
+    normalisation: str | None = None
     resize: str = "native"
     init: str | None = None
     freeze: bool = False
+    cache_features: bool = True
     epochs: int = 4
     batch: int = 128
     accumulate: int = 1
@@ -152,6 +160,12 @@ class Experiment:
         _ = self.location
         check_variant(self.variant)
         check_stem(self.stem, self.backbone, self.variant)
+        if self.normalisation is not None:
+            check_normalisation(self.normalisation)
+            if self.stem == "direct":
+                raise UsageError(
+                    f"normalisation {self.normalisation} needs stem adapter; a direct stem has its own."
+                )
         object.__setattr__(self, "channels", parse_channels(self.channels))
         registry.stem_stride(self.backbone, self.resolution, self.stem_stride)
         if self.mixed_precision and self.backbone.startswith(_BINARY):
@@ -209,6 +223,11 @@ class Experiment:
     def location(self) -> Location:
         """Where the data are, and the names of their classes and columns."""
         return Location(self.data_dir, Classes(self.real, self.fake), self.columns)
+
+    @property
+    def statistics(self) -> str:
+        """Name of the statistics behind the adapter: ``normalisation``, else the backbone's own."""
+        return self.normalisation or registry.backbone(self.backbone).normalisation
 
     @property
     def rule(self) -> ResizeRule:

@@ -59,6 +59,11 @@ class Run:
         return self.path / "history.csv"
 
     @property
+    def imported(self) -> Path:
+        """Origin of imported weights: file, SHA-256, layout, hub and revision."""
+        return self.path / "imported.json"
+
+    @property
     def trainer(self) -> Path:
         """Module, options and device of a training in PyTorch (bdd_tf/pytorch/train.py); `bdd train` writes none."""
         return self.path / "trainer.json"

@@ -21,6 +21,7 @@ from bdd_tf.errors import BddError, UsageError, one_of
 from bdd_tf.files import write_atomically
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.detector import fold_temperature
+from bdd_tf.models.normalisation import NORMALISATIONS
 from bdd_tf.models.operation_counts import Operations, count_operations
 from bdd_tf.runs import RUNS_DIR, Run, Validated, existing_run, validated
 from bdd_tf.training.weights import load_trained
@@ -83,12 +84,17 @@ def metadata(config: Experiment, chosen: Validated, metrics: dict | None, traine
     views = None if config.views is None else dataclasses.replace(config.views, scale=chosen.scale)
     rule = rule_entries(views or config.rule)
     layout = rule.pop("format")
+    statistics = {}
+    if config.stem == "adapter" and config.statistics != "imagenet":
+        mean, deviation = NORMALISATIONS[config.statistics]
+        statistics["normalisation"] = {"mean": list(mean), "std": list(deviation)}
     return {
         "format": layout if chosen.unsure is None else VIEWS_FORMAT,
         "backbone": config.backbone,
         "channels": list(config.channels),
         "channel_variant": config.variant,
         "resolution": config.resolution,
+        **statistics,
         **rule,
         "labels": list(LABELS),
         "threshold": chosen.threshold,

@@ -84,7 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="convert a network with random weights, to measure its speed and size",
     )
     untrained.add_argument("--output", help="with --untrained: the file to write")
-    untrained.add_argument("--backbone", default="bnext-t", help="with --untrained; default bnext-t")
+    untrained.add_argument(
+        "--backbone",
+        help="with --untrained; default bnext-t. With --from-torch, where a file fits two: clip-vit-b32 or openclip-vit-b32",
+    )
     untrained.add_argument("--resolution", type=int, default=224, help="with --untrained; default 224")
     untrained.add_argument(
         "--channels",
@@ -95,7 +98,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     torch = parser.add_argument_group("PyTorch weights")
     torch.add_argument(
-        "--from-torch", type=Path, metavar="CHECKPOINT", help="import PyTorch weights as the new run --run"
+        "--from-torch",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="import weights of PyTorch, TorchScript, safetensors or .npz as the new run --run",
+    )
+    torch.add_argument(
+        "--file", metavar="NAME", help="with --from-hub: the repository's file; default: the usual one"
+    )
+    torch.add_argument(
+        "--from-hub", metavar="ID[@REVISION]", help="import weights of the Hugging Face hub as --run"
+    )
+    torch.add_argument(
+        "--sha256", metavar="HEX", help="with --from-torch, --from-hub: refuse a file with another SHA-256"
     )
     torch.add_argument(
         "--to-torch", type=Path, metavar="FILE", help="export the run --run as PyTorch weights"
@@ -111,15 +126,20 @@ def _check(args: argparse.Namespace) -> None:
     """
     if bool(args.run) == args.untrained:
         raise UsageError("give either --run NAME, or --untrained with --output F.tflite.")
-    if args.ship and (args.untrained or args.from_torch or args.to_torch):
+    imported = args.from_torch or args.from_hub
+    if args.ship and (args.untrained or imported or args.to_torch):
         raise UsageError("--ship can be combined with --run NAME only.")
     if args.data_dir and not args.ship:
         raise UsageError("--data-dir needs --ship.")
-    if args.from_torch and args.to_torch:
-        raise UsageError("give either --from-torch CHECKPOINT or --to-torch FILE, not both.")
-    if args.from_torch or args.to_torch:
+    if sum(map(bool, (args.from_torch, args.from_hub, args.to_torch))) > 1:
+        raise UsageError("give one of --from-torch CHECKPOINT, --from-hub ID and --to-torch FILE.")
+    if (args.file and not args.from_hub) or (args.sha256 and not imported):
+        raise UsageError(
+            "--file needs --from-hub ID, and --sha256 needs --from-hub ID or --from-torch CHECKPOINT."
+        )
+    if imported or args.to_torch:
         if not args.run:
-            raise UsageError("--from-torch and --to-torch need --run NAME.")
+            raise UsageError("--from-torch, --from-hub and --to-torch need --run NAME.")
         return
     if args.twin and args.weights:
         raise UsageError("--twin and --weights cannot be combined: --twin determines the precision.")
@@ -136,8 +156,23 @@ def _torch(args: argparse.Namespace, channels: tuple[str, ...] | None) -> Path:
 
     if args.to_torch:
         return keras_weights.export_run(args.run, args.to_torch, args.runs_dir)
+    path, origin = args.from_torch, None
+    if args.from_hub:
+        from converters.hub import fetch
+
+        path, origin = fetch(args.from_hub, args.file)
+    if args.sha256:
+        from converters.hub import check_digest
+
+        check_digest(path, args.sha256)
     run = keras_weights.import_checkpoint(
-        args.from_torch, args.run, args.runs_dir, channels=channels, dataset=args.dataset
+        path,
+        args.run,
+        args.runs_dir,
+        channels=channels,
+        dataset=args.dataset,
+        backbone=args.backbone,
+        origin=origin,
     )
     return run.path
 
@@ -160,7 +195,7 @@ def _untrained(
 
     small = args.resolution < _SMALL
     config = experiment(
-        backbone=args.backbone,
+        backbone=args.backbone or "bnext-t",
         resolution=args.resolution,
         channels=channels or ("rgb", "fft", "lbp"),
         stem_stride=args.stem_stride,
@@ -186,7 +221,7 @@ def main(args: argparse.Namespace) -> int:
     """
     _check(args)
     channels = parse_channels(args.channels) if args.channels else None
-    if args.from_torch or args.to_torch:
+    if args.from_torch or args.from_hub or args.to_torch:
         print(_torch(args, channels))
         return 0
     if args.run:

@@ -53,8 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     other.add_argument(
         "--count",
-        action="store_true",
-        help=f"count parameters, MACs and file sizes of networks again, into {costs.FILE}; takes about 20 minutes",
+        nargs="*",
+        metavar="NETWORK",
+        help=f"count parameters, MACs and file sizes of these networks again, into {costs.FILE}; without a name: of all, which "
+        "takes about 20 minutes",
     )
     keep = parser.add_argument_group("with --store")
     keep.add_argument(
@@ -95,10 +97,12 @@ def main(args: argparse.Namespace) -> int:
             )
         )
         return 0
-    if args.count:
-        from converters.benchmark_models import untrained
+    if args.count is not None:
+        from converters.benchmark_models import baseline, untrained
 
-        print(costs.write(args.results_dir, costs.count(untrained)))
+        counted = costs.count(untrained, baseline, args.count)
+        stored = costs.read(args.results_dir) if args.count else []
+        print(costs.write(args.results_dir, costs.merged(stored, counted)))
         return 0
     # Importing matplotlib takes a second, so the modules that draw are imported only here.
     from bdd_tf.reports.document import Report

@@ -130,7 +130,7 @@ class DataSet:
         if self.is_prepared():
             return
         with locked(self._prepared / self.name / f".{self._config.name}.lock"):
-            if self.is_prepared():  # by the process that held the lock
+            if self.is_prepared():  # by the process that held the lock, since this builder was made
                 self._builder = self._new_builder()
                 return
             shutil.rmtree(self.folder.parent, ignore_errors=True)
@@ -271,8 +271,7 @@ class DataSet:
     def _picked(self, batch: int, steps: range, seed: int, epoch: int, share: Share) -> tf.data.Dataset:
         """Batches from memory, completely shuffled."""
         images, labels = self.arrays("train")
-        order = np.random.default_rng([seed, epoch, 0]).permutation(len(images))[: steps.stop * batch]
-        order = share.of(order.reshape(steps.stop, batch)[steps.start :])
+        order = epoch_order(len(images), batch, steps, seed=seed, epoch=epoch, share=share)
 
         def pick(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return images[rows], labels[rows]
@@ -334,6 +333,21 @@ class DataSet:
                 raise one_of("split", name, SPLITS)
         elsewhere = {e.pixel_hash for e in self.entries if e.record.split in into}
         return {e.pixel_hash for e in self.entries if e.record.split == split} & elsewhere
+
+
+def epoch_order(count: int, batch: int, steps: range, *, seed: int, epoch: int, share: Share) -> np.ndarray:
+    """Return the order of a split in memory: the images [n, B] of those of an epoch's batches that belong to a share.
+
+    Args:
+        count: Images of the split.
+        batch: Images per batch (B).
+        steps: Numbers of the epoch's batches, without those that are skipped.
+        seed: Seed of the order.
+        epoch: 0-based epoch.
+        share: One of several workers' part.
+    """
+    order = np.random.default_rng([seed, epoch, 0]).permutation(count)[: steps.stop * batch]
+    return share.of(order.reshape(steps.stop, batch)[steps.start :])
 
 
 def load_dataset(name: str, *, processes: int | None = None, **options: Any) -> DataSet:

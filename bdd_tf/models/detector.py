@@ -1,4 +1,4 @@
-"""The detector: forensic channels -> 3x3 adapter -> ImageNet normalisation -> backbone -> fake probability.
+"""The detector: forensic channels -> 3x3 adapter -> normalisation -> backbone -> fake probability.
 
 Architecture of Lanzino et al. (arXiv 2406.04932, section 3), with the opposite sign of the logit, so that 1 means FAKE.
 """
@@ -15,6 +15,7 @@ from bdd_tf.models import registry
 from bdd_tf.models.channel_names import REGISTERED, check_stem, depth, parse_channels
 from bdd_tf.models.forensic_channels import ForensicChannels
 from bdd_tf.models.imagenet import MEAN, STD
+from bdd_tf.models.normalisation import NORMALISATIONS, check_normalisation
 
 #: Layers around the backbone, which stay trainable when it is frozen.
 HEAD_LAYERS = ("adapter", "logit")
@@ -22,16 +23,28 @@ HEAD_LAYERS = ("adapter", "logit")
 
 @tf.keras.utils.register_keras_serializable("bdd_tf")
 class Normalise(tf.keras.layers.Layer):
-    """Normalises RGB by ImageNet's mean and standard deviation per channel.
+    """Normalises RGB by mean and standard deviation per channel.
+
+    Args:
+        statistics: Their name in :data:`bdd_tf.models.normalisation.NORMALISATIONS`.
 
     Shape:
         [N, H, W, 3] float32 in [0, 1] -> [N, H, W, 3] float32
     """
 
+    def __init__(self, statistics: str = "imagenet", **kwargs: Any):
+        super().__init__(**kwargs)
+        self.statistics = check_normalisation(statistics)
+
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Compute (x - mean) / std."""
-        scale = 1.0 / np.array(STD, np.float32)
-        return x * scale - np.array(MEAN, np.float32) * scale
+        mean, deviation = NORMALISATIONS[self.statistics]
+        scale = 1.0 / np.array(deviation, np.float32)
+        return x * scale - np.array(mean, np.float32) * scale
+
+    def get_config(self) -> dict:
+        """Return the configuration, for serialisation."""
+        return {**super().get_config(), "statistics": self.statistics}
 
 
 #: Mean and scale of the ``stable`` channels beside RGB, rounded from photographs; they need not be exact.
@@ -102,6 +115,7 @@ def build_detector(
     variant: str = "stable",
     stem_stride: int | None = None,
     stem: str = "adapter",
+    normalisation: str | None = None,
 ) -> tf.keras.Model:
     """Build a detector with fresh weights.
 
@@ -113,6 +127,8 @@ def build_detector(
         stem_stride: Stride of the stem; None: chosen by the resolution.
         stem: ``"adapter"``: a 3x3 convolution reduces all channels to three, as in the paper. ``"direct"``: the
             backbone's own stem sees every channel (BNext, ``stable`` channels).
+        normalisation: Statistics behind the adapter, a key of :data:`bdd_tf.models.normalisation.NORMALISATIONS`; None:
+            the backbone's own.
 
     Returns:
         A Keras model: uint8 RGB [N, resolution, resolution, 3] -> float32 ``fake_probability`` [N, 1].
@@ -137,7 +153,8 @@ def build_detector(
             3, 3, padding="same", kernel_initializer=_AdapterInitializer(), name="adapter", dtype=precise
         )(x)
     if stem == "adapter":
-        x = Normalise(name="normalise", dtype=precise)(x)
+        statistics = normalisation or registry.backbone(backbone).normalisation
+        x = Normalise(statistics, name="normalise", dtype=precise)(x)
     x = registry.backbone(backbone).build(x, stride)
     logit = tf.keras.layers.Dense(1, name="logit", dtype=precise)(x)
     probability = tf.keras.layers.Activation("sigmoid", name="fake_probability", dtype=precise)(logit)

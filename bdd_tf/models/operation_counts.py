@@ -9,6 +9,7 @@ import numpy as np
 
 from bdd_tf.legacy_keras import larq as lq
 from bdd_tf.legacy_keras import tf
+from bdd_tf.models.attention import ScaledDotProductAttention
 from bdd_tf.models.forensic_channels import FUNCTIONS, ForensicChannels
 
 BINARY_LAYERS = (lq.layers.QuantConv2D,)
@@ -20,7 +21,8 @@ class Operations:
 
     Attributes:
         binary_macs: Multiply-accumulates (MACs) of two binary operands.
-        float_macs: MACs of float convolutions and dense layers, including adapter and classifier.
+        float_macs: MACs of float convolutions, dense layers (for each token, of transformers) and the two products of
+            attention, including adapter and classifier.
         channel_macs: MACs of the channel layers (grey conversion, DFT, Sobel, Haar).
         binary_weights: Weights of which only the sign is used.
         parameters: All trainable and non-trainable weights, including latent binary weights.
@@ -87,5 +89,8 @@ def count_operations(model: tf.keras.Model) -> Operations:
             else:
                 real += positions * size
         elif isinstance(layer, tf.keras.layers.Dense):
-            real += int(np.prod(layer.kernel.shape))
+            # None for the batch; a layer that is used for each token has one more axis.
+            real += int(np.prod(layer.output_shape[1:-1])) * int(np.prod(layer.kernel.shape))
+        elif isinstance(layer, ScaledDotProductAttention):
+            real += layer.macs()
     return Operations(binary, real, channels, binary_weights, model.count_params())

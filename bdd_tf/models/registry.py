@@ -10,6 +10,7 @@ from typing import Any
 from bdd_tf import entry_points
 from bdd_tf.errors import UsageError
 from bdd_tf.models.bnext_sizes import BNEXT
+from bdd_tf.models.vision_sizes import RESNETS, STEM_STRIDE, TRANSFORMERS
 
 #: Resolutions below this get the backbone's smallest stem stride.
 SMALL_IMAGE = 96
@@ -26,12 +27,14 @@ class Backbone:
         stem_strides: Possible strides of its stem: the published one first, the one for small images last.
         stage_stride: Product of all other strides.
         build: ``build(x, stem_stride)``: features [N, C] of a Keras tensor [N, H, W, 3].
+        normalisation: Of its input, by name (:mod:`bdd_tf.models.normalisation`), unless an experiment names another one.
     """
 
     name: str
     stem_strides: tuple[int, ...]
     stage_stride: int
     build: Callable[[Any, int], Any]
+    normalisation: str = "imagenet"
 
 
 def _bnext(name: str, x: Any, stem_stride: int) -> Any:
@@ -58,6 +61,18 @@ def _residual(name: str, x: Any, stem_stride: int) -> Any:
     return residual_baseline(x, name, stem_stride)
 
 
+def _transformer(name: str, x: Any, stem_stride: int) -> Any:
+    from bdd_tf.models.vision_transformer import vision_transformer
+
+    return vision_transformer(x, TRANSFORMERS[name])
+
+
+def _resnet(name: str, x: Any, stem_stride: int) -> Any:
+    from bdd_tf.models.bottleneck_resnet import bottleneck_resnet
+
+    return bottleneck_resnet(x, RESNETS[name], stem_stride)
+
+
 #: Small float networks on residuals, baselines for photographs: strides as below.
 _RESIDUAL_STRIDES = {"tiny-ladeda": ((2, 1), 1), "ferretnet": ((2, 1), 8)}
 #: Float baselines: strides of the stem with its max pool, and the product of the others.
@@ -70,7 +85,9 @@ _BASELINE_STRIDES = {
     "mobilenetv3-large": ((2, 1), 16),
     "efficientnet-b0": ((2, 1), 16),
 }
-BASELINES = tuple(_BASELINE_STRIDES)
+#: Networks with published PyTorch weights, in the paper's comparison.
+VISION = (*TRANSFORMERS, *RESNETS)
+BASELINES = (*_BASELINE_STRIDES, *VISION)
 
 
 def _backbones(
@@ -81,11 +98,23 @@ def _backbones(
     }
 
 
+def vision_backbone(name: str) -> Backbone:
+    """Describe a vision transformer or a residual network of :mod:`bdd_tf.models.vision_sizes`."""
+    if name in TRANSFORMERS:
+        size = TRANSFORMERS[name]
+        return Backbone(name, (size.patch,), 1, partial(_transformer, name), size.normalisation)
+    resnet = RESNETS[name]
+    stems = (STEM_STRIDE,) if resnet.is_clip else (STEM_STRIDE, 1)
+    stage = 2 ** (len(resnet.blocks) - 1)
+    return Backbone(name, stems, stage, partial(_resnet, name), resnet.normalisation)
+
+
 BACKBONES = {
     **_backbones(_bnext, {name: ((2, 1), size.stride) for name, size in BNEXT.items()}),
     **_backbones(_quicknet, dict.fromkeys(("quicknet-small", "quicknet", "quicknet-large"), ((4,), 8))),
     **_backbones(_baseline, _BASELINE_STRIDES),
     **_backbones(_residual, _RESIDUAL_STRIDES),
+    **{name: vision_backbone(name) for name in VISION},
 }
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bdd_tf.models.imagenet import MEAN, STD
+from bdd_tf.models.normalisation import NORMALISATIONS
 from bdd_tf.pytorch.bnext import initialise_adapter
 
 
@@ -115,12 +115,13 @@ class _Pool(nn.Module):
 
 
 class _Normalise(nn.Module):
-    """Normalise with the ImageNet statistics, as `bdd_tf.models.detector.Normalise` does."""
+    """Normalise as `bdd_tf.models.detector.Normalise` does, with ImageNet's statistics if the graph names none."""
 
     def __init__(self, layer: dict) -> None:
         super().__init__()
-        scale = 1.0 / np.array(STD, np.float32)
-        for name, values in (("factor", scale), ("shift", np.array(MEAN, np.float32) * scale)):
+        mean, deviation = NORMALISATIONS[layer["settings"].get("statistics", "imagenet")]
+        scale = 1.0 / np.array(deviation, np.float32)
+        for name, values in (("factor", scale), ("shift", np.array(mean, np.float32) * scale)):
             self.register_buffer(name, torch.from_numpy(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

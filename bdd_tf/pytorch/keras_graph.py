@@ -19,7 +19,7 @@ FIRST, LAST = "channels", "logit"
 _SETTINGS = (
     "filters", "kernel_size", "strides", "padding", "activation", "use_bias", "depth_multiplier", "dilation_rate",
     "groups", "momentum", "epsilon", "axis", "center", "scale", "max_value", "negative_slope", "threshold", "pool_size",
-    "keepdims", "units", "rate", "target_shape", "function", "data_format",
+    "keepdims", "units", "rate", "target_shape", "function", "data_format", "statistics",
 )  # fmt: skip
 
 

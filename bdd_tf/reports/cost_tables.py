@@ -13,7 +13,7 @@ _COST_NOTES = (
     "\nOperations: binary MACs / 64 + float MACs, as the paper defines them, plus those of the channels, which the paper "
     "omits. The printed numbers are ten times those of this definition. The paper's classifier has 1000 outputs instead "
     "of one, which accounts for only 0.001 to 0.0016 G. Float networks: keras.applications with one output, VGG16 with "
-    "its fully connected layers; float32 files.\n"
+    "its fully connected layers, and the detectors of ViT, CLIP and ResNet50 v1.5; float32 files.\n"
 )
 _LATENCY_NOTES = (
     "Last column: ratio to the median of MobileNetV2 in the same benchmark. Compare rows by this column, because they come "

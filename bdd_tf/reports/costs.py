@@ -6,13 +6,14 @@ Counting takes minutes, so the counts are stored in ``results/costs.json``; `bdd
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bdd_tf.errors import BddError
+from bdd_tf.errors import BddError, one_of
 from bdd_tf.metrics import score_files
+from bdd_tf.models import registry
 from bdd_tf.reports.parsing import number, read_json, text
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ FLOAT = {
     "mobilenetv3-small": "MobileNetV3Small",
     "efficientnet-b0": "EfficientNetB0",
 }
+#: Float networks of the paper's comparison, built as detectors on RGB.
+VISION = registry.VISION
 #: Channels for which binary detectors are counted: RGB, as in the paper, and our default.
 CHANNELS = (("rgb",), ("rgb", "fft", "lbp"))
 
@@ -65,13 +68,26 @@ class Cost:
         return self.binary_macs / 64 + self.float_macs + self.channel_macs
 
 
-def count(untrained: Callable[[str, int, tuple[str, ...]], Path]) -> list[Cost]:
-    """Build, count and convert every network. This takes minutes, and several GiB of memory for VGG16.
+def count(
+    untrained: Callable[[str, int, tuple[str, ...]], Path],
+    baseline: Callable[[str, int], Path],
+    names: Sequence[str] = (),
+) -> list[Cost]:
+    """Build, count and convert networks. All of them take minutes, and several GiB of memory for VGG16.
 
     Args:
         untrained: Makes the .tflite file of a binary network with random weights from backbone, resolution and channels
             (`converters.benchmark_models.untrained`).
+        baseline: Makes the file of a float network from name and resolution (`converters.benchmark_models.baseline`).
+        names: Names of the networks; empty: all.
+
+    Raises:
+        UsageError: For an unknown name.
     """
+    known = (*BINARY, *FLOAT, *VISION)
+    for name in names:
+        if name not in known:
+            raise one_of("network", name, known)
     from bdd_tf.legacy_keras import tf
     from bdd_tf.models.detector import build_detector
     from bdd_tf.models.operation_counts import count_operations
@@ -91,13 +107,20 @@ def count(untrained: Callable[[str, int, tuple[str, ...]], Path]) -> list[Cost]:
             size,
         )
 
+    def wanted(table: Iterable[str]) -> list[str]:
+        return [name for name in table if not names or name in names]
+
     found = []
-    for name in BINARY:
+    for name in wanted(BINARY):
         for channels in CHANNELS:
             # One file per backbone, with the default channels.
             size = untrained(name, RESOLUTION, channels).stat().st_size if len(channels) > 1 else None
             found.append(cost(build_detector(name, RESOLUTION, channels, "paper"), name, channels, size))
-    for name, application in FLOAT.items():
+    for name in wanted(VISION):
+        size = baseline(name, RESOLUTION).stat().st_size
+        found.append(cost(build_detector(name, RESOLUTION, ("rgb",)), name, ("rgb",), size))
+    for name in wanted(FLOAT):
+        application = FLOAT[name]
         # Only MobileNetV3 would scale its input inside the graph, which a detector does not do.
         options = {"include_preprocessing": False} if name.startswith("mobilenetv3") else {}
         model = getattr(tf.keras.applications, application)(
@@ -125,6 +148,13 @@ def write(folder: Path, costs: list[Cost]) -> Path:
     """Write ``costs.json`` into a folder, atomically; return its path."""
     document = {"command": COMMAND, "resolution": RESOLUTION, "networks": [asdict(c) for c in costs]}
     return score_files.write_json(Path(folder) / FILE, document)
+
+
+def merged(stored: list[Cost], counted: list[Cost]) -> list[Cost]:
+    """Return the stored counts with those that were counted again in their places, and new ones at the end."""
+    fresh = {(c.name, c.channels): c for c in counted}
+    kept = [fresh.pop((c.name, c.channels), c) for c in stored]
+    return [*kept, *fresh.values()]
 
 
 def read(folder: Path) -> list[Cost]:

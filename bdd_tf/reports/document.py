@@ -23,7 +23,7 @@ from bdd_tf.reports import (
     costs,
     figures,
     markdown,
-    published,
+    paper_comparison,
     selection,
     tables,
 )
@@ -227,7 +227,8 @@ class Report:
             parts.append(f"## Cost\n\n{self.cost_dots()}{cost_table}")
         backbones = self.accuracy_latency() + self.roc_curves() + cost_tables.baselines(self.rows)
         parts.append(f"## Backbones\n\n{backbones}")
-        parts.append(f"The paper's results on COCOFake: {_printed_baselines()}.\n")
+        compared, compared_data = paper_comparison.comparison(self.rows, self.costs, self.latencies)
+        parts.append(f"## The paper's comparison\n\n{compared}")
         parts += self._calibration_and_robustness()
         parts.append(f"## Figures\n\n{self.channels(image)}{self.galleries()}".rstrip() + "\n")
         parts.append(f"## All runs\n\n{tables.runs(self.rows)}")
@@ -241,6 +242,7 @@ class Report:
         write_atomically(target, "\n".join(parts).encode("utf-8", "backslashreplace"))
         document: dict[str, object] = {
             "runs": self.rows, "results": results_data, "ablations": self.ablations, "costs": cost_data,
+            "comparison": compared_data,
             "pictures": self.pictures, "notes": list(dict.fromkeys(self.notes)),
         }  # fmt: skip
         score_files.write_json(self.output / JSON, {key: _finite(value) for key, value in document.items()})
@@ -280,18 +282,6 @@ def ablation_command(group: dict | None) -> str:
         return f"{command} --epochs 2 --data-dir ..."
     seeds = sorted({int(seed) for _, seed in group["missing"]} | {int(seed) for seed in group["seeds"]})
     return f"{command} --like {group['runs'][0]} --seeds {','.join(map(str, seeds))} --data-dir ..."
-
-
-def _printed_baselines() -> str:
-    return "; ".join(
-        f"{r.name} {markdown.percent(r.accuracy)} %"
-        + (
-            f" ({r.parameters / 1e6:g} M parameters, {r.operations / 1e9:g} G)"
-            if r.parameters and r.operations
-            else ""
-        )
-        for r in published.BASELINES
-    )
 
 
 def photograph() -> Path:

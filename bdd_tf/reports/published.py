@@ -77,28 +77,61 @@ PARAMETERS = {"bnext-t": 29.8, "bnext-s": 67.1, "bnext-m": 133.0}
 
 @dataclass(frozen=True)
 class Baseline:
-    """A row of the paper's comparison on COCOFake.
+    """A row of the paper's comparison on COCOFake: a pretrained float network.
 
     Attributes:
         name: Name as printed.
+        backbone: Our backbone with its function.
+        run: Name of the run that holds its weights; the preset is named after it.
+        hub: Repository with the weights, for ``--from-hub``.
         accuracy: Accuracy on COCOFake in [0, 1].
         parameters: Number of parameters; None if it is not printed.
         operations: Floating point operations; None if they are not printed.
     """
 
     name: str
+    backbone: str
+    run: str
+    hub: str
     accuracy: float
     parameters: float | None = None
     operations: float | None = None
 
+    @property
+    def preset(self) -> str:
+        """Name of the preset that trains a probe on its features."""
+        return f"paper-cocofake-{self.run}-frozen"
 
+
+_CLIP = "timm/vit_base_patch32_clip_224"
 BASELINES = (
-    Baseline("ResNet50", 0.9031, 25.6e6, 4.8e9),
-    Baseline("ViT-B/32", 0.8764, 88.3e6, 8.56e9),
-    Baseline("CLIP-ResNet50", 0.9907),
-    Baseline("CLIP-ViT-B/32", 0.9911),
-    Baseline("OpenCLIP-ViT-B/32, LAION-400M", 0.9788),
-    Baseline("OpenCLIP-ViT-B/32, LAION-2B", 0.9968),
+    Baseline("ResNet50", "resnet50-v1.5", "resnet50", "timm/resnet50.a1_in1k", 0.9031, 25.6e6, 4.8e9),
+    Baseline(
+        "ViT-B/32",
+        "vit-b32",
+        "vit-b32",
+        "timm/vit_base_patch32_224.augreg_in21k_ft_in1k",
+        0.8764,
+        88.3e6,
+        8.56e9,
+    ),
+    Baseline("CLIP-ResNet50", "clip-resnet50", "clip-resnet50", "timm/resnet50_clip.openai", 0.9907),
+    Baseline("CLIP-ViT-B/32", "clip-vit-b32", "clip-vit-b32", f"{_CLIP}.openai", 0.9911),
+    # Trained with QuickGELU, as OpenAI's.
+    Baseline(
+        "OpenCLIP-ViT-B/32, LAION-400M",
+        "clip-vit-b32",
+        "openclip-vit-b32-laion400m",
+        f"{_CLIP}.laion400m_e32",
+        0.9788,
+    ),
+    Baseline(
+        "OpenCLIP-ViT-B/32, LAION-2B",
+        "openclip-vit-b32",
+        "openclip-vit-b32-laion2b",
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        0.9968,
+    ),
 )
 
 #: Accuracies in [0, 1] that others have published for CIFAKE's official test split.

@@ -27,6 +27,7 @@ from bdd_tf.metrics import classification
 from bdd_tf.metrics.score_files import write_json
 from bdd_tf.models.detector import freeze_backbone
 from bdd_tf.runs import RUNS_DIR, WORKER_LOGS, Run, check_run_folder
+from bdd_tf.training.features import FeatureData, caches_features, probe_of
 from bdd_tf.training.history import HISTORY, ends_early, finished_epochs, write_history
 from bdd_tf.training.schedule import learning_rate, warmup_note
 from bdd_tf.training.step import TrainingStep
@@ -65,7 +66,8 @@ class Trainer:
     def __init__(
         self, config: Experiment, run: Run, data: AnyDataSet, runs_dir: Path, workers: Workers = ALONE
     ):
-        self.config, self.run, self.data, self.workers = config, run, data, workers
+        self.config, self.run, self.workers = config, run, workers
+        self.data: AnyDataSet | FeatureData = data
         self.images = config.batch * workers.count
         self.steps = data.size("train") // self.images
         self.updates = max(self.steps // config.accumulate, 1)
@@ -75,13 +77,19 @@ class Trainer:
             say(f"initialised {count} weights from {config.init}")
         if config.freeze:
             freeze_backbone(self.model)
+        #: The network that is trained: the detector, or its classifier alone if the features are cached.
+        self.trained = self.model
+        # Several workers get the weights that the features depend on later.
+        if caches_features(config) and isinstance(data, DataSet) and workers.count == 1:
+            self.trained = probe_of(self.model)
+            self.data = FeatureData(data, self.model, config)
         train = data.counts["train"]
         self.step = TrainingStep(
-            config, self.model, train[REAL] / max(train[FAKE], 1) if config.class_weights else 1.0, workers
+            config, self.trained, train[REAL] / max(train[FAKE], 1) if config.class_weights else 1.0, workers
         )
         self.state = self.step.state
         self.checkpoint = tf.train.Checkpoint(
-            model=self.model,
+            model=self.trained,
             optimizer=self.step.optimizer,
             state=self.state,
             sums=self.step.sums,
@@ -212,6 +220,8 @@ class Trainer:
             row = self._measure(epoch)
             better = all((row["validation_auc"] or 0) > (r["validation_auc"] or 0) for r in history)
             if writer and better:
+                if self.trained is not self.model:
+                    self.model.get_layer("logit").set_weights(self.trained.get_layer("logit").get_weights())
                 save_weights(self.model, self.run.best_weights)
         history.append(row)
         if writer:

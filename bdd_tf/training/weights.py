@@ -6,10 +6,12 @@ import dataclasses
 from pathlib import Path
 
 from bdd_tf.config import Experiment
+from bdd_tf.console import say
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.files import replace_atomically
 from bdd_tf.legacy_keras import tf
 from bdd_tf.models.detector import build_detector, seed_everything
+from bdd_tf.models.positions import interpolated_positions
 from bdd_tf.runs import Run, check_run_folder, existing_run, run_named, trained_weights
 
 
@@ -33,6 +35,7 @@ def build(config: Experiment, *, training: bool = False) -> tf.keras.Model:
             config.variant,
             config.stem_stride,
             config.stem,
+            config.normalisation,
         )
     finally:
         tf.keras.mixed_precision.set_global_policy(policy)
@@ -112,7 +115,7 @@ def save_weights(model: tf.keras.Model, path: Path) -> None:
 
 
 def initialise_from(model: tf.keras.Model, source: str, runs_dir: Path) -> int:
-    """Copy the weights of equal name and shape from another run.
+    """Copy the weights of equal name and shape from another run. Position embeddings of another grid are interpolated.
 
     Args:
         model: The new detector; changed in place.
@@ -123,7 +126,8 @@ def initialise_from(model: tf.keras.Model, source: str, runs_dir: Path) -> int:
         Number of copied weights.
 
     Raises:
-        UsageError: If the source does not exist, or no weight of it fits the backbone.
+        UsageError: If the source does not exist, no weight of it fits the backbone, or its backbone expects another
+            normalisation.
     """
     path = Path(source)
     run = Run(path.parent) if path.suffix == ".h5" else run_named(source, runs_dir)
@@ -135,6 +139,7 @@ def initialise_from(model: tf.keras.Model, source: str, runs_dir: Path) -> int:
     config = Experiment.load(run.config)
     donor = build(config)
     load_weights(donor, path if path.suffix == ".h5" else trained_weights(run))
+    _check_normalisation(model, donor, source)
     have = {w.name: w for w in donor.weights}
     taken = [w for w in model.weights if w.name in have and w.shape == have[w.name].shape]
     backbone = [w for w in taken if w.name.startswith("feature") or "quick_net" in w.name]
@@ -144,4 +149,21 @@ def initialise_from(model: tf.keras.Model, source: str, runs_dir: Path) -> int:
         )
     for weight in taken:
         weight.assign(have[weight.name])
+    for weight in (w for w in model.weights if "/position_embedding" in w.name and w.name in have):
+        there, tokens = have[weight.name].numpy(), int(weight.shape[0])
+        if len(there) != tokens:
+            weight.assign(interpolated_positions(there, tokens))
+            say(f"{weight.name.split(':')[0]}: interpolated from {len(there)} to {tokens} tokens")
+            taken.append(weight)
     return len(taken)
+
+
+def _check_normalisation(model: tf.keras.Model, donor: tf.keras.Model, source: str) -> None:
+    """Refuse weights that were trained with other statistics of the input."""
+    here, there = (
+        getattr(net.get_layer("normalise"), "statistics", "of a direct stem") for net in (model, donor)
+    )
+    if here != there:
+        raise UsageError(
+            f"--init {source} expects an input with the normalisation {there}, not {here}: add --set normalisation={there}."
+        )

@@ -1,6 +1,7 @@
 """Read and write PyTorch checkpoints and safetensors files without executing code from them.
 
-Of the converters, only this module imports torch.
+Of the converters, only this module imports torch. Archives of TorchScript and NumPy are read without it, and so are the
+usual formats where torch is not installed; only checkpoints older than PyTorch 1.6, bare pickles, need it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import warnings
 import zipfile
 from dataclasses import dataclass, field
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import numpy as np
 
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.files import replace_atomically
+from converters.pytorch import tensor_archives, tensor_files
 
 #: Largest accepted size of a file in bytes. The largest published BNext has 1.3 GB.
 SIZE_LIMIT = 8 * 2**30
@@ -59,8 +62,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
-        path: A file written by torch.save (a state dict, or a dict with ``state_dict``, as Lightning writes it), or a
-            safetensors file.
+        path: A file written by torch.save (a state dict, or a dict with ``state_dict``, as Lightning writes it), a
+            safetensors file, an archive of torch.jit.save, or one of numpy.savez (``.npz``).
 
     Returns:
         Its tensors and hyper-parameters.
@@ -81,10 +84,20 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise BddError(f"{path} is empty (0 bytes); download it again.")
     if size > SIZE_LIMIT:
         raise BddError(f"{path} has {size:,} bytes; checkpoints may have {SIZE_LIMIT:,} at most.")
-    torch, _ = _torch()
+    has_torch = util.find_spec("torch") is not None and util.find_spec("safetensors") is not None
+    if path.suffix == ".safetensors" and not has_torch:
+        tensors, about = tensor_files.read_safetensors(path)
+        return Checkpoint(tensors, dict(about))
     if path.suffix == ".safetensors":
-        return _from_safetensors(path, torch)
+        return _from_safetensors(path, _torch()[0])
+    if tensor_archives.is_torchscript(path):  # its code is compressed, its tensors are not
+        return Checkpoint(tensor_archives.read_archive(path))
     _check_zip(path, size)
+    if path.suffix == ".npz":
+        return Checkpoint(tensor_files.read_npz(path))
+    if not has_torch and zipfile.is_zipfile(path):
+        return Checkpoint(tensor_archives.read_archive(path))
+    torch, _ = _torch()
     values = _load(path, torch)
     hyper_parameters = {}
     if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):

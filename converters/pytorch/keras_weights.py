@@ -1,7 +1,8 @@
 """Import PyTorch weights as a run (`bdd convert --from-torch`) and export a run (`--to-torch`).
 
 Supported checkpoints: BNext trained on ImageNet (initial weights for `bdd train --init`), the reference detector of
-Lanzino et al., which becomes a complete run, and checkpoints of :mod:`bdd_tf.pytorch.train`. The conversion preserves the
+Lanzino et al., which becomes a complete run, checkpoints of :mod:`bdd_tf.pytorch.train`, and the vision networks of
+:mod:`converters.pytorch.vision_layouts`. The conversion preserves the
 network's function exactly; :mod:`converters.pytorch.state_dict` defines it for each tensor.
 """
 
@@ -56,6 +57,8 @@ def import_checkpoint(
     *,
     channels: tuple[str, ...] | None = None,
     dataset: str | None = None,
+    backbone: str | None = None,
+    origin: Mapping[str, object] | None = None,
 ) -> Run:
     """Create a run from a checkpoint.
 
@@ -65,6 +68,8 @@ def import_checkpoint(
         runs_dir: Folder of the runs.
         channels: Channels of a detector whose checkpoint has no hyper-parameters.
         dataset: Training data set, if neither the hyper-parameters nor the file name contain it.
+        backbone: Name of the backbone, where the file does not determine it (:mod:`converters.pytorch.vision_layouts`).
+        origin: Values that ``imported.json`` of a vision network gets in addition.
 
     Returns:
         The run, with ``config.yaml`` and ``model.weights.h5``.
@@ -85,6 +90,8 @@ def import_checkpoint(
         size = size_of(tensors, "base_model.")
         config = _detector_config(checkpoint, size, Path(path).name, channels, dataset)
         entries = detector_entries(size, len(config.channels) - 1)
+    elif not any(key.startswith("feature.") for key in tensors):
+        return _import_vision(checkpoint, run, Path(path), (backbone, channels, dataset), origin or {})
     else:
         size = size_of(tensors)
         if channels not in (None, ("rgb",)):
@@ -101,10 +108,36 @@ def import_checkpoint(
     _write(run, config, model, notes)
     say(f"{run.path}: {assigned} weights of {config.backbone} from {path}")
     if entries[-1].key != "fc.bias" or entries[-1].layer is None:
-        say(
-            f"the file is a backbone, so the run's classifier is untrained: bdd train --init {run.name} --backbone "
-            f"{config.backbone} (add --freeze 1 to train the classifier only)."
+        _tell_untrained(run, config)
+    return run
+
+
+def _tell_untrained(run: Run, config: Experiment) -> None:
+    say(
+        f"the file is a backbone, so the run's classifier is untrained: bdd train --init {run.name} --backbone "
+        f"{config.backbone} (add --freeze 1 to train the classifier only)."
+    )
+
+
+def _import_vision(
+    checkpoint: Checkpoint,
+    run: Run,
+    path: Path,
+    options: tuple[str | None, tuple[str, ...] | None, str | None],
+    origin: Mapping[str, object],
+) -> Run:
+    """Import CLIP, a ViT or a ResNet50 with `options` --backbone, --channels and --dataset."""
+    from converters.pytorch.vision_import import import_vision
+
+    backbone, channels, dataset = options
+    if channels not in (None, ("rgb",)):
+        raise UsageError(
+            "this checkpoint is a backbone without an adapter for channels: import it without --channels."
         )
+    found = import_vision(checkpoint.tensors, path, backbone, dataset)
+    _write(run, found.config, found.model, _Notes([], {}), {**found.about, **origin})
+    say(f"{run.path}: weights of {found.config.backbone} from {path}")
+    _tell_untrained(run, found.config)
     return run
 
 
@@ -163,8 +196,8 @@ def _notes(checkpoint: Checkpoint) -> _Notes:
         raise BddError(f"the checkpoint's {_HISTORY} or {_TRAINER} is damaged: {error!r}") from error
 
 
-def _write(run: Run, config: Experiment, model: object, notes: _Notes) -> None:
-    """Write a run's folder, all of it or nothing."""
+def _write(run: Run, config: Experiment, model: object, notes: _Notes, about: dict | None = None) -> None:
+    """Write a run's folder, all of it or nothing; `about` becomes ``imported.json``."""
     run.path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Run(Path(tempfile.mkdtemp(dir=run.path.parent, prefix=f".{run.name}.")))
     try:
@@ -174,6 +207,8 @@ def _write(run: Run, config: Experiment, model: object, notes: _Notes) -> None:
             write_history(temporary.history, notes.history)
         if notes.trainer:
             write_atomically(temporary.trainer, (json.dumps(notes.trainer, indent=1) + "\n").encode())
+        if about:
+            write_atomically(temporary.imported, (json.dumps(about, indent=1) + "\n").encode())
         temporary.path.chmod(0o755)
         temporary.path.rename(run.path)
     finally:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from bdd_tf.legacy_keras import tf
+from bdd_tf.models.attention import LayerNorm
+from bdd_tf.models.operation_counts import flat_layers
 from converters.tflite.graph_editor import pack
 
 from tensorflow.lite.python import schema_py_generated as schema  # isort: skip
@@ -67,6 +69,9 @@ def float_file(model: tf.keras.Model) -> bytes:
 def int8_file(model: tf.keras.Model, images: np.ndarray) -> bytes:
     """Convert a detector with int8 weights and activations in the backbone and classifier.
 
+    Of a transformer only the weights are int8, and the activations of a product are rounded when it is computed: fixed ranges
+    for layer normalisation and the few large activations of a transformer lose too much (arXiv 2208.07339).
+
     Args:
         model: uint8 [N, S, S, 3] -> float32 [N, 1].
         images: uint8 [N, S, S, 3], real images that the quantization ranges of the activations are measured on.
@@ -79,8 +84,9 @@ def int8_file(model: tf.keras.Model, images: np.ndarray) -> bytes:
     with saved_model(back) as folder:
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([x[None]] for x in between)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        if not any(isinstance(layer, LayerNorm) for layer in flat_layers(model)):
+            converter.representative_dataset = lambda: ([x[None]] for x in between)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         quantized = converter.convert()
     return join(float_file(front), quantized)
 

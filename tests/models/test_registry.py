@@ -11,11 +11,14 @@ from bdd_tf.models.float_baselines import BASELINES
 from bdd_tf.models.operation_counts import count_operations, flat_layers, is_binary
 from bdd_tf.models.quicknet import QUICKNET
 from bdd_tf.models.residual_baselines import RESIDUAL_BASELINES
+from bdd_tf.models.vision_sizes import RESNETS, TRANSFORMERS
 
 
 def test_every_size_of_every_family_is_registered_under_its_own_name():
-    assert set(registry.BACKBONES) == set(BNEXT) | set(QUICKNET) | set(BASELINES) | set(RESIDUAL_BASELINES)
-    assert set(registry.BASELINES) == set(BASELINES)
+    vision = set(TRANSFORMERS) | set(RESNETS)
+    own = set(BNEXT) | set(QUICKNET) | set(BASELINES) | set(RESIDUAL_BASELINES)
+    assert set(registry.BACKBONES) == own | vision
+    assert set(registry.BASELINES) == set(BASELINES) | vision
     assert all(registry.backbone(name).name == name for name in registry.BACKBONES)
 
 
@@ -94,6 +97,9 @@ def test_the_fitting_resolution_fits_and_is_the_nearest(name):
         ("resnet50", 224, None, 4),
         ("vgg16", 32, None, 1),
         ("efficientnet-b0", 96, None, 2),
+        ("vit-b32", 224, None, 32),
+        ("clip-resnet50", 64, None, 4),
+        ("resnet50-v1.5", 32, None, 1),
     ],
 )
 def test_the_stem_follows_the_resolution_unless_asked_otherwise(name, resolution, requested, stride):
@@ -112,6 +118,7 @@ def test_the_stem_follows_the_resolution_unless_asked_otherwise(name, resolution
         ("resnet50", 224, 2, "no stem of stride 2; possible: 4, 1"),
         ("densenet121", 30, None, "multiple of 8; nearest: 24, 32"),
         ("vgg16", 240, None, "multiple of 32; nearest: 224, 256"),
+        ("clip-vit-b32", 230, None, "multiple of 32; nearest: 224, 256"),
         ("bnext-t", 0, None, "nearest"),
         ("bnext-t", -32, None, "nearest"),
     ],

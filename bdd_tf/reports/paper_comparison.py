@@ -1,0 +1,127 @@
+"""The paper's comparison on COCOFake in twelve rows: six of BNext, six of pretrained float networks, beside our measurements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bdd_tf.reports import published
+from bdd_tf.reports.cost_tables import benchmark_names
+from bdd_tf.reports.costs import Cost
+from bdd_tf.reports.latency import Latency, fastest
+from bdd_tf.reports.markdown import ABSENT, latency_ms, megabytes, percent, table
+from bdd_tf.reports.parsing import escaped
+from bdd_tf.reports.tables import training_command
+
+_NOTES = (
+    "\nAccuracy: on COCOFake's test split, {source}. Ours: the run that is named like the row's preset. Parameters and "
+    "operations: as printed, and counted here with one output at 224 px (binary MACs / 64 + float MACs, with both products "
+    "of attention; BNext with RGB only). The paper's 25.6 M and 88.3 M include a classifier of 1000 classes: 23.5 M + "
+    "2.05 M for ResNet50, and for ViT-B/32 87.5 M + 0.77 M = 88.2 M at 224 px, or 88.3 M with the positions of 384 px. "
+    "CLIP: the image tower with its projection, without the text tower. File: float32, BNext binary with RGB, FFT and LBP.\n"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the comparison.
+
+    Attributes:
+        name: Name as printed.
+        backbone: Name of our backbone.
+        preset: Name of the preset that trains it, and of the run that fills the row.
+        accuracy: Printed accuracy in [0, 1].
+        parameters: Printed number of parameters, or None.
+        operations: Printed number of operations, or None.
+        command: The command that fills the row.
+    """
+
+    name: str
+    backbone: str
+    preset: str
+    accuracy: float
+    parameters: float | None
+    operations: float | None
+    command: str
+
+
+def comparison_rows() -> list[Row]:
+    """Return the twelve rows in the paper's order: float networks, then BNext frozen and trained."""
+    rows = [
+        Row(b.name, b.backbone, b.preset, b.accuracy, b.parameters, b.operations, _probe_command(b))
+        for b in published.BASELINES
+    ]
+    for printed in sorted(
+        (r for r in published.RESULTS if r.dataset == "cocofake"), key=lambda r: not r.frozen
+    ):
+        size, name = printed.backbone, f"BNext-{printed.backbone[-1].upper()}"
+        rows.append(
+            Row(
+                f"{name}, frozen" if printed.frozen else name, size, printed.preset, printed.accuracy,
+                published.PARAMETERS[size] * 1e6, published.OPERATIONS[size] * 1e9, training_command(printed),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _probe_command(baseline: published.Baseline) -> str:
+    run = baseline.run
+    return (
+        f"bdd convert --from-hub {baseline.hub} --run {run} && bdd train --preset {baseline.preset} --init {run} "
+        f"--data-dir ... --run {baseline.preset} && bdd evaluate --run {baseline.preset}"
+    )
+
+
+def comparison(rows: list[dict], counted: list[Cost], latencies: list[Latency]) -> tuple[str, list[dict]]:
+    """Format the comparison.
+
+    Args:
+        rows: Our runs, as :func:`bdd_tf.reports.run_summary.describe` returns them.
+        counted: As :func:`bdd_tf.reports.costs.read` returns them.
+        latencies: Of all stored benchmarks.
+
+    Returns:
+        Markdown that ends with a line break, and the rows as data.
+    """
+    header = ["network", "paper accuracy %", "ours %", "paper parameters, M", "ours, M", "paper operations, G", "ours, G",
+              "file, MB", "latency, ms", "/ MobileNetV2"]  # fmt: skip
+    lines, data, missing, machines = [], [], [], []
+    for row in comparison_rows():
+        run = next((r for r in rows if r["run"] == row.preset and r["test"]["accuracy"] is not None), None)
+        cost = next((c for c in counted if (c.name, c.channels) == (row.backbone, "rgb")), None)
+        file = next((c for c in counted if c.name == row.backbone and c.bytes is not None), None)
+        timed = _timed(file, latencies)
+        if timed and timed.machine not in machines:
+            machines.append(timed.machine)
+        if run is None:
+            missing.append(row)
+        ours = None if run is None else run["test"]["accuracy"]
+        lines.append(
+            [escaped(row.name), percent(row.accuracy), "not run" if ours is None else percent(ours),
+             _scaled(row.parameters, 1e6, 1), _scaled(cost.parameters if cost else None, 1e6, 1),
+             _scaled(row.operations, 1e9, 2), _scaled(cost.operations if cost else None, 1e9, 3),
+             megabytes(file.bytes if file else None),
+             latency_ms(timed.to_dict() if timed else None), _scaled(timed.ratio if timed else None, 1, 2)]
+        )  # fmt: skip
+        data.append(
+            {"name": row.name, "backbone": row.backbone, "preset": row.preset, "paper_accuracy": row.accuracy,
+             "accuracy": ours, "paper_parameters": row.parameters, "parameters": cost.parameters if cost else None,
+             "paper_operations": row.operations, "operations": cost.operations if cost else None,
+             "bytes": file.bytes if file else None, "latency": timed.to_dict() if timed else None, "command": row.command}
+        )  # fmt: skip
+    text = table(header, lines, 1) + "\n" + _NOTES.format(source=published.SOURCE)
+    if machines:
+        text += f"Latency: median time of one image on one thread, random weights; {'; '.join(map(escaped, machines))}.\n"
+    if missing:
+        text += "\nNot run: these rows need COCOFake (`--data-dir`) and published weights. One command fills each; without "
+        text += "network, `--from-hub` names the file to download and its folder.\n\n```\n"
+        text += "\n".join(row.command for row in missing) + "\n```\n"
+    return text, data
+
+
+def _timed(cost: Cost | None, latencies: list[Latency]) -> Latency | None:
+    names = benchmark_names(cost) if cost else ()
+    return fastest([latency for latency in latencies if latency.name in names])
+
+
+def _scaled(value: float | None, unit: float, digits: int) -> str:
+    return ABSENT if value is None else f"{value / unit:.{digits}f}"
