@@ -15,6 +15,7 @@ TYPES = {
     "error": "string",
     "note": "string",
     "views": "struct<crops:int,padded:boolean,featureless:boolean>",
+    "model": "struct<name:string,version:string,sha256:string>",
     "sha256": "string",
     "width": "int",
     "height": "int",

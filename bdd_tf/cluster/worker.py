@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -117,8 +117,9 @@ def rows(model: Model, sources: Iterable[Source]) -> Iterator[dict[str, Any]]:
         facts.append(Facts.of(source.name, source.content))
         return loader(path, source.content)
 
-    for record in score_paths(detector, names(), detector.threshold, cropper=cropper, loader=load):
-        yield row(record, facts.popleft(), evidence=model.evidence)
+    identity = detector.identity.to_dict()
+    for record in score_paths(detector, names(), detector.decide, cropper=cropper, loader=load):
+        yield row(replace(record, model=identity), facts.popleft(), evidence=model.evidence)
 
 
 def score_frames(

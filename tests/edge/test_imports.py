@@ -70,7 +70,7 @@ def test_detecting_a_file_imports_neither_the_network_nor_archives_nor_other_for
     )
     result = run(
         "import sys; from bdd_tf.cli import main\n"
-        f"code = main(['detect', {str(tmp_path / 'a.jpg')!r}])\n"
+        f"code = main(['detect', '--no-check', {str(tmp_path / 'a.jpg')!r}])\n"
         f"loaded = [name for name in {unused} if name in sys.modules]\n"
         "assert not loaded, loaded\n"
         "sys.exit(code)"
