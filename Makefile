@@ -21,7 +21,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .DEFAULT_GOAL := help
 
-.PHONY: help setup runtime install-runtime kernels wheels demo test test-slow test-torch test-references agreement test-arm test-sanitize test-runtimes test-browser test-web test-spark web web-serve lint docs docs-serve train evaluate evaluate-photos convert detect serve benchmark data report ablation notebooks coverage clean
+.PHONY: help setup runtime install-runtime kernels wheels demo test test-slow test-torch test-references agreement test-arm test-platforms test-sanitize test-runtimes test-browser test-web test-spark web web-serve lint docs docs-serve train evaluate evaluate-photos convert detect serve benchmark data report ablation notebooks coverage clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -44,7 +44,7 @@ install-runtime: $(READY) ## the library, headers, CMake package and pkg-config 
 kernels: $(READY) ## compile what trains BNext several times faster than TensorFlow alone
 	@$(PY) -m bdd_tf.training.native > /dev/null
 
-wheels: $(READY) ## wheels for x86-64, aarch64 and armv7 in dist/, each with its library
+wheels: $(READY) ## wheels for Linux (glibc, musl), macOS and Windows in dist/, each with its library
 	$(PY) -m bdd_tf.edge.runtime.wheels
 
 demo: runtime kernels ## everything on made-up data in a few minutes: data, training, .tflite, detection
@@ -77,6 +77,9 @@ test-runtimes: runtime ## operators and larq-zoo's nets on four TFLite runtimes,
 
 test-arm: runtime ## the wheels on emulated 64-bit and 32-bit ARM, results equal to x86 (Debian: apt)
 	@$(PY) -m tools.arm.emulate $(ARGS) || { code=$$?; test $$code = 77 || exit $$code; }
+
+test-platforms: runtime ## the wheels for Windows and musl, under Wine and musl's loader (Debian: apt-get install wine64 musl)
+	@$(PY) -m tools.platforms.check || { code=$$?; test $$code = 77 || exit $$code; }
 
 test-browser: runtime ## the page of `bdd serve` and the report in Chromium (Debian: apt-get install chromium) [SCREENSHOT=folder]
 	$(if $(SCREENSHOT),SCREENSHOT="$(SCREENSHOT)") $(PY) -m pytest tests/service/browser.py tests/edge/report/browser.py -rs $(ARGS)

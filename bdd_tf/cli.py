@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import re
 import select
@@ -140,6 +141,14 @@ def _reader_left() -> bool:
     return left
 
 
+def _write_utf8() -> None:
+    """On Windows, write UTF-8 into pipes and files: programs that read JSON or CSV expect it, whatever the code page is."""
+    if sys.platform == "win32":
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+                stream.reconfigure(encoding="utf-8")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb.
 
@@ -150,6 +159,7 @@ def main(argv: list[str] | None = None) -> int:
         Exit code: 0 on success, 1 on failure, 2 for wrong usage, 130 after Ctrl-C, 141 if standard output was closed early
         (``| head``).
     """
+    _write_utf8()
     try:
         code = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()

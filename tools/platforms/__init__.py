@@ -1,0 +1,1 @@
+"""Runs our wheels for systems that are not at hand: Windows under Wine, musl by its loader."""
