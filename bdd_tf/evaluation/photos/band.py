@@ -22,8 +22,8 @@ _FEWEST_BEYOND = 2
 _WORDS = {
     (REAL, "test"): "held-out real sources",
     (REAL, "validation"): "real sources that training saw (unseen contents)",
-    (FAKE, "test"): "held-out families",
-    (FAKE, "validation"): "families that training saw (unseen contents)",
+    (FAKE, "test"): "generators of held-out families",
+    (FAKE, "validation"): "generators that training saw (unseen contents)",
 }
 _CLASSES = {REAL: "REAL", FAKE: "FAKE"}
 Photos = dict[str, list[Photo]]

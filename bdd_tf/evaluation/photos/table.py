@@ -68,11 +68,16 @@ def _band(unsure: dict | None) -> list[str]:
     return [head, *_decided("crops", unsure["crops"]), *(f"  note: {note}" for note in unsure["notes"])]
 
 
+def _percents(pair: list[float] | None) -> str:
+    """An interval of shares, in %."""
+    return f"[{100 * pair[0]:.1f}, {100 * pair[1]:.1f}]" if pair else ""
+
+
 def _decided(kind: str, rows: dict) -> list[str]:
     """What a band decides, one line per real side."""
     lines = []
     for name, row in rows.items():
-        spread = {key: _spread(pair) for key, pair in row["intervals"].items()}
+        spread = {key: _percents(pair) for key, pair in row["intervals"].items()}
         lines.append(
             f"  {kind}, {name.replace('_', '-')} real sources: decides {_percent(row['coverage'])} % {spread['coverage']}, "
             f"{_percent(row['right'])} % of them rightly {spread['right']}; REAL called FAKE "

@@ -65,7 +65,7 @@ def test_the_ends_keep_their_rates_and_could_not_be_closer(made):
     rows, values = photos["validation"], logits["validation"]
     assert shares(rows, values, FAKE, 0, lambda value: value <= band.low) <= FAKE_RATE + 1e-9
     assert shares(rows, values, FAKE, 0, lambda value: value <= band.low + 0.3) > FAKE_RATE
-    assert any("families that training saw" in note for note in band.notes)
+    assert any("generators that training saw" in note for note in band.notes)
     assert "held-out real sources" in band.chosen_on[0]
 
 
