@@ -57,6 +57,8 @@ def score_images(
             only string.
         evidence: Whether to add the column ``evidence``.
 
+    Spark reads no empty files: of paths on another file system they have no row.
+
     Returns:
         A `pyspark.sql.DataFrame` with the columns of `bdd_tf.cluster.columns.TYPES`, behind the other columns of a given data
         frame. With a column of bytes, ``path`` is taken from the column of that name.

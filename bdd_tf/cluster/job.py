@@ -256,7 +256,7 @@ class Job:
                     score_paths_column(paths_frame(self._spark, local, self._carried, step), model, keep)
                 )
             if remote:
-                files = self._binary(remote)
+                files = self._contents(remote, step)
                 if keep:
                     values = paths_frame(self._spark, remote, self._carried, step, text=True)
                     files = files.join(values, "path")
@@ -265,6 +265,17 @@ class Job:
         # The setting of the moment when the rows are computed counts.
         self._spark.conf.set(ARROW, str(ROWS_OF_BYTES if self._by_file or remote else ROWS_OF_PATHS))
         return frame
+
+    def _contents(self, entries: list[chunks.Entry], step: int) -> Any:
+        """Images on another file system, as a data frame with ``path`` and ``content``; Spark alone leaves out empty files."""
+        from pyspark.sql import functions as F
+
+        full, empty = [e for e in entries if e.size], [e for e in entries if not e.size]
+        frames = [self._binary(full)] if full else []
+        if empty:
+            names = paths_frame(self._spark, empty, None, step, text=True)
+            frames.append(names.withColumn("content", F.lit(bytearray())))
+        return frames[0] if len(frames) == 1 else frames[0].unionByName(frames[1])
 
     def _binary(self, entries: list[chunks.Entry]) -> Any:
         """Files that Spark reads, as a data frame with ``path`` and ``content``."""
