@@ -24,6 +24,7 @@ from PIL import Image
 
 from bdd_tf.edge.runtime.build import SOURCES, TARGETS
 from bdd_tf.edge.runtime.wheels import build_wheel
+from bdd_tf.files import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / "build" / "platforms"
@@ -149,7 +150,10 @@ def check_windows(images: Path) -> None:
     wheel = build_wheel("windows_x86_64", HOME / "dist")
     with zipfile.ZipFile(wheel) as files:
         files.extractall(python / "site")
-    env = {**os.environ, "WINEDEBUG": "-all", "WINEPREFIX": str(folder / "prefix")}
+    # Not in the checkout: Wine links the whole file system into its folder, and setuptools would search it.
+    prefix = cache_folder() / "wine"
+    prefix.mkdir(parents=True, exist_ok=True)
+    env = {**os.environ, "WINEDEBUG": "-all", "WINEPREFIX": str(prefix)}
     env.pop("PYTHONPATH", None)
     start = [wine, python / "python.exe"]
     for model in ("photos", "cifake"):
