@@ -179,7 +179,7 @@ class PhotoBatches:
             return degrade(files.pixels(order[position]), photo.short_side, self.chain, key)
 
         labels = np.array([photo.label for photo in files.photos], np.float32)[order][:, None]
-        steps = len(order) // (batch * share.count) * share.count
+        steps = share.batches(len(order), batch)
         starts = share.of(range(skip * batch, steps * batch, batch))
         yield from self._batches(make, labels, [range(start, start + batch) for start in starts])
 

@@ -248,7 +248,7 @@ class DataSet:
             raise UsageError(
                 f"batch must be at least 1, and skip, seed and epoch at least 0; got {batch}, {skip}, {seed}, {epoch}."
             )
-        steps, side = self.size("train") // (batch * share.count) * share.count, self.rule.size
+        steps, side = share.batches(self.size("train"), batch), self.rule.size
         numbers = augmenting.draws(seed, epoch, steps * batch)
         numbers = share.of(numbers.reshape(steps, batch, *numbers.shape[1:])[skip:])
         picked = self._picked if self.in_memory("train") else self._streamed

@@ -37,6 +37,10 @@ class Share:
         if not 0 <= self.index < self.count:
             raise ValueError(f"share {self.index} of {self.count}")
 
+    def batches(self, images: int, batch: int) -> int:
+        """Return the number of an epoch's batches: equally many for each worker, and those left over are dropped."""
+        return images // (batch * self.count) * self.count
+
     def of(self, batches: _T) -> _T:
         """Return this worker's batches of those in a list, range or array, of which the first one has number 0."""
         return batches[self.index :: self.count]  # type: ignore[index]

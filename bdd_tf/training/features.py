@@ -191,7 +191,7 @@ class FeatureData:
         """
         assert not augment
         features, labels = self.arrays("train")
-        steps = range(skip, len(features) // (batch * share.count) * share.count)
+        steps = range(skip, share.batches(len(features), batch))
         for rows in epoch_order(len(features), batch, steps, seed=seed, epoch=epoch, share=share):
             yield tf.constant(features[rows]), tf.constant(labels[rows])
 
