@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
+
+from bdd_tf.edge.text import policy_hash
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,11 @@ def _read(name: str) -> str:
 
 
 def _assemble(text: str, style: str, script: str) -> Page:
-    def source(content: str) -> str:
-        return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
-
     policy = "; ".join(
         [
             "default-src 'none'",
-            f"style-src {source(style)}",
-            f"script-src {source(script)}" if script else "script-src 'none'",
+            f"style-src '{policy_hash(style)}'",
+            f"script-src '{policy_hash(script)}'" if script else "script-src 'none'",
             "img-src data: blob:",
             "connect-src 'self'",
             "base-uri 'none'",
