@@ -14,8 +14,7 @@ from bdd_tf.edge.detect.loader import preview
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.evidence import find_evidence
 from bdd_tf.edge.explain.explanation import Explainer, create_explainer
-from bdd_tf.edge.explain.places import json_values, seen_part
-from bdd_tf.edge.images.box import Box
+from bdd_tf.edge.explain.places import json_values
 from bdd_tf.edge.images.channel_images import channel_pngs
 from bdd_tf.edge.images.crops import Cropper, Score, Views
 from bdd_tf.edge.images.decode import open_image
@@ -133,8 +132,7 @@ class Scorer:
         except BddError as error:
             raise Refusal(500, sentence(error)) from None
         values = json_values(explanation, views, found, size, rule)
-        part = seen_part(views, found.view, size, rule)
-        photo = heat_map.Photo(preview(image), size, part, Box(*values["box"]))
+        photo = heat_map.photo_of(preview(image), explanation, views, found.view, size, rule)
         picture = heat_map.draw(
             seen,
             explanation,

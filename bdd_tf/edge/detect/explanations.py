@@ -19,8 +19,7 @@ from bdd_tf.edge.detect.loader import Loaded
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.explain.channels import REFERENCE_IMAGES
 from bdd_tf.edge.explain.explanation import create_explainer
-from bdd_tf.edge.explain.places import json_values, seen_part
-from bdd_tf.edge.images.box import Box
+from bdd_tf.edge.explain.places import json_values
 from bdd_tf.edge.images.crops import Score
 from bdd_tf.edge.images.decode import open_image
 from bdd_tf.edge.images.errors import ImageError
@@ -156,12 +155,7 @@ class ExplanationWriter:
             None if item.deviation is None else item.deviation.note,
             None
             if item.preview is None
-            else heat_map.Photo(
-                item.preview,
-                item.size,
-                seen_part(item.views, score.view, item.size, rule),
-                Box(*values["box"]),
-            ),
+            else heat_map.photo_of(item.preview, found, item.views, score.view, item.size, rule),
         )
         try:
             with complete_file(path, follow=False) as partial:

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from bdd_tf.edge.explain.explanation import Explanation, sigmoid
+from bdd_tf.edge.explain.places import in_image, seen_part
 from bdd_tf.edge.images.box import Box
+from bdd_tf.edge.images.crops import Views
+from bdd_tf.edge.images.resize import ResizeRule
 from bdd_tf.edge.labels import FAKE, LABELS, REAL
 from bdd_tf.edge.lettering import fitted, write
 
@@ -40,6 +43,28 @@ class Photo:
     size: tuple[int, int]
     seen: Box
     box: Box
+
+
+def photo_of(
+    picture: Image.Image,
+    explanation: Explanation,
+    views: Views,
+    view: int,
+    size: tuple[int, int],
+    rule: ResizeRule,
+) -> Photo:
+    """Return the image for the heat map of one of its views.
+
+    Args:
+        picture: RGB, of any size: the image itself or a smaller copy.
+        explanation: Of the view.
+        views: Views of the image.
+        view: Index of the view.
+        size: Width and height of the image, in pixels.
+        rule: The model's resize transform, as for `bdd_tf.edge.explain.places.seen_part`.
+    """
+    seen = seen_part(views, view, size, rule)
+    return Photo(picture, size, seen, in_image(explanation.box, views, view, size, rule))
 
 
 def colours(values: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:

@@ -19,7 +19,6 @@ from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.evidence import Evidence
 from bdd_tf.edge.explain import heat_map
 from bdd_tf.edge.explain.explanation import create_explainer
-from bdd_tf.edge.explain.places import in_image, seen_part
 from bdd_tf.edge.images.crops import Cropper
 from bdd_tf.edge.images.decode import open_image
 from bdd_tf.edge.images.opening import read_all
@@ -86,12 +85,7 @@ def gather(record: Record, name: str, detector: Detector, cropper: Cropper, rule
         Path(name).name,
         found.probability,
         record.note,
-        heat_map.Photo(
-            shown,
-            (width, height),
-            seen_part(views, found.view, (width, height), detector.resize),
-            in_image(explanation.box, views, found.view, (width, height), detector.resize),
-        ),
+        heat_map.photo_of(shown, explanation, views, found.view, (width, height), detector.resize),
     )
     part = (
         "" if found.views == 1 else f", for the most suspicious of the {found.views} parts that were scored"
