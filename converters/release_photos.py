@@ -68,15 +68,26 @@ def release_photos(run: Run, name: str, data_dir: str | None, folder: Path, resu
     return target
 
 
+def is_whole_evaluation(document: dict, content: bytes) -> bool:
+    """Return whether a document of the photo protocol is of exactly this file, and not of a quick evaluation.
+
+    Raises:
+        KeyError: If it is no such document.
+        TypeError: Likewise.
+    """
+    digest, quick = document["detector"]["sha256"], document["quick"]
+    return not quick and digest == hashlib.sha256(content).hexdigest()
+
+
 def _protocol_of(run: Run, content: bytes) -> dict:
     """The protocol's document of exactly this file."""
     command = f"bdd evaluate --run {run.name} --protocol photos --file"
     try:
         document = json.loads(run.metrics("photos-file").read_text())
-        evaluated, quick = document["detector"]["sha256"], document["quick"]
+        exact = is_whole_evaluation(document, content)
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{run.tflite} was not evaluated on photographs yet: {command}") from None
-    if quick or evaluated != hashlib.sha256(content).hexdigest():
+    if not exact:
         raise UsageError(
             f"{run.metrics('photos-file').name} is of another file, or of a quick evaluation: {command}"
         )

@@ -8,7 +8,6 @@ the stored results and the card follow.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from bdd_tf.reports.store import tflite_note
 from bdd_tf.runs import Run
 from converters.photo_card import PROTOCOL_TABLE, photo_card
 from converters.release import RESULTS
+from converters.release_photos import is_whole_evaluation
 
 
 def with_band(content: bytes, low: float, high: float) -> bytes:
@@ -58,13 +58,13 @@ def band_in(document: Path, content: bytes) -> tuple[float, float]:
     """
     try:
         values = json.loads(document.read_text())
-        digest, quick, unsure = values["detector"]["sha256"], values["quick"], values["unsure"]
+        exact, unsure = is_whole_evaluation(values, content), values["unsure"]
         ends = unsure["low"], unsure["high"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BddError(
             f"{document} is no evaluation with a band ({error}); repeat bdd evaluate --protocol photos --file."
         ) from None
-    if quick or digest != hashlib.sha256(content).hexdigest():
+    if not exact:
         raise UsageError(
             f"{document} is of another file, or of a quick evaluation; repeat bdd evaluate --protocol photos --file."
         )
