@@ -30,18 +30,12 @@ bool IsClean(const std::vector<char>& json) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 4) {
-    std::fprintf(stderr, "evidence_host CASES SEED FILE...\n");
-    return 2;
-  }
-  const long long wanted = std::atoll(argv[1]);
-  const uint64_t seed = std::strtoull(argv[2], nullptr, 10);
-  std::vector<Bytes> files;
-  for (int i = 3; i < argc; ++i) files.push_back(ReadFile(argv[i]));
+  const Task task("evidence_host", argc, argv);
+  const std::vector<Bytes>& files = task.files;
   long long found = 0;
   size_t longest = 0;
-  for (long long i = 0; i < wanted; ++i) {
-    const uint64_t number = seed + static_cast<uint64_t>(i);
+  for (long long i = 0; i < task.cases; ++i) {
+    const uint64_t number = task.seed + static_cast<uint64_t>(i);
     TellCase(number);
     Random random(number);
     Bytes content = files[number < files.size() ? number : random.Below(files.size())];
@@ -68,6 +62,6 @@ int main(int argc, char** argv) {
     if (needed > 3) ++found;
     longest = std::max(longest, needed);
   }
-  std::printf("%lld mutated image files: %lld with evidence, texts of at most %zu bytes\n", wanted, found, longest);
+  std::printf("%lld mutated image files: %lld with evidence, texts of at most %zu bytes\n", task.cases, found, longest);
   return 0;
 }

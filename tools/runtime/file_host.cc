@@ -47,18 +47,12 @@ bool ScoreImage(bdd_model* model, Random* random, char* why, size_t why_size) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 4) {
-    std::fprintf(stderr, "file_host CASES SEED FILE...\n");
-    return 2;
-  }
-  const long long wanted = std::atoll(argv[1]);
-  const uint64_t seed = std::strtoull(argv[2], nullptr, 10);
-  std::vector<Bytes> files;
-  for (int i = 3; i < argc; ++i) files.push_back(ReadFile(argv[i]));
+  const Task task("file_host", argc, argv);
+  const std::vector<Bytes>& files = task.files;
   std::map<std::string, long long> reasons;
   long long opened = 0, ran = 0, any_size = 0;
-  for (long long i = 0; i < wanted; ++i) {
-    const uint64_t number = seed + static_cast<uint64_t>(i);
+  for (long long i = 0; i < task.cases; ++i) {
+    const uint64_t number = task.seed + static_cast<uint64_t>(i);
     TellCase(number);
     Random random(number);
     Bytes content = files[random.Below(files.size())];
@@ -104,6 +98,6 @@ int main(int argc, char** argv) {
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   std::printf("%lld mutated files: %lld opened, %lld runs, %lld images of any size; %zu different reasons; %ld MiB\n",
-              wanted, opened, ran, any_size, reasons.size(), usage.ru_maxrss / 1024);
+              task.cases, opened, ran, any_size, reasons.size(), usage.ru_maxrss / 1024);
   return 0;
 }

@@ -25,6 +25,23 @@ inline Bytes ReadFile(const char* path) {
   return bytes;
 }
 
+// What a program is to do: "NAME CASES SEED FILE...".
+struct Task {
+  Task(const char* name, int argc, char** argv) {
+    if (argc < 4) {
+      std::fprintf(stderr, "%s CASES SEED FILE...\n", name);
+      std::exit(2);
+    }
+    cases = std::atoll(argv[1]);
+    seed = std::strtoull(argv[2], nullptr, 10);
+    for (int i = 3; i < argc; ++i) files.push_back(ReadFile(argv[i]));
+  }
+
+  long long cases = 0;
+  uint64_t seed = 0;
+  std::vector<Bytes> files;
+};
+
 class Random {
  public:
   explicit Random(uint64_t seed) : engine_(seed) {}
