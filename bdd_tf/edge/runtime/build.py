@@ -39,7 +39,7 @@ FLAGS = (
     "-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 ).split()
 #: Folders of sources that are compiled for size: walking the metadata of a file takes far less time than decoding it.
-_COMPACT = {"evidence": ("-Os", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables")}
+_COMPACT = {"evidence": ("-Os",)}
 _LINUX_LINK = (
     "-shared -pthread -static-libstdc++ -static-libgcc -Wl,--no-undefined -s "
     f"-Wl,--version-script={SOURCES / 'delegate' / 'exports.map'}"
