@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bdd_tf.edge.evidence import Evidence, find_evidence
+from bdd_tf.edge.evidence.find import MOST_BYTES
 from bdd_tf.edge.images.crops import Cropper, Views
 from bdd_tf.edge.images.decode import open_image, read_image
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.formats import HEAD
+from bdd_tf.edge.images.opening import read_all
 from bdd_tf.edge.images.out_of_distribution import Deviation, TrainingStatistics
 from bdd_tf.edge.images.views import ViewRule, size_of
 from bdd_tf.edge.stability import views_of_copies
@@ -104,7 +106,7 @@ class ImageLoader:
         if path.suffix.lower() in VIDEO_SUFFIXES:
             return Loaded(path, is_video=True)
         try:
-            source = path if content is None else content
+            source = self._source(path) if content is None else content
             image = read_image(source) if self._needs_array else open_image(source)
             views = self._cropper(image)
         except ImageError as error:
@@ -120,6 +122,14 @@ class ImageLoader:
         small = thumbnail(image) if self._thumbnails else None
         return Loaded(path, views, thumbnail=small, size=size, deviation=deviation, copies=copies, preview=shown,
                       evidence=evidence)  # fmt: skip
+
+    def _source(self, path: Path) -> Path | bytes:
+        """What is decoded and walked: the bytes of a file, so that it is read once; of a large one its path."""
+        try:
+            once = self._evidence and path.stat().st_size <= MOST_BYTES
+        except (OSError, ValueError):  # the decoder tells why
+            once = False
+        return read_all(path) if once else path
 
     def _found(self, source: Path | bytes, image: Image.Image | NDArray[np.uint8]) -> tuple[Evidence, ...]:
         if not self._evidence:
