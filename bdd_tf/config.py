@@ -85,6 +85,8 @@ class Experiment:
         own_decoder_share: ``photos`` only: share of the FAKE draws that are such reconstructions, in [0, 1).
         clean_share: ``photos`` only: share of the training crops that are only coded once as JPEG of quality 75 to 95, without
             the rest of the degradation, in [0, 1).
+        retouch_share: ``photos`` only: share of the training crops that are sharpened, denoised or toned as cameras and
+            photo editors do it (:mod:`bdd_tf.datasets.retouch`), in [0, 1).
         ema: Decay of an exponential moving average of the weights, which validation and the saved weights use; 0: the
             weights themselves.
         gradients: Implementation of a BNext's blocks during training: the native kernels
@@ -136,6 +138,7 @@ class Experiment:
     own_decoders: str | None = None
     own_decoder_share: float = 0.0
     clean_share: float = 0.0
+    retouch_share: float = 0.0
     ema: float = 0.0
     gradients: str = "int8"
     mixed_precision: bool = False
@@ -198,7 +201,7 @@ class Experiment:
         if not 0 < self.train_fraction <= 1:
             raise UsageError(f"train_fraction must be in (0, 1]; got {self.train_fraction}.")
 
-        for name in ("own_decoder_share", "clean_share", "ema"):
+        for name in ("own_decoder_share", "clean_share", "retouch_share", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} must be in [0, 1); got {getattr(self, name)}.")
 
@@ -213,7 +216,7 @@ class Experiment:
                 f"augment {','.join(self.augment)}: data set {PHOTOS} degrades, flips and turns its crops by itself; give "
                 "none."
             )
-        for name in ("hold_out", "own_decoders", "own_decoder_share", "clean_share"):
+        for name in ("hold_out", "own_decoders", "own_decoder_share", "clean_share", "retouch_share"):
             if not photos and getattr(self, name):
                 raise UsageError(
                     f"{name} is for data set {PHOTOS} only; got {getattr(self, name)} for {self.dataset}."

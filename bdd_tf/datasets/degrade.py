@@ -5,7 +5,7 @@ that both classes are degraded alike. :func:`apply` carries them out, in the ord
 
 1. rescale, so that the short side of the whole image ends between :attr:`Degradation.short_side`; or, rarely, shrink
    it hard; crop a region off the 8-pixel grid of the file's own JPEG blocks; flip and turn;
-2. edit: blur, brightness, contrast, saturation, grey, noise;
+2. edit: retouch (:mod:`bdd_tf.datasets.retouch`), blur, brightness, contrast, saturation, grey, noise;
 3. encode as JPEG or WebP, and sometimes crop and encode again;
 4. crop the network's square at a random offset to the last codec's grid, as native crops of a file have it; pad by
    reflection what is smaller;
@@ -22,8 +22,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bdd_tf.datasets import codecs
+from bdd_tf.datasets import codecs, retouch
 from bdd_tf.datasets.codecs import Pixels
+from bdd_tf.datasets.retouch import Retouch
 from bdd_tf.errors import UsageError
 
 Generator = np.random.Generator
@@ -59,6 +60,7 @@ class Degradation:
         mask: Probability of a mask of 16-pixel patches.
         clean: Share of the images that :meth:`light` draws instead, without a rescale, as detectors see images that were
             saved once.
+        retouch: Probability of a retouch, in these and in the others.
     """
 
     size: int = 128
@@ -77,6 +79,7 @@ class Degradation:
     jitter: float = 0.8
     mask: float = 0.3
     clean: float = 0.0
+    retouch: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse impossible values.
@@ -99,6 +102,7 @@ class Degradation:
             "jitter",
             "mask",
             "clean",
+            "retouch",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is a probability; got {getattr(self, name)}.")
@@ -108,10 +112,12 @@ class Degradation:
                 raise UsageError(f"{name} is the range {low} to {high}; it must be positive and rising.")
 
     @classmethod
-    def light(cls, size: int = 128, rescale: float = 0.5, codec: float = 0.7) -> Degradation:
-        """A mild chain: rescale and one JPEG of quality 75 to 95, flips and turns."""
+    def light(
+        cls, size: int = 128, rescale: float = 0.5, codec: float = 0.7, retouch: float = 0.0
+    ) -> Degradation:
+        """A mild chain: rescale and one JPEG of quality 75 to 95, flips and turns; a retouch if wanted."""
         return cls(size, rescale, hard=0, codec=codec, quality=(75, 95), webp=0, second=0, blur=0, noise=0, cutout=0, grey=0,
-                   jitter=0, mask=0)  # fmt: skip
+                   jitter=0, mask=0, retouch=retouch)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,7 @@ class Plan:
         codecs: The encodings, in order.
         cutout: Top, left, height, width as shares of the crop, and a grey level; empty for none.
         mask: bool [n, n]: hidden patches of 16 pixels; None for none.
+        retouch: Before all other edits; None for none.
     """
 
     factor: float
@@ -163,6 +170,7 @@ class Plan:
     codecs: tuple[Codec, ...]
     cutout: tuple[float, ...]
     mask: NDArray[np.bool_] | None
+    retouch: Retouch | None = None
 
 
 def draw(rng: Generator, chain: Degradation, height: int, width: int, short_side: float) -> Plan:
@@ -205,6 +213,8 @@ def draw(rng: Generator, chain: Degradation, height: int, width: int, short_side
         tuple(_codec(rng, chain) for _ in range(int(rounds))),
         (*rng.random(2), *rng.uniform(0.1, 0.4, 2), rng.uniform(0, 255)) if used[6] else (),
         rng.random((patches, patches)) < share if used[7] else None,
+        # Drawn last, and only where wanted, so that trainings from before it get the same pixels.
+        retouch.draw(rng) if chain.retouch and rng.random() < chain.retouch else None,
     )
 
 
@@ -254,6 +264,8 @@ def apply(image: Pixels, plan: Plan, size: int) -> Pixels:
     if plan.flip:
         image = image[:, ::-1]
     image = np.ascontiguousarray(np.rot90(image, plan.turns))
+    if plan.retouch is not None:
+        image = retouch.apply(image, plan.retouch)
     if plan.blur:
         image = cv2.GaussianBlur(image, (0, 0), plan.blur)
     image = _edited(image, plan)
@@ -335,5 +347,5 @@ def degrade(image: Pixels, short_side: float, chain: Degradation, key: tuple[int
     height, width = image.shape[:2]
     # No draw without a share, so that trainings from before it get the same pixels.
     if chain.clean and rng.random() < chain.clean:
-        chain = Degradation.light(chain.size, rescale=0, codec=1)
+        chain = Degradation.light(chain.size, rescale=0, codec=1, retouch=chain.retouch)
     return apply(image, draw(rng, chain, height, width, short_side), chain.size)

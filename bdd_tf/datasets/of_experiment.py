@@ -47,7 +47,7 @@ def dataset_of(
             images_per_epoch=config.images_per_epoch,
             seed=config.seed,
         )
-        chain = Degradation(config.resolution, clean=config.clean_share)
+        chain = Degradation(config.resolution, clean=config.clean_share, retouch=config.retouch_share)
         return photo_set(data_dir or config.data_dir, mixture, chain)
     return load_dataset(
         dataset or config.dataset,

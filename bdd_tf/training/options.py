@@ -52,6 +52,11 @@ def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--clean-share", type=float, help="photos: share of the crops coded once and not degraded, in [0, 1)"
     )
+    group.add_argument(
+        "--retouch-share",
+        type=float,
+        help="photos: share of the crops sharpened, denoised or toned, in [0, 1)",
+    )
     group.add_argument("--augment", help="comma-separated: flip, vflip, rot90, crop, jitter; or none")
     group.add_argument("--loader-threads", type=int, help="threads that decode and augment images; default 2")
 
@@ -205,7 +210,7 @@ def add_name_arguments(parser: argparse._ActionsContainer) -> None:
 _FIELDS = (
     "dataset data_dir backbone variant resolution stem_stride stem resize epochs batch accumulate learning_rate warmup "
     "weight_decay clip_norm label_smoothing train_fraction hold_out images_per_epoch own_decoders own_decoder_share "
-    "clean_share ema init gradients patience seed"
+    "clean_share retouch_share ema init gradients patience seed"
 ).split()
 
 
