@@ -362,6 +362,12 @@ CASES: dict[str, Case] = {
         "Lightroom",
         "HEIF EXIF Software",
     ),
+    "heic xmp in extents": Case(
+        lambda: heif([(b"Exif", _exif_item(SMALL)), (b"mime", xmp(PROPERTY))], extents=3),
+        "digital_source_type",
+        "trained model",
+        "HEIF XMP",
+    ),
     "heic xmp": Case(
         lambda: heif([(b"Exif", _exif_item(SMALL)), (b"mime", xmp(PROPERTY))]),
         "digital_source_type",

@@ -90,8 +90,10 @@ def box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content) + 8) + kind + content
 
 
-def heif(items: Iterable[tuple[bytes, bytes]] = (), *boxes: bytes, in_idat: bool = False) -> bytes:
-    """The boxes of a HEIC file without pixels: items are kind (``Exif`` or ``mime``) and content."""
+def heif(
+    items: Iterable[tuple[bytes, bytes]] = (), *boxes: bytes, in_idat: bool = False, extents: int = 1
+) -> bytes:
+    """The boxes of a HEIC file without pixels: items are kind (``Exif`` or ``mime``) and content, in so many extents."""
     items = list(items)
     head = box(b"ftyp", b"heic\0\0\0\0mif1heic") + b"".join(boxes)
     entries = b""
@@ -103,8 +105,10 @@ def heif(items: Iterable[tuple[bytes, bytes]] = (), *boxes: bytes, in_idat: bool
     def iloc(start: int) -> bytes:
         at, places = start, b""
         for number, (_, content) in enumerate(items, 1):
-            places += struct.pack(">HHHHII", number, int(in_idat), 0, 1, at, len(content))
-            at += len(content)
+            places += struct.pack(">HHHH", number, int(in_idat), 0, extents)
+            for part in np.array_split(np.frombuffer(content, np.uint8), extents):
+                places += struct.pack(">II", at, len(part))
+                at += len(part)
         return box(b"iloc", b"\1\0\0\0\x44\0" + struct.pack(">H", len(items)) + places)
 
     data = b"".join(content for _, content in items)

@@ -110,6 +110,8 @@ def expensive() -> dict[str, bytes]:
         "heif box claims 100 MB": heif()[:24] + claim + b"meta",
         "heif many boxes": box(b"ftyp", b"heic\0\0\0\0") + directory,
         "heif many items": heif([(b"Exif", b"\0\0\0\0" + tiff({0x0131: "x"}))] * 3000),
+        "heif many extents": heif([(b"Exif", b"\0\0\0\0" + tiff({0x0131: "x" * 4000}))] * 16, extents=4000),
+        "heif long extents": heif([(b"mime", b"<x:a>" * 1_000_000)] * 16, extents=200),
         "gif many comments": b"GIF89a" + bytes(7) + (b"\x21\xfe" + sub_blocks(b"x" * 300)) * 60_000,
         "gif endless image": b"GIF89a" + bytes(7) + b"\x2c" + bytes(9) + b"\2" + b"\1x" * 5_000_000,
         "c2pa nested boxes": webp((b"C2PA", nested)),

@@ -47,6 +47,7 @@ def test_nothing_is_found_that_is_not_there(case: Case):
     beside = {
         "jpeg iim program": {"description"},
         "heic xmp": {"editor"},
+        "heic xmp in extents": {"editor"},
         "jpeg thumbnail of the image": {"camera"},
         "jpeg thumbnail of another image": {"camera"},
     }

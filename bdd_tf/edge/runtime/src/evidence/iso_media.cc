@@ -8,6 +8,8 @@ namespace bdd {
 namespace {
 
 constexpr size_t kMaxItems = 4096;
+// Of metadata in several extents, which are copied into one piece.
+constexpr size_t kMaxCopied = 1 << 21, kMaxExtents = 256;
 
 struct Box {
   ByteView type, content;
@@ -67,7 +69,8 @@ class Reader {
 
 struct Item {
   uint64_t id;
-  bool exif;  // else XMP
+  bool exif;          // else XMP
+  bool read = false;  // a place is read once, however often the file names it
 };
 
 // Items of `iinf` with EXIF or XMP.
@@ -94,6 +97,37 @@ std::vector<Item> MetadataItems(ByteView iinf) {
   }
   return items;
 }
+
+// The extents of one item, joined.
+class Extents {
+ public:
+  explicit Extents(ByteView source) : source_(source) {}
+  void Add(uint64_t base, uint64_t offset, uint64_t length) {
+    const bool inside = base <= source_.size && offset <= source_.size && length <= source_.size;
+    const ByteView part =
+        inside ? source_.Part(static_cast<size_t>(base + offset), static_cast<size_t>(length)) : ByteView{};
+    // One that cannot be read makes the item unreadable.
+    good_ =
+        good_ && part.size > 0 && (parts_.empty() || bytes_ + part.size <= kMaxCopied) && parts_.size() < kMaxExtents;
+    if (!good_) return;
+    parts_.push_back(part);
+    bytes_ += part.size;
+  }
+  // Valid as long as this object; empty if the item is unreadable.
+  ByteView Join() {
+    if (!good_ || parts_.empty()) return {};
+    if (parts_.size() == 1) return parts_[0];
+    for (const ByteView& part : parts_) copy_.append(reinterpret_cast<const char*>(part.data), part.size);
+    return ViewOf(copy_);
+  }
+
+ private:
+  const ByteView source_;
+  std::vector<ByteView> parts_;
+  std::string copy_;
+  size_t bytes_ = 0;
+  bool good_ = true;
+};
 
 class IsoMedia {
  public:
@@ -149,7 +183,7 @@ class IsoMedia {
   }
 
   void ReadMeta(ByteView meta) {
-    const std::vector<Item> items = MetadataItems(Child(meta, "iinf"));
+    std::vector<Item> items = MetadataItems(Child(meta, "iinf"));
     if (items.empty()) return;
     const ByteView iloc = Child(meta, "iloc"), idat = Child(meta, "idat");
     Reader reader(iloc);
@@ -163,24 +197,31 @@ class IsoMedia {
       const uint64_t id = reader.Take(version < 2 ? 2 : 4);
       const uint64_t method = version == 0 ? 0 : reader.Take(2) & 15;
       reader.Take(2);  // data reference
+      Item* item = Wanted(id, &items);
+      if (method > 1) item = nullptr;
       const uint64_t base = reader.Take(base_bytes), extents = reader.Take(2);
+      Extents content(method == 1 ? idat : file_);
       for (uint64_t k = 0; k < extents && reader.good(); ++k) {
         reader.Take(index_bytes);
         const uint64_t offset = reader.Take(offset_bytes), length = reader.Take(length_bytes);
-        // Metadata in several extents is rare, and left out.
-        if (extents != 1 || method > 1 || !reader.good()) continue;
-        for (const Item& item : items) {
-          if (item.id == id) ReadItem(item, method == 1 ? idat : file_, base, offset, length);
-        }
+        if (item != nullptr && reader.good()) content.Add(base, offset, length);
       }
+      if (item != nullptr && reader.good()) ReadItem(item, content.Join());
     }
   }
 
-  void ReadItem(const Item& item, ByteView source, uint64_t base, uint64_t offset, uint64_t length) {
-    if (base > source.size || offset > source.size || length > source.size) return;
-    const ByteView content = source.Part(static_cast<size_t>(base + offset), static_cast<size_t>(length));
+  // The item with an id, if its content is wanted.
+  static Item* Wanted(uint64_t id, std::vector<Item>* items) {
+    for (Item& item : *items) {
+      if (item.id == id && !item.read) return &item;
+    }
+    return nullptr;
+  }
+
+  void ReadItem(Item* item, ByteView content) {
     if (content.size == 0) return;
-    if (item.exif) {
+    item->read = true;
+    if (item->exif) {
       ReadExifItem(content);
     } else {
       ReadXmp(content, Place("XMP"), findings_);
