@@ -88,15 +88,17 @@ class Convolution : public FloatOperator {
     }
   }
 
-  // Calls f(windows, done, part, offsets) for the windows of `count` output pixels, at most kMaxPixels at a time.
+  // Calls f(windows, done, part, offsets) for the windows of `count` <= kChunk output pixels, at most kMaxPixels at a
+  // time.
   template <typename F>
   void ForWindows(const float* loaded, int64_t first, int64_t count, const F& f) const {
-    const float* windows[kMaxPixels];
+    const float* windows[kChunk];
     bool in_copy = false;
-    for (int64_t done = 0, part = 0; done < count; done += part) {
-      const auto most = static_cast<int>(std::min<int64_t>(kMaxPixels, count - done));
-      part = map_.Point(loaded, first + done, most, windows, &in_copy);
-      f(windows, done, static_cast<int>(part), offsets_.data() + (in_copy ? taps_ : 0));
+    for (int64_t done = 0; done < count;) {
+      const int alike = map_.Point(loaded, first + done, static_cast<int>(count - done), windows, &in_copy);
+      const int32_t* offsets = offsets_.data() + (in_copy ? taps_ : 0);
+      for (int m = 0; m < alike; m += kMaxPixels) f(windows + m, done + m, std::min(kMaxPixels, alike - m), offsets);
+      done += alike;
     }
   }
 
@@ -157,7 +159,11 @@ class Conv2d final : public Convolution {
       const Conv2dFilter filter = {offsets, taps_, weights_.data() + channel * taps_, bias_.data() + channel};
       float* out = to + (first + done) * outputs_ + channel;
       machine_.kernels->conv2d_f32(windows, part, filter, out, outputs_, width);
-      for (int m = 0; m < part; ++m) clamp_.Apply(out + m * outputs_, width);
+      if (width == outputs_) {
+        clamp_.Apply(out, part * outputs_);
+      } else {
+        for (int m = 0; m < part; ++m) clamp_.Apply(out + m * outputs_, width);
+      }
     });
   }
 };

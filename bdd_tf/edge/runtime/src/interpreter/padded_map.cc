@@ -94,11 +94,14 @@ void PaddedMap::CopyWindow(const float* map, int64_t y, int64_t x) {
   for (int64_t i = 0; i < rows_.size; ++i) {
     const int64_t row = y * rows_.stride - rows_.before + i * rows_.dilation;
     if (row < 0 || row >= rows_.input) continue;
-    for (int64_t j = 0; j < columns_.size; ++j) {
-      const int64_t column = x * columns_.stride - columns_.before + j * columns_.dilation;
-      if (column < 0 || column >= columns_.input) continue;
-      const float* from = map + (row * columns_.input + column) * depth_;
-      std::copy(from, from + depth_, to + (i * columns_.size + j) * depth_);
+    // Columns [first, end) of the filter lie inside, beside each other unless it is dilated.
+    const int64_t left = x * columns_.stride - columns_.before, gap = columns_.dilation;
+    const int64_t first = left < 0 ? (gap - 1 - left) / gap : 0;
+    const int64_t end = std::min<int64_t>(columns_.size, (columns_.input - left + gap - 1) / gap);
+    const int64_t run = gap == 1 ? end - first : 1;
+    for (int64_t j = first; j < end; j += run) {
+      const float* from = map + (row * columns_.input + left + j * gap) * depth_;
+      std::copy(from, from + run * depth_, to + (i * columns_.size + j) * depth_);
     }
   }
 }
