@@ -32,7 +32,7 @@ from bdd_tf.edge.runtime.wheels import build_wheel
 
 #: Targets for a web-sized photograph: seconds to the first verdict, and memory in MiB.
 SECONDS, MIB = 0.6, 120
-#: The same without a check of degraded copies, beyond a program that only decodes the file.
+#: Seconds of processor time without a check of degraded copies, beyond a program that only decodes the file.
 BEYOND = 0.05
 #: That program.
 _DECODE = (
@@ -172,10 +172,10 @@ def main() -> int:
                 print(
                     f"  {title:17} {first:.0f} ms to the verdict, {end:.0f} ms to the end, {processor:.0f} ms of processor"
                 )
-            beyond = float(np.median(plain, axis=0)[1] - base[1])
+            beyond = float(np.median(plain, axis=0)[2] - base[2])
             fine &= bool(name != "451x300" or (seconds < SECONDS and memory < MIB and beyond <= BEYOND))
     print(
-        f"targets           {SECONDS} s, {MIB} MiB and, with --no-check, {1e3 * BEYOND:.0f} ms beyond decoding for 451x300: "
+        f"targets           {SECONDS} s, {MIB} MiB and, with --no-check, {1e3 * BEYOND:.0f} ms of processor beyond decoding for 451x300: "
         f"{'met' if fine else 'missed'}"
     )
     return 0 if fine else 1

@@ -143,7 +143,7 @@ def test_only_a_process_of_its_own_leaves_what_it_imported_uncollected():
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize(("given", "width"), [("50", 50), ("120", 120), ("none", 80), ("-3", 80)])
+@pytest.mark.parametrize(("given", "width"), [("70", 70), ("120", 120), ("none", 80), ("-3", 80)])
 def test_help_is_as_wide_as_the_terminal(given, width):
     result = subprocess.run(
         [sys.executable, "-m", "bdd_tf", "detect", "--help"],
