@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import io
 import os
 import re
 import select
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, NoReturn, Protocol, cast
 
 from bdd_tf import __version__
@@ -44,7 +47,35 @@ _EXTRA_OF = {
 }
 
 
-_NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-(inf|infinity|nan)", re.IGNORECASE)
+_NEGATIVE = r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-(inf|infinity|nan)"
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Help as wide as the terminal.
+
+    argparse makes a formatter for each option that is declared, and asks `shutil`, which imports four kinds of archives.
+    """
+
+    def __init__(self, prog: str, *args: Any, **more: Any) -> None:
+        super().__init__(prog, *args, **{"width": _columns() - 2, **more})
+
+
+def _columns() -> int:
+    """Width of the terminal in characters, as `shutil.get_terminal_size` finds it."""
+    with suppress(KeyError, ValueError):
+        if (given := int(os.environ["COLUMNS"])) > 0:
+            return given
+    with suppress(OSError, ValueError):  # standard output is no terminal
+        return os.get_terminal_size(1).columns or 80
+    return 80
+
+
+def _is_negative(text: str) -> bool:
+    if not text.startswith("-") or text.startswith(
+        "--"
+    ):  # spares most arguments the compilation of the pattern
+        return False
+    return re.fullmatch(_NEGATIVE, text, re.IGNORECASE) is not None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,7 +83,7 @@ class _Parser(argparse.ArgumentParser):
 
     def _parse_optional(self, arg_string: str) -> Any:
         """Take a negative number for a value: with an option such as ``-0``, argparse takes all of them for options."""
-        if _NEGATIVE.fullmatch(arg_string) and arg_string not in self._option_string_actions:
+        if _is_negative(arg_string) and arg_string not in self._option_string_actions:
             return None
         return super()._parse_optional(arg_string)
 
@@ -161,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     _write_utf8()
     try:
-        code = _run(sys.argv[1:] if argv is None else argv)
+        code = _run(sys.argv[1:], _uncollected) if argv is None else _run(argv)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -176,7 +207,24 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _run(argv: list[str]) -> int:
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Leave what a block makes to the end of the process, without collecting garbage.
+
+    Modules live as long as the process. To look through NumPy's for garbage while they are imported, and again at exit,
+    takes as long as `bdd detect` takes for an image.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
+
+
+def _run(argv: list[str], loading: Callable[[], AbstractContextManager[None]] = nullcontext) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage(), file=sys.stdout if argv else sys.stderr)
         return 0 if argv else 2
@@ -186,8 +234,9 @@ def _run(argv: list[str]) -> int:
     verb = argv[0]
     if verb not in VERBS:
         raise one_of("verb", verb, tuple(VERBS))
-    module = _load(verb)
-    parser = _Parser(f"bdd {verb}", description=VERBS[verb], allow_abbrev=False)
+    with loading():
+        module = _load(verb)
+    parser = _Parser(f"bdd {verb}", description=VERBS[verb], allow_abbrev=False, formatter_class=_Formatter)
     add_arguments(verb, module, parser)
     try:
         args = parser.parse_args(argv[1:])

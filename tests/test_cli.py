@@ -126,3 +126,30 @@ def test_a_reader_that_leaves_ends_every_verb_quietly(arguments):
     os.close(writable)
     assert done.stderr == ""
     assert done.returncode in ((0, 141) if arguments[-1] == "--help" else (141,))  # argparse ignores it
+
+
+def test_only_a_process_of_its_own_leaves_what_it_imported_uncollected():
+    """A caller of `main` keeps its garbage collection as it is."""
+    code = """if True:
+        import gc, sys
+        from bdd_tf.cli import main
+        assert main(["detect", "--help"]) == 0 and gc.get_freeze_count() == 0 and gc.isenabled()
+        sys.argv = ["bdd", "detect", "--help"]
+        assert main() == 0 and gc.get_freeze_count() > 0 and gc.isenabled()
+        gc.disable()
+        assert main() == 0 and not gc.isenabled()
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(("given", "width"), [("70", 70), ("120", 120), ("none", 80), ("-3", 80)])
+def test_help_is_as_wide_as_the_terminal(given, width):
+    result = subprocess.run(
+        [sys.executable, "-m", "bdd_tf", "detect", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": given},
+    )
+    assert width - 12 < max(map(len, result.stdout.splitlines())) <= width - 2

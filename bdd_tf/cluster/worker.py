@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -119,7 +119,7 @@ def rows(model: Model, sources: Iterable[Source]) -> Iterator[dict[str, Any]]:
 
     identity = detector.identity.to_dict()
     for record in score_paths(detector, names(), detector.decide, cropper=cropper, loader=load):
-        yield row(replace(record, model=identity), facts.popleft(), evidence=model.evidence)
+        yield row(record._replace(model=identity), facts.popleft(), evidence=model.evidence)
 
 
 def score_frames(

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,21 +20,19 @@ from bdd_tf.commands.detect_outputs import check_outputs, output
 from bdd_tf.commands.detect_progress import Progress
 from bdd_tf.commands.detect_single import checks, report_file
 from bdd_tf.edge.checks import number_within, whole_number
-from bdd_tf.edge.detect.explanations import ExplainOptions, ExplanationWriter
+from bdd_tf.edge.detect.explain_options import ExplainOptions
 from bdd_tf.edge.detect.loader import ImageLoader
 from bdd_tf.edge.detect.records import Record, choose_form, print_fake, print_line
 from bdd_tf.edge.detect.score import score_paths
-from bdd_tf.edge.detect.videos import VideoOptions, VideoScorer, watch_camera
+from bdd_tf.edge.detect.video_options import VideoOptions
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.evidence import find_evidence
 from bdd_tf.edge.images.find import HEAT_MAP, IMAGE_SUFFIXES, Census, LeftOut, find_images
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics, summary
 from bdd_tf.edge.labels import FAKE, LABELS, UNSURE, DecisionRule
-from bdd_tf.edge.model_identity import ModelIdentity
-from bdd_tf.edge.report.writer import ReportWriter
 from bdd_tf.edge.runtime import MAX_THREADS
 from bdd_tf.edge.text import visible
-from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES
+from bdd_tf.edge.video.formats import VIDEO_SUFFIXES
 from bdd_tf.errors import BddError, UsageError, one_of
 from bdd_tf.files import exists, is_file, is_folder
 
@@ -114,9 +112,10 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
         detector = stack.enter_context(Detector(model, engine=args.engine, num_threads=args.threads))
         decide = _decision(args, detector)
         if args.camera is not None:
+            from bdd_tf.edge.detect.videos import watch_camera
+
             return watch_camera(video_options, detector, decide)
         cropper = detector.cropper(args.crop, args.max_tiles)
-        score_video = VideoScorer(video_options, detector, decide)
         sheet = None
         if video_options.html is not None:
             from bdd_tf.edge.detect.contact_sheet import ContactSheet
@@ -135,6 +134,8 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
         )
         explain = None
         if explain_options is not None:
+            from bdd_tf.edge.detect.explanations import ExplanationWriter
+
             run = None if args.run is None else Path(args.runs_dir) / args.run
             explain = ExplanationWriter(explain_options, detector, run)
         records = score_paths(
@@ -143,11 +144,14 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
             decide,
             cropper=cropper,
             loader=inputs.loading(loader),
-            score_video=score_video,
+            score_video=_video_scorer(video_options, detector, decide),
             explain=explain,
         )
-        records = _stated(records, detector.identity)
+        if _form(args) == "json":
+            records = _stated(records, detector)
         if report is not None:
+            from bdd_tf.edge.report.writer import ReportWriter
+
             records = ReportWriter(report, detector, cropper, decide, evidence=looks).passing(
                 records, inputs.shown
             )
@@ -165,11 +169,25 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
         return code
 
 
-def _stated(records: Generator[Record, None, None], identity: ModelIdentity) -> Generator[Record, None, None]:
+def _video_scorer(
+    options: VideoOptions, detector: Detector, decide: DecisionRule
+) -> Callable[[Path], Record]:
+    """Return a function that scores one video; what it needs is imported with the first one."""
+
+    @cache
+    def scorer() -> Callable[[Path], Record]:
+        from bdd_tf.edge.detect.videos import VideoScorer
+
+        return VideoScorer(options, detector, decide)
+
+    return lambda path: scorer()(path)
+
+
+def _stated(records: Generator[Record, None, None], detector: Detector) -> Generator[Record, None, None]:
     """Yield records that name their model."""
     with closing(records):
         for record in records:
-            yield replace(record, model=identity.to_dict())
+            yield record._replace(model=detector.identity.to_dict())
 
 
 def _looks_for_evidence(args: argparse.Namespace) -> bool:
@@ -229,7 +247,7 @@ def _report(
                 if record.error is not None:
                     progress.message(f"bdd: {record.path}: {record.error}")
                 if args.sort:
-                    kept.append(replace(record, thumbnail=None))
+                    kept.append(record._replace(thumbnail=None))
                 else:
                     with progress.aside():
                         printer(record)
@@ -262,11 +280,15 @@ def _report(
     return code
 
 
+def _form(args: argparse.Namespace) -> str:
+    return "csv" if args.csv else "json" if args.json or args.frames else "text"
+
+
 def _printer(args: argparse.Namespace) -> Callable[[Record], None]:
     """Return the function that prints a record in the selected format."""
     if args.list_fakes:
         return lambda record: print_fake(record, null=args.null)
-    form_name = "csv" if args.csv else "json" if args.json or args.frames else "text"
+    form_name = _form(args)
     form = choose_form(
         form_name,
         crop=args.crop is not None,

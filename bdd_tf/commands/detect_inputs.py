@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, redirect_stderr, suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -22,7 +21,7 @@ from bdd_tf.edge.detect.urls import is_url, without_password
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.formats import HEAD, is_image
 from bdd_tf.edge.images.opening import MAX_BYTES, read_all
-from bdd_tf.edge.video.video_file import begins_like_video
+from bdd_tf.edge.video.formats import begins_like_video
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.files import is_file
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from bdd_tf.edge.detect.fetch import Fetcher
 
 #: Control characters that no line of a list holds, among the first bytes of the list.
-_BINARY = re.compile(rb"[\x01-\x08\x0e-\x1f\x7f]")
+_BINARY = rb"[\x01-\x08\x0e-\x1f\x7f]"
 _EXAMINED = 4096
 
 
@@ -113,7 +112,7 @@ class Inputs:
         """
         with closing(records):
             for record in records:
-                yield replace(record, path=self.shown(record.path))
+                yield record._replace(path=self.shown(record.path))
                 if record.path in self._fetched:
                     with suppress(OSError):
                         Path(record.path).unlink(missing_ok=True)
@@ -251,10 +250,10 @@ def _listed(content: bytes) -> list[str] | None:
     content = content.removeprefix(codecs.BOM_UTF8)
     if b"\0" in content:
         # Names are exact here (find -print0) and may hold any other byte. Binary data has runs of zeros.
-        if b"\0\0\0" in content or (b"\0\0" in content and _BINARY.search(content[:_EXAMINED])):
+        if b"\0\0\0" in content or (b"\0\0" in content and re.search(_BINARY, content[:_EXAMINED])):
             return None
         return [os.fsdecode(line) for line in content.removesuffix(b"\0").split(b"\0")]
-    if _BINARY.search(content[:_EXAMINED]):
+    if re.search(_BINARY, content[:_EXAMINED]):
         return None
     lines = (line.rstrip(b"\r") for line in content.split(b"\n"))
     return [os.fsdecode(line) for line in lines if line.strip() and not line.startswith(b"#")]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from bdd_tf.commands.model_options import add_engine_argument, add_model_argument
-from bdd_tf.edge.detect.explanations import EXPLAIN_LIMIT
-from bdd_tf.edge.explain.explanation import explainer_names
+from bdd_tf.edge.detect.explain_options import EXPLAIN_LIMIT
+from bdd_tf.edge.explain.explainers import explainer_names
 from bdd_tf.edge.images.crops import CROPS, TILES_LIMIT
 
 

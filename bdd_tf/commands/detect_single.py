@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES
+from bdd_tf.edge.video.formats import VIDEO_SUFFIXES
 from bdd_tf.errors import UsageError
 from bdd_tf.files import check_output, is_folder
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +23,7 @@ def trained_on(data: AnyDataSet, most: int = MOST) -> TrainingStatistics:
     """
     if isinstance(data, PhotoDataSet):
         crops = trained_on_crops(data.name, len(data.batches.fold.train), data.training_crops(most))
-        return dataclasses.replace(crops, sides=data.native_sides())
+        return crops._replace(sides=data.native_sides())
     entries = [entry for entry in data.entries if entry.record.split == "train"]
     sides = [min(entry.width, entry.height) for entry in entries]
     chosen = entries[:: -(-len(entries) // most)]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bdd_tf.errors import BddError
 
@@ -42,8 +41,7 @@ def verdict(
     return LABELS[FAKE] if probability >= high else LABELS[REAL]
 
 
-@dataclass(frozen=True)
-class DecisionRule:
+class DecisionRule(NamedTuple):
     """The numbers that decide about scores.
 
     Attributes:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bdd_tf.edge.text import visible
 
 
-@dataclass(frozen=True)
-class ModelIdentity:
+class ModelIdentity(NamedTuple):
     """A model file.
 
     Attributes:
@@ -33,6 +30,8 @@ class ModelIdentity:
             content: Its content.
             metadata: Its metadata, unchecked.
         """
+        import hashlib  # loads OpenSSL
+
         version = metadata.get("version")
         return cls(
             model_name(path),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,7 @@ COPIES = ("jpeg80", "scale075", "shift3")
 """Names of the copies, in the order in which they are scored."""
 
 
-@dataclass(frozen=True)
-class Stability:
+class Stability(NamedTuple):
     """Scores of an image's degraded copies.
 
     Attributes:

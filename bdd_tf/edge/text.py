@@ -1,11 +1,10 @@
-"""Text from untrusted sources, such as file names, made safe to display."""
+"""Text from untrusted sources, such as file names, made safe to display.
+
+The functions for pages and pictures import what they need: every start of `bdd detect` imports this module.
+"""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import unicodedata
 from collections.abc import Callable
 
 _JOINER = "\u200d"
@@ -39,6 +38,8 @@ def legible(text: str, has: Callable[[str], bool]) -> str:
         >>> legible("gr\\u00fcn \\U0001f389.jpg", lambda c: ord(c) < 256) == "gr\\u00fcn <U+1F389>.jpg"
         True
     """
+    import unicodedata
+
     composed = unicodedata.normalize("NFC", text)
     return "".join(
         c if c.isprintable() and has(c) else _escape(c)
@@ -59,10 +60,15 @@ def _escape(character: str) -> str:
 
 def escaped(text: str) -> str:
     """Return text from outside for an HTML page: on one line, control characters and markup escaped."""
+    import html
+
     # Bytes of a file name that are not valid UTF-8 cannot be written to the file.
     return html.escape(visible(text).encode("utf-8", "backslashreplace").decode())
 
 
 def policy_hash(text: str) -> str:
     """Return the source of an embedded style or script for a Content-Security-Policy: ``sha256-`` and its digest."""
+    import base64
+    import hashlib
+
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

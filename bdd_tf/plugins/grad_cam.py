@@ -35,7 +35,7 @@ class GradCam:
     Args:
         detector: The detector whose scores are explained. Its file must belong to the run.
         run: The run's folder, with trained weights.
-        reference: As for `bdd_tf.edge.explain.explanation.create_explainer`.
+        reference: As for `bdd_tf.edge.explain.explainers.create_explainer`.
 
     Raises:
         UsageError: If no run is given.

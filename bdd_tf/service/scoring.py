@@ -13,7 +13,8 @@ from PIL import Image
 from bdd_tf.edge.detect.loader import preview
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.evidence import find_evidence
-from bdd_tf.edge.explain.explanation import Explainer, create_explainer
+from bdd_tf.edge.explain.explainers import create_explainer
+from bdd_tf.edge.explain.explanation import Explainer
 from bdd_tf.edge.explain.places import json_values
 from bdd_tf.edge.images.channel_images import channel_pngs
 from bdd_tf.edge.images.crops import Cropper, Score, Views

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 
@@ -49,7 +50,8 @@ def close(process: subprocess.Popen[str]) -> None:
     """Close a worker's pipes, and kill it if it does not exit within 5 seconds."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            pipe.close()
+            with suppress(BrokenPipeError):  # it ended before it read the last message
+                pipe.close()
     try:
         process.wait(5)
     except subprocess.TimeoutExpired:

@@ -7,8 +7,9 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from bdd_tf.edge.images.opening import read_all
 from bdd_tf.edge.images.out_of_distribution import Deviation, TrainingStatistics
 from bdd_tf.edge.images.views import ViewRule, size_of
 from bdd_tf.edge.stability import views_of_copies
+from bdd_tf.edge.video.formats import VIDEO_SUFFIXES, begins_like_video, is_video
 from bdd_tf.edge.view_scores import BATCH
 
 THUMBNAIL = 192
@@ -33,8 +35,7 @@ PREVIEW = 640
 """Maximum length of a preview's longer side, in pixels."""
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A file before it is scored: an image, a video, or an error.
 
     Attributes:
@@ -57,7 +58,7 @@ class Loaded:
     thumbnail: bytes | None = None
     size: tuple[int, int] | None = None
     deviation: Deviation | None = None
-    copies: Mapping[str, Views] = field(default_factory=dict)
+    copies: Mapping[str, Views] = MappingProxyType({})
     preview: Image.Image | None = None
     evidence: tuple[Evidence, ...] = ()
 
@@ -101,8 +102,6 @@ class ImageLoader:
             path: The file.
             content: Its bytes, if they were read before; the path is a mere name then.
         """
-        from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES, begins_like_video, is_video
-
         if path.suffix.lower() in VIDEO_SUFFIXES:
             return Loaded(path, is_video=True)
         try:

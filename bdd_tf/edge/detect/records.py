@@ -6,8 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from bdd_tf.edge.evidence.item import Evidence
 from bdd_tf.edge.images.out_of_distribution import Deviation
@@ -22,8 +21,7 @@ EVIDENCE_COLUMN = "evidence"
 """Last CSV column with ``--evidence``: the kinds that were found, with spaces between them."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """Result for one image or video: a probability with its verdict, or an error.
 
     A truncated video has both; its probability is that of the part that could be read.
@@ -60,7 +58,7 @@ class Record:
     video: dict[str, Any] | None = None
     explanation: dict[str, Any] | None = None
     interrupted: bool = False
-    thumbnail: bytes | None = field(default=None, repr=False)
+    thumbnail: bytes | None = None
     size: tuple[int, int] | None = None
     deviation: Deviation | None = None
     views: dict[str, Any] | None = None

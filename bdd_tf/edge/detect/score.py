@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bdd_tf.edge.detect.explanations import ExplanationWriter
 from bdd_tf.edge.detect.loader import ImageLoader, Loaded, load_ahead
 from bdd_tf.edge.detect.records import Record
 from bdd_tf.edge.detector import Detector
@@ -14,6 +14,9 @@ from bdd_tf.edge.images.crops import Cropper, Score
 from bdd_tf.edge.labels import DecisionRule
 from bdd_tf.edge.stability import judged, score_with_copies
 from bdd_tf.edge.view_scores import BATCH
+
+if TYPE_CHECKING:
+    from bdd_tf.edge.detect.explanations import ExplanationWriter
 
 
 def score_paths(

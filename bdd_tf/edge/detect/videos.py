@@ -1,133 +1,25 @@
-"""`bdd detect` for videos and cameras: check the options, score the frames, make records."""
+"""`bdd detect` for videos and cameras: score the frames, make records."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bdd_tf.edge.detect.records import Record, as_json, print_line
+from bdd_tf.edge.detect.video_options import VideoOptions
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.images.crops import Cropper
 from bdd_tf.edge.images.out_of_distribution import TrainingStatistics, summary
 from bdd_tf.edge.labels import DecisionRule
 from bdd_tf.edge.text import visible
 from bdd_tf.edge.video.camera import CameraFrames
-from bdd_tf.edge.video.video_file import VIDEO_SUFFIXES, FileFrames, is_video
+from bdd_tf.edge.video.video_file import FileFrames
 from bdd_tf.errors import BddError, UsageError
-from bdd_tf.files import check_output, exists, is_folder
 
 if TYPE_CHECKING:
     from bdd_tf.edge.video.watch import FrameScore, VideoResult
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """Validated options for videos, and paths of output files.
-
-    The attributes have the names of the command-line options.
-    """
-
-    camera: str | None
-    crop: str | None
-    max_tiles: int | None
-    every: int
-    seconds: float | None
-    smooth: float
-    frames: bool
-    save_video: Path | None
-    timeline: Path | None
-    html: Path | None
-    window: bool
-    headless: bool
-
-    @classmethod
-    def from_args(cls, args: argparse.Namespace) -> VideoOptions:
-        """Validate the options before any file is opened.
-
-        Raises:
-            UsageError: If a value is out of range, options contradict each other, or an output cannot be written.
-        """
-        _check_values(args)
-        save_video = _check_save_video(args.save_video)
-        timeline = check_output("--timeline", args.timeline, ".png")
-        page = check_output("--html", args.html, ".html")
-        _check_single_input(args)
-        _check_frames(args)
-        return cls(
-            camera=args.camera,
-            crop=args.crop,
-            max_tiles=args.max_tiles,
-            every=args.every,
-            seconds=args.seconds,
-            smooth=args.smooth,
-            frames=args.frames or args.camera is not None,
-            save_video=save_video,
-            timeline=timeline,
-            html=page,
-            window=args.window,
-            headless=args.headless,
-        )
-
-
-def _check_values(args: argparse.Namespace) -> None:
-    if args.every < 1:
-        raise UsageError(f"--every is {args.every}; it must be at least 1.")
-    if args.seconds is not None and not 0 < args.seconds < float("inf"):
-        raise UsageError(f"--seconds is {args.seconds:g}; it must be a number above 0.")
-    if not 0 <= args.smooth < float("inf"):
-        raise UsageError(f"--smooth is {args.smooth:g}; it must be a number of seconds, at least 0.")
-    if args.frames and (args.csv or args.list_fakes):
-        raise UsageError("--frames prints JSON lines; leave --csv and --list-fakes out.")
-    if args.camera is not None:
-        for option in ("csv", "list_fakes", "html"):
-            if getattr(args, option):
-                raise UsageError(f"--{option.replace('_', '-')} is for files, not for a camera.")
-        if args.every != 1:
-            raise UsageError(
-                "--every is for files; of a camera the latest frame is scored, others are dropped."
-            )
-
-
-def _check_save_video(given: str | None) -> Path | None:
-    if given is None:
-        return None
-    from bdd_tf.edge.video.overlay import check_video_name
-
-    check_video_name(given)
-    return check_output("--save-video", given, Path(given).suffix.lower())
-
-
-def _check_single_input(args: argparse.Namespace) -> None:
-    """Refuse options for one output file or window if there is more than one input, or an image."""
-    used = [f"--{o.replace('_', '-')}" for o in ("save_video", "timeline", "window") if getattr(args, o)]
-    if not used or args.camera is not None:
-        return
-    options = " and ".join(used)
-    if len(args.paths) != 1 or is_folder(args.paths[0]):
-        raise UsageError(f"{options} takes a single video; give one file.")
-    if _is_other_file(args.paths[0]):
-        raise UsageError(f"{options} takes a video, but {args.paths[0]} is not a video.")
-
-
-def _check_frames(args: argparse.Namespace) -> None:
-    """Refuse --frames if no input can be or hold a video."""
-    if not args.frames or args.camera is not None or not all(_is_other_file(path) for path in args.paths):
-        return
-    several = f"none of the {len(args.paths)} inputs is one"
-    raise UsageError(
-        f"--frames takes videos, but {f'{args.paths[0]} is not a video' if len(args.paths) == 1 else several}."
-    )
-
-
-def _is_other_file(given: str) -> bool:
-    """Return whether a path is that of a file that exists and is no video."""
-    path = Path(given)
-    video = path.suffix.lower() in VIDEO_SUFFIXES
-    return not video and exists(path) and not is_folder(path) and not is_video(path)
 
 
 class VideoScorer:
@@ -239,7 +131,7 @@ def watch_camera(options: VideoOptions, detector: Detector, decide: DecisionRule
         title=source.name,
     )
     record = _decided(_record(source.name, result, cropper, detector.trained_on), decide)
-    record = replace(record, model=detector.identity.to_dict())
+    record = record._replace(model=detector.identity.to_dict())
     print_line(as_json(record.to_dict()))
     _print_summary(source.name, result)
     if detector.trained_on and record.deviation:
@@ -279,7 +171,7 @@ def _decided(record: Record, decide: DecisionRule) -> Record:
         return record
     label = decide(record.fake_probability, deviates=True)
     video = None if record.video is None else {**record.video, "verdict": label}
-    return replace(record, verdict=label, video=video)
+    return record._replace(verdict=label, video=video)
 
 
 def _record(

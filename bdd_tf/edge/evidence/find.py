@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,11 +81,10 @@ def _with_comparison(
     at = item["at"]
     differs = shows_another(bytes(content[at : at + item["bytes"]]), image)
     if differs is None:
-        return replace(evidence, says=f"{evidence.says}, which could not be compared with the image")
+        return evidence._replace(says=f"{evidence.says}, which could not be compared with the image")
     if not differs:
-        return replace(evidence, says=f"{evidence.says}, which shows the image")
-    return replace(
-        evidence,
+        return evidence._replace(says=f"{evidence.says}, which shows the image")
+    return evidence._replace(
         says=f"{evidence.says}, which shows another picture or another part: the image was changed after it was made",
         strength=HINT,
     )
@@ -106,9 +104,9 @@ def _with_signature(found: list[Evidence], manifest: Evidence, source: Source) -
     clause, strength = checked
     place = f"{manifest.where} actions"
     return [
-        replace(item, says=item.says.replace(_NOT_CHECKED, clause), strength=strength)
+        item._replace(says=item.says.replace(_NOT_CHECKED, clause), strength=strength)
         if item is manifest
-        else replace(item, strength=strength)
+        else item._replace(strength=strength)
         if item.where == place
         else item
         for item in found

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 VERIFIED, BROKEN, UNVERIFIED, HINT, NEUTRAL = "verified", "broken", "unverified", "hint", "neutral"
 """Values of `Evidence.strength`."""
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """One statement about an image file, in words for people.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Explanations of a score, and the registry of methods that compute them.
+"""Explanations of a score; `bdd_tf.edge.explain.explainers` names the methods that compute them.
 
 An explanation consists of an evidence map over the image and one number for each channel. `Occlusion` needs only the
 .tflite file. Grad-CAM needs the run's Keras weights and TensorFlow, and is therefore a plugin outside the edge package.
@@ -13,18 +13,13 @@ tenths. Interpret regions and orders of magnitude rather than single cells.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.images.box import Box
-from bdd_tf.edge.targets import load_target
-from bdd_tf.errors import one_of
 
 
 @dataclass(frozen=True)
@@ -84,40 +79,6 @@ class Explainer(Protocol):
         Raises:
             BddError: If the model fails.
         """
-
-
-_EXPLAINERS = {
-    "occlusion": "bdd_tf.edge.explain.occlusion:Occlusion",
-    # A plugin outside the edge package, because it imports TensorFlow.
-    "grad-cam": "bdd_tf.plugins.grad_cam:GradCam",
-}
-
-
-def explainer_names() -> tuple[str, ...]:
-    """Return the registered names."""
-    return tuple(_EXPLAINERS)
-
-
-def create_explainer(
-    name: str, detector: Detector, *, run: Path | None = None, reference: NDArray[np.uint8] | None = None
-) -> Explainer:
-    """Import an explainer and prepare it for a model.
-
-    Args:
-        name: One of `explainer_names`.
-        detector: Detector whose scores are to be explained.
-        run: Run folder of the model; Grad-CAM needs it.
-        reference: uint8 [R, S, S, 3], images whose mean replaces an ablated channel; None for the replacement
-            described in `bdd_tf.edge.explain.channels.ablate`.
-
-    Raises:
-        UsageError: If no explainer of that name is registered, or a requirement is missing.
-        BddError: If the explainer is not installed, or cannot explain this model.
-    """
-    if name not in _EXPLAINERS:
-        raise one_of("way to explain", name, explainer_names())
-    factory: Callable[..., Explainer] = load_target(_EXPLAINERS[name], f"explaining by {name}")
-    return factory(detector, run=run, reference=reference)
 
 
 def sigmoid(logit: float) -> float:

@@ -39,7 +39,7 @@ class Occlusion:
     Args:
         detector: Detector whose file, engine and threads are used.
         run: Ignored; part of the interface of explainers.
-        reference: As for `bdd_tf.edge.explain.explanation.create_explainer`.
+        reference: As for `bdd_tf.edge.explain.explainers.create_explainer`.
 
     Raises:
         BddError: If the engine cannot run a part of the file.

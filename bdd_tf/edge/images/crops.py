@@ -8,8 +8,7 @@ image would need too many of them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +35,7 @@ OVERLAP = 0.25
 """Minimum overlap of neighbouring tiles, as a fraction of their side."""
 
 
-@dataclass(frozen=True)
-class Views:
+class Views(NamedTuple):
     """Network inputs cut from one image.
 
     Attributes:
@@ -63,8 +61,7 @@ class Views:
         return {"crops": len(self.images), "padded": self.padded, "featureless": self.featureless}
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """Score of one image, and its most suspicious view.
 
     Attributes:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import importlib
 import io
-import mmap
 import os
 import re
 import struct
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,9 @@ from bdd_tf.edge.images.opening import is_file_object, open_regular, read_object
 from bdd_tf.edge.images.resize import ResizeRule, check_array
 from bdd_tf.edge.images.tiff_tiles import correct_tiles
 from bdd_tf.errors import UsageError
+
+if TYPE_CHECKING:
+    import mmap
 
 ImageSource = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
@@ -45,8 +47,6 @@ _EXIF_TRANSPOSES = {
 _PREFIX = 16  # bytes by which Pillow's plugins recognize their format
 _STRIP = 4_000_000  # pixels that are converted at a time
 _MAX_JPEG_SCANS = 100
-# A JPEG marker that starts a segment: no stuffed byte, fill byte, restart marker or TEM.
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 _JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
 
 
@@ -212,9 +212,11 @@ def _check_scans(file: io.BytesIO | io.BufferedReader) -> None:
     The decoder visits every block of the image in each scan: at 100 megapixels, a scan of 141 bytes takes 20 ms.
     Cameras and libraries write about ten scans.
     """
+    # A JPEG marker that starts a segment: no stuffed byte, fill byte, restart marker or TEM.
+    starts = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
     with memoryview(file.getbuffer() if isinstance(file, io.BytesIO) else _mapped(file)) as data:
         at, scans = 2, 0
-        while (marker := _JPEG_MARKER.search(data, at)) and (code := data[marker.start() + 1]) != _JPEG_END:
+        while (marker := starts.search(data, at)) and (code := data[marker.start() + 1]) != _JPEG_END:
             # Skip the segment by the length that follows its marker: embedded JPEG thumbnails have markers too.
             at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
             scans += code == _JPEG_SCAN
@@ -225,6 +227,8 @@ def _check_scans(file: io.BytesIO | io.BufferedReader) -> None:
 
 
 def _mapped(file: io.BufferedReader) -> mmap.mmap:
+    import mmap  # for progressive JPEG files only
+
     try:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:

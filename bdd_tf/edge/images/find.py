@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from bdd_tf.edge.images.errors import ImageError
@@ -29,12 +28,17 @@ LeftOut = Callable[[Path, str], None]
 """Called with each entry of a folder that is not yielded, and the reason, as a noun phrase."""
 
 
-@dataclass
 class Census:
-    """Counts what `find_images` leaves out, by reason; pass `add` as its ``left_out``."""
+    """Counts what `find_images` leaves out, by reason; pass `add` as its ``left_out``.
 
-    reasons: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, Path] = field(default_factory=dict)
+    Attributes:
+        reasons: Number of entries by reason.
+        examples: The first entry by reason.
+    """
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+        self.examples: dict[str, Path] = {}
 
     def add(self, path: Path, reason: str) -> None:
         """Count one entry."""
@@ -84,12 +88,12 @@ def find_images(
             yield path
 
 
-@dataclass
 class _Search:
-    suffixes: frozenset[str]
-    left_out: LeftOut
-    recognise: Callable[[bytes], bool]
-    visited: set[tuple[int, int]] = field(default_factory=set)
+    def __init__(
+        self, suffixes: frozenset[str], left_out: LeftOut, recognise: Callable[[bytes], bool]
+    ) -> None:
+        self.suffixes, self.left_out, self.recognise = suffixes, left_out, recognise
+        self.visited: set[tuple[int, int]] = set()
 
     def walk(self, folder: Path) -> Iterator[Path]:
         # Not recursive: folders may be nested deeper than Python's stack.

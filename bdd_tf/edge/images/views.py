@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,8 +115,7 @@ class ViewRule:
         return (1.0 if logit >= 0 else odds) / (1.0 + odds)
 
 
-@dataclass(frozen=True)
-class NativeViews:
+class NativeViews(NamedTuple):
     """The crops of one image.
 
     Attributes:

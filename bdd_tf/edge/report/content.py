@@ -18,7 +18,7 @@ from bdd_tf.edge.detect.records import Record
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.evidence import Evidence
 from bdd_tf.edge.explain import heat_map
-from bdd_tf.edge.explain.explanation import create_explainer
+from bdd_tf.edge.explain.explainers import create_explainer
 from bdd_tf.edge.images.crops import Cropper
 from bdd_tf.edge.images.decode import open_image
 from bdd_tf.edge.images.opening import read_all

@@ -7,9 +7,8 @@ raises a `TfliteError` (see `bdd_tf.edge.tflite.flatbuffer`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from bdd_tf.edge.tflite.flatbuffer import Reader, Table, TfliteError, damaged
 from bdd_tf.edge.tflite.flexbuffer import read_flexbuffer_map
@@ -27,8 +26,7 @@ from bdd_tf.edge.tflite.schema import (
 )
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One tensor of a graph.
 
     Attributes:
@@ -50,8 +48,7 @@ class Tensor:
         return len(self.data)
 
 
-@dataclass(frozen=True)
-class Operator:
+class Operator(NamedTuple):
     """One operator of a graph.
 
     Attributes:
@@ -81,8 +78,7 @@ class Operator:
             raise TfliteError(f"the options of operator {self.name} are damaged: {error}") from None
 
 
-@dataclass(frozen=True)
-class Subgraph:
+class Subgraph(NamedTuple):
     """One graph.
 
     Attributes:

@@ -16,7 +16,7 @@ class ModelField(IntEnum):
     SIGNATURE_DEFS = 7
 
 
-class SubgraphField(IntEnum):
+class SubgraphField:
     """Fields of a subgraph."""
 
     TENSORS = 0
@@ -26,7 +26,7 @@ class SubgraphField(IntEnum):
     NAME = 4
 
 
-class TensorField(IntEnum):
+class TensorField:
     """Fields of a tensor, as far as they are used."""
 
     SHAPE = 0
@@ -35,7 +35,7 @@ class TensorField(IntEnum):
     NAME = 3
 
 
-class OperatorField(IntEnum):
+class OperatorField:
     """Fields of an operator, as far as they are used."""
 
     OPCODE_INDEX = 0
@@ -44,7 +44,7 @@ class OperatorField(IntEnum):
     CUSTOM_OPTIONS = 5
 
 
-class OperatorCodeField(IntEnum):
+class OperatorCodeField:
     """Fields of an operator code, as far as they are used."""
 
     DEPRECATED_BUILTIN_CODE = 0
@@ -52,7 +52,7 @@ class OperatorCodeField(IntEnum):
     BUILTIN_CODE = 3
 
 
-class BufferField(IntEnum):
+class BufferField:
     """Fields of a buffer."""
 
     DATA = 0
@@ -60,7 +60,7 @@ class BufferField(IntEnum):
     SIZE = 2
 
 
-class MetadataField(IntEnum):
+class MetadataField:
     """Fields of a metadata entry."""
 
     NAME = 0

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 
+from bdd_tf.edge.benchmark.hub import close
 from bdd_tf.edge.shipped_model import shipped_model
 
 MODEL = shipped_model("cifake")
@@ -30,3 +31,15 @@ def test_messages_reach_their_worker_and_a_dead_one_is_told():
     assert "/none" in answers[1]["error"]
     assert answers[3]["error"] == "its process ended with code 1"
     assert all("error" not in a for i, a in enumerate(answers) if i not in (1, 3))
+
+
+def test_a_worker_that_ended_before_it_read_is_closed():
+    """As without LiteRT: the worker cannot be imported."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", ""], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    process.wait()
+    process.stdin.write("{}\n")
+    close(process)
+    assert process.stdin.closed
+    assert process.stdout.closed

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bdd_tf.commands import detect
-from bdd_tf.edge.detect.explanations import EXPLAIN_LIMIT, ExplainOptions
+from bdd_tf.edge.detect.explain_options import EXPLAIN_LIMIT, ExplainOptions
 from bdd_tf.edge.images.find import EXPLANATION_SUFFIX, find_images
 from bdd_tf.errors import UsageError
 from tests.edge.detect_command import parse, run_detect, write_noise

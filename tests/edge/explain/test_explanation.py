@@ -3,7 +3,8 @@ import pytest
 
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.explain.channels import ablate, planes_of
-from bdd_tf.edge.explain.explanation import create_explainer, sigmoid
+from bdd_tf.edge.explain.explainers import create_explainer
+from bdd_tf.edge.explain.explanation import sigmoid
 from bdd_tf.edge.explain.heat_map import FAKE_COLOUR, REAL_COLOUR, colours, draw
 from bdd_tf.edge.explain.occlusion import Occlusion, patches
 from bdd_tf.edge.tflite.cut import channel_stack_of, extract, logit_of

@@ -11,7 +11,7 @@ from bdd_tf.edge.images.decode import read_image
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.images.find import Census, find_images
 from bdd_tf.edge.images.formats import is_image
-from bdd_tf.edge.video.video_file import is_video
+from bdd_tf.edge.video.formats import is_video
 
 
 def names(root, census=None):

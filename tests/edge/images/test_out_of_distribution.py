@@ -176,3 +176,9 @@ def test_ranges_do_not_depend_on_the_parts_that_they_are_measured_in(monkeypatch
     whole = ranges(images)
     monkeypatch.setattr(out_of_distribution, "_PART", 7)
     assert ranges(images) == whole
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 12, 13])
+def test_the_median_over_crops_is_numpys(count):
+    rows = np.random.default_rng(count).normal(size=(2, count))
+    np.testing.assert_array_equal(out_of_distribution._medians(rows), np.median(rows, axis=1))

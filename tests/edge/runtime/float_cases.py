@@ -68,6 +68,7 @@ def convolutions():
             "DEPTHWISE_CONV_2D", shape, [values(1, *kernel, outputs), values(outputs)], shape,
             depthMultiplier=1, **options,
         )  # fmt: skip
+    cases.update(on_large_maps())
     for keep in (False, True):
         cases[f"FULLY_CONNECTED {keep}"] = model(
             "FULLY_CONNECTED",
@@ -77,6 +78,30 @@ def convolutions():
             keepNumDims=keep,
             activation=RELU,
         )
+    return cases
+
+
+def on_large_maps():
+    """Convolutions that read most windows where they are, and copy those at the border."""
+    cases = {}
+    for kernel, stride, dilation, padding in (
+        ((3, 3), (1, 1), (1, 1), SAME),
+        ((3, 3), (2, 2), (1, 1), SAME),
+        ((2, 5), (3, 1), (2, 3), SAME),
+        ((4, 3), (1, 2), (1, 1), VALID),
+    ):
+        options = {"strideH": stride[0], "strideW": stride[1], "dilationHFactor": dilation[0],
+                   "dilationWFactor": dilation[1], "padding": padding, "activation": RELU6}  # fmt: skip
+        key = f"large {kernel} {stride} {dilation} {padding}"
+        cases[f"CONV_2D {key}"] = model(
+            "CONV_2D", (1, 151, 146, 3), [values(9, *kernel, 3), values(9)], (1, 1, 1, 9), **options
+        )
+        for channels in (16, 21):  # whole registers of every kernel set, and not
+            shape = (1, 67, 65, channels)
+            cases[f"DEPTHWISE_CONV_2D {key} {channels}"] = model(
+                "DEPTHWISE_CONV_2D", shape, [values(1, *kernel, channels), values(channels)], shape,
+                depthMultiplier=1, **options,
+            )  # fmt: skip
     return cases
 
 

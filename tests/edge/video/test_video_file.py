@@ -8,7 +8,8 @@ import pytest
 
 from bdd_tf.edge.video import video_file
 from bdd_tf.edge.video.camera import CameraFrames
-from bdd_tf.edge.video.video_file import FileFrames, VideoError, is_video
+from bdd_tf.edge.video.formats import is_video
+from bdd_tf.edge.video.video_file import FileFrames, VideoError
 from bdd_tf.errors import BddError, UsageError
 from tests.edge.video.video_files import RATE, StandInCamera, plain, write_video
 

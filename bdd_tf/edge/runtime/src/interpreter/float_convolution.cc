@@ -4,6 +4,7 @@
 #include <new>
 
 #include "interpreter/float_ops.h"
+#include "interpreter/padded_map.h"
 #include "tflite/builtin_ops.h"
 
 namespace bdd {
@@ -12,8 +13,8 @@ namespace {
 using Inputs = FloatOperator::Inputs;
 
 constexpr int64_t kChunk = 32;           // output pixels of an item of work
+constexpr int64_t kMaxLanes = 16;        // floats of a register of any kernel set
 constexpr int64_t kMinShared = 1 << 18;  // multiplications below which threads cost more than they save
-constexpr int64_t kMinCopied = 1 << 16;  // floats: the same of copies
 
 int64_t RoundUp(int64_t count) { return (count + kTileChannels - 1) / kTileChannels * kTileChannels; }
 // Whether so many items with so many multiplications each are worth several threads.
@@ -23,82 +24,11 @@ bool IsShared(int64_t items, int64_t each) {
 }
 int64_t Ceiling(int64_t count, int64_t part) { return (count + part - 1) / part; }
 
-struct Parameters {
-  int32_t padding, stride_width, stride_height, dilation_width, dilation_height, activation;
-};
-
-// A convolution's windows over a map with zeros around it. Offsets lead from the first value of a window to others.
-class PaddedMap {
- public:
-  bool Prepare(const Parameters& p, const Shape& map, int32_t height, int32_t width, Message* why) {
-    constexpr int32_t kMaxParameter = 1 << 12;
-    if (p.padding != kTfLitePaddingSame && p.padding != kTfLitePaddingValid) return why->Set("an unknown padding");
-    for (const int32_t number : {p.stride_width, p.stride_height, p.dilation_width, p.dilation_height, height, width}) {
-      if (number < 1 || number > kMaxParameter) return why->Set("an impossible window, stride or dilation");
-    }
-    rows_ = {height, p.stride_height, p.dilation_height};
-    columns_ = {width, p.stride_width, p.dilation_width};
-    const bool same = p.padding == kTfLitePaddingSame;
-    if (!rows_.Fit(map.dims[1], same) || !columns_.Fit(map.dims[2], same)) return why->Set("no window fits the map");
-    depth_ = map.dims[3];
-    copies_ = rows_.padded != rows_.input || columns_.padded != columns_.input;
-    const int64_t count = Times(Times(rows_.padded, columns_.padded), depth_);
-    if (count < 1 || count >= INT32_MAX - kTileChannels) return why->Set("the padded map is too large");
-    count_ = count;
-    return true;
-  }
-  // Makes Load copy the map, with room for reads behind its end.
-  void AlwaysCopy() { copies_ = true; }
-  bool Allocate(Message* why) {
-    return !copies_ || padded_.Reset(count_ + kTileChannels) || why->Set("no memory for the padded map");
-  }
-  const float* Load(const float* map, ThreadPool* threads) {
-    if (!copies_) return map;
-    const int64_t row = int64_t{columns_.input} * depth_, padded_row = int64_t{columns_.padded} * depth_;
-    float* to = padded_.data() + rows_.before * padded_row + int64_t{columns_.before} * depth_;
-    const auto copy = [&](int64_t y) { std::copy(map + y * row, map + (y + 1) * row, to + y * padded_row); };
-    if (rows_.input * row >= kMinCopied) {
-      threads->ForEach(rows_.input, copy);
-    } else {
-      for (int64_t y = 0; y < rows_.input; ++y) copy(y);
-    }
-    return padded_.data();
-  }
-
-  int64_t pixels() const { return int64_t{rows_.output} * columns_.output; }
-  int64_t depth() const { return depth_; }
-  void SetShape(int32_t channels, Shape* shape) const {
-    shape->dims[1] = rows_.output;
-    shape->dims[2] = columns_.output;
-    shape->dims[3] = channels;
-  }
-  int32_t OffsetOf(int64_t row, int64_t column) const {
-    return static_cast<int32_t>((row * rows_.dilation * columns_.padded + column * columns_.dilation) * depth_);
-  }
-  // The first values of the windows of `count` output pixels.
-  void Point(const float* loaded, int64_t first, int count, const float** windows) const {
-    int64_t y = first / columns_.output, x = first % columns_.output;
-    for (int m = 0; m < count; ++m) {
-      windows[m] = loaded + (y * rows_.stride * columns_.padded + x * columns_.stride) * depth_;
-      if (++x == columns_.output) {
-        x = 0;
-        ++y;
-      }
-    }
-  }
-
- private:
-  Window rows_ = {1, 1, 1}, columns_ = {1, 1, 1};
-  int64_t depth_ = 1, count_ = 0;
-  bool copies_ = false;
-  Buffer<float> padded_;
-};
-
 // What both convolutions share: weights and bias in the kernels' layout, and the loops over images and pixels.
 class Convolution : public FloatOperator {
  public:
-  Convolution(const Parameters& parameters, const Machine& machine)
-      : parameters_(parameters), machine_(machine), clamp_(parameters.activation) {}
+  Convolution(const PaddedMap::Geometry& geometry, int32_t activation, const Machine& machine)
+      : geometry_(geometry), machine_(machine), clamp_(activation) {}
   bool Prepare(const Inputs& inputs, LiveTensor* output, Message* why) override {
     if (!PrepareWindows(inputs, why) || !PrepareFilter(inputs[1]->shape, inputs, why)) return false;
     Shape shape = inputs[0]->shape;
@@ -128,22 +58,48 @@ class Convolution : public FloatOperator {
       return why->Set("expected a map of floats, and constant weights and bias");
     }
     const Shape& filter = inputs[1]->shape;
-    return map_.Prepare(parameters_, inputs[0]->shape, filter.dims[1], filter.dims[2], why);
+    return map_.Prepare(geometry_, inputs[0]->shape, filter.dims[1], filter.dims[2], why);
   }
 
-  // Makes room for `rows` x `columns` weights, rows padded for the kernels, and for an offset for each row. Copies the
-  // bias.
+  // Makes room for `rows` x `columns` weights, rows padded for the kernels, and for two offsets for each row. Copies
+  // the bias.
   bool PrepareWeights(const Inputs& inputs, int64_t rows, int64_t columns, Message* why) {
     const int64_t padded = RoundUp(columns);
     if (inputs.size() == 3 && inputs[2] != nullptr && inputs[2]->shape.Elements() != columns) {
       return why->Set("the bias does not fit the weights");
     }
-    if (!weights_.Reset(Times(rows, padded)) || !bias_.Reset(padded) || !offsets_.Reset(rows))
+    if (!weights_.Reset(Times(rows, padded)) || !bias_.Reset(padded) || !offsets_.Reset(2 * rows))
       return why->Set("no memory for the weights");
     if (inputs.size() == 3 && inputs[2] != nullptr) {
       std::copy(Floats(*inputs[2]), Floats(*inputs[2]) + columns, bias_.data());
     }
     return map_.Allocate(why);
+  }
+
+  // The offsets of `channels` values of each pixel of the filter: in the map, then in the copy of a window.
+  void SetOffsets(int32_t height, int32_t width, int32_t channels) {
+    int32_t* offset = offsets_.data();
+    for (const bool in_copy : {false, true}) {
+      for (int32_t i = 0; i < height; ++i) {
+        for (int32_t j = 0; j < width; ++j) {
+          for (int32_t c = 0; c < channels; ++c) *offset++ = map_.OffsetOf(i, j, in_copy) + c;
+        }
+      }
+    }
+  }
+
+  // Calls f(windows, done, part, offsets) for the windows of `count` <= kChunk output pixels, at most kMaxPixels at a
+  // time.
+  template <typename F>
+  void ForWindows(const float* loaded, int64_t first, int64_t count, const F& f) const {
+    const float* windows[kChunk];
+    bool in_copy = false;
+    for (int64_t done = 0; done < count;) {
+      const int alike = map_.Point(loaded, first + done, static_cast<int>(count - done), windows, &in_copy);
+      const int32_t* offsets = offsets_.data() + (in_copy ? taps_ : 0);
+      for (int m = 0; m < alike; m += kMaxPixels) f(windows + m, done + m, std::min(kMaxPixels, alike - m), offsets);
+      done += alike;
+    }
   }
 
   // Calls f(block, first, count) for runs of output pixels of one block of channels after the other, so that a block's
@@ -162,7 +118,7 @@ class Convolution : public FloatOperator {
     }
   }
 
-  Parameters parameters_;
+  PaddedMap::Geometry geometry_;
   Machine machine_;
   Clamp clamp_;
   PaddedMap map_;
@@ -182,12 +138,7 @@ class Conv2d final : public Convolution {
     taps_ = filter.Product(1, 4);
     if (filter.dims[3] != map_.depth()) return why->Set("the weights do not fit the map");
     if (!PrepareWeights(inputs, taps_, outputs_, why)) return false;
-    int32_t* offset = offsets_.data();
-    for (int32_t i = 0; i < filter.dims[1]; ++i) {
-      for (int32_t j = 0; j < filter.dims[2]; ++j) {
-        for (int32_t c = 0; c < filter.dims[3]; ++c) *offset++ = map_.OffsetOf(i, j) + c;
-      }
-    }
+    SetOffsets(filter.dims[1], filter.dims[2], filter.dims[3]);
     // From [O, taps] to blocks of [taps, kTileChannels].
     for (int64_t o = 0; o < outputs_; ++o) {
       const float* from = Floats(*inputs[1]) + o * taps_;
@@ -203,16 +154,17 @@ class Conv2d final : public Convolution {
               });
   }
   void ComputeChunk(const float* loaded, int64_t channel, int64_t first, int64_t count, float* to) const {
-    const Conv2dFilter filter = {offsets_.data(), taps_, weights_.data() + channel * taps_, bias_.data() + channel};
     const auto width = static_cast<int>(std::min<int64_t>(kTileChannels, outputs_ - channel));
-    const float* windows[kMaxPixels];
-    for (int64_t done = 0; done < count; done += kMaxPixels) {
-      const auto part = static_cast<int>(std::min<int64_t>(kMaxPixels, count - done));
-      map_.Point(loaded, first + done, part, windows);
+    ForWindows(loaded, first, count, [&](const float* const* windows, int64_t done, int part, const int32_t* offsets) {
+      const Conv2dFilter filter = {offsets, taps_, weights_.data() + channel * taps_, bias_.data() + channel};
       float* out = to + (first + done) * outputs_ + channel;
       machine_.kernels->conv2d_f32(windows, part, filter, out, outputs_, width);
-      for (int m = 0; m < part; ++m) clamp_.Apply(out + m * outputs_, width);
-    }
+      if (width == outputs_) {
+        clamp_.Apply(out, part * outputs_);
+      } else {
+        for (int m = 0; m < part; ++m) clamp_.Apply(out + m * outputs_, width);
+      }
+    });
   }
 };
 
@@ -228,12 +180,10 @@ class DepthwiseConv2d final : public Convolution {
     }
     outputs_ = map_.depth();
     taps_ = filter.Product(0, 3);
-    map_.AlwaysCopy();
+    // The kernels read whole vectors of channels, of the last pixel, too.
+    if (outputs_ % kMaxLanes != 0) map_.AlwaysCopy();
     if (!PrepareWeights(inputs, taps_, outputs_, why)) return false;
-    int32_t* offset = offsets_.data();
-    for (int32_t i = 0; i < filter.dims[1]; ++i) {
-      for (int32_t j = 0; j < filter.dims[2]; ++j) *offset++ = map_.OffsetOf(i, j);
-    }
+    SetOffsets(filter.dims[1], filter.dims[2], 1);
     for (int64_t k = 0; k < taps_; ++k) {
       const float* from = Floats(*inputs[1]) + k * outputs_;
       std::copy(from, from + outputs_, weights_.data() + k * RoundUp(outputs_));
@@ -245,15 +195,12 @@ class DepthwiseConv2d final : public Convolution {
               [&](int64_t, int64_t first, int64_t count) { ComputeChunk(loaded, first, count, to); });
   }
   void ComputeChunk(const float* loaded, int64_t first, int64_t count, float* to) const {
-    const Conv2dFilter filter = {offsets_.data(), taps_, weights_.data(), bias_.data()};
-    const float* windows[kMaxPixels];
-    for (int64_t done = 0; done < count; done += kMaxPixels) {
-      const auto part = static_cast<int>(std::min<int64_t>(kMaxPixels, count - done));
-      map_.Point(loaded, first + done, part, windows);
+    ForWindows(loaded, first, count, [&](const float* const* windows, int64_t done, int part, const int32_t* offsets) {
+      const Conv2dFilter filter = {offsets, taps_, weights_.data(), bias_.data()};
       float* out = to + (first + done) * outputs_;
       machine_.kernels->depthwise_conv2d_f32(windows, part, filter, out, outputs_);
       clamp_.Apply(out, part * outputs_);
-    }
+    });
   }
 };
 
@@ -318,9 +265,9 @@ class Dense final : public FloatOperator {
 FloatOperator* NewConvolution(const ModelFile::Operator& op, const Machine& machine) {
   const int32_t* p = op.parameters;
   switch (op.code) {
-    case kTfLiteBuiltinConv2d: return new (std::nothrow) Conv2d({p[0], p[1], p[2], p[4], p[5], p[3]}, machine);
+    case kTfLiteBuiltinConv2d: return new (std::nothrow) Conv2d({p[0], p[1], p[2], p[4], p[5]}, p[3], machine);
     case kTfLiteBuiltinDepthwiseConv2d:  // p[3], the multiplier, follows from the weights
-      return new (std::nothrow) DepthwiseConv2d({p[0], p[1], p[2], p[5], p[6], p[4]}, machine);
+      return new (std::nothrow) DepthwiseConv2d({p[0], p[1], p[2], p[5], p[6]}, p[4], machine);
     case kTfLiteBuiltinFullyConnected: return new (std::nothrow) Dense(p, machine);
     default: return nullptr;
   }
