@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from bdd_tf.cluster.chunks import Entry
 from bdd_tf.cluster.hadoop import Hadoop, Status, escaped
@@ -178,34 +177,6 @@ def stat_entry(path: str, value: str | None = None) -> Entry:
     except (OSError, ValueError):
         return Entry(path, value=value)
     return Entry(path, status.st_size, status.st_mtime_ns, value)
-
-
-def remote_files(spark: Any, found: Input) -> Iterator[Entry]:
-    """Yield images, tar or Parquet files on a file system that Spark reads.
-
-    Spark lists the folders, and empty files (of size and time 0) last. Hidden files, and names that begin with an underscore, are
-    left out.
-    """
-    suffixes = {SHARDS: {".tar"}, PARQUET: {".parquet"}}.get(found.kind, IMAGE_SUFFIXES)
-    reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
-    listing = reader.load([escaped(path) for path in found.paths]).select(
-        "path", "length", "modificationTime"
-    )
-    given, seen = set(found.paths), set()
-
-    def wanted(path: str) -> bool:
-        return os.path.splitext(path)[1].lower() in suffixes or path in given  # noqa: PTH122
-
-    for row in listing.toLocalIterator():
-        seen.add(row.path)
-        if wanted(row.path):
-            yield Entry(row.path, row.length, int(row.modificationTime.timestamp() * 1000))
-        else:
-            found.census.add(Path(row.path), "of another kind")
-    # Spark reads no empty files, and lists them nowhere else.
-    for path in map(unquote, listing.inputFiles()):
-        if path not in seen and wanted(path):
-            yield Entry(path, 0, 0)
 
 
 def read_table(spark: Any, found: Input, paths: Iterable[str] | None = None) -> Any:

@@ -92,6 +92,12 @@ def check_software() -> None:
             raise BddError(f"bdd score needs {package}, which is not installed: {_INSTALL}.")
     java = java_command()
     if java is None:
+        home = os.environ.get("JAVA_HOME")
+        if home:
+            raise BddError(
+                f"Spark needs Java {JAVA} or newer, and JAVA_HOME is {home}, where there is no bin/java; correct JAVA_HOME, "
+                "or unset it to use the java of PATH."
+            )
         raise BddError(
             f"Spark needs Java {JAVA} or newer, and there is none: apt-get install openjdk-17-jre-headless, or set "
             "JAVA_HOME."
@@ -141,7 +147,7 @@ def started(master: str | None, wheel: str | None = None) -> Iterator[Any]:
         try:
             spark = _session(master, Path(folder), wheel)
         except Exception as error:
-            raise explained(error) from error
+            raise explained(error, "Check --master and the settings of Spark.") from error
         spark.sparkContext.setLogLevel("ERROR")
         try:
             yield spark
@@ -217,8 +223,15 @@ def _wheel_settings(folder: Path, wheel: str | None) -> dict[str, str]:
     }
 
 
-def explained(error: BaseException) -> BddError:
-    """Return the error for an exception of Spark: one sentence with the reason, and the remedy if it is a known one."""
+def explained(
+    error: BaseException, hint: str = "The output holds the complete chunks; --resume continues."
+) -> BddError:
+    """Return the error for an exception of Spark: one sentence with the reason, and the remedy if it is a known one.
+
+    Args:
+        error: The exception.
+        hint: The remedy of all other reasons, a sentence.
+    """
     if isinstance(error, BddError):
         return error
     text = str(error)
@@ -245,8 +258,6 @@ def explained(error: BaseException) -> BddError:
             "the Spark workers run another version of Python than the driver: set PYSPARK_PYTHON to the same version."
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    reasons = [line for line in lines if re.search(r"\b(Error|Exception)\b\s*:", line)] or lines
-    reason = (reasons[-1] if reasons else type(error).__name__)[:300]
-    return BddError(
-        f"Spark failed: {reason.rstrip('.')}. The output holds the complete chunks; --resume continues."
-    )
+    reasons = [line for line in lines if re.search(r"(Error|Exception)\s*:", line)] or lines
+    reason = (reasons[-1].removeprefix(": ") if reasons else type(error).__name__)[:300]
+    return BddError(f"Spark failed: {reason.rstrip('.')}. {hint}")

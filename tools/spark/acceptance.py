@@ -19,10 +19,19 @@ from pathlib import Path
 
 import pyarrow.dataset
 
+from bdd_tf.cluster.functions import load_model
+from bdd_tf.cluster.inputs import local_input
+from bdd_tf.cluster.job import Job
+from bdd_tf.cluster.options import Options
+from bdd_tf.cluster.progress import every
+from bdd_tf.cluster.session import started
 from tools.spark.cluster import SMALL_JVM, Cluster, configured, kill, processes
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = os.environ.get("MODEL", "cifake")
+MASTER = "local-cluster[2,1,1024]"
+FACTS = {"sha256", "bytes", "width", "height", "chunk", "date"}
+"""Columns of a table that `bdd detect --json` lacks."""
 
 
 def bdd(*arguments: object, **options) -> subprocess.Popen:
@@ -61,11 +70,11 @@ def rows_of(output: Path) -> list[dict]:
     return pyarrow.dataset.dataset(output, partitioning="hive", format="parquet").to_table().to_pylist()
 
 
-def detected(folder: Path, cache: Path) -> tuple[dict[str, dict], float]:
+def detected(folder: Path, cache: Path, *options: object) -> tuple[dict[str, dict], float]:
     """Return the records of `bdd detect --json` by path, and its images a second (without start-up)."""
     if not cache.exists():
         with cache.open("w") as file:
-            process = bdd("detect", "--json", "--model", MODEL, folder, stdout=file)
+            process = bdd("detect", "--json", "--model", MODEL, *options, folder, stdout=file)
             cache.with_suffix(".log").write_text(process.communicate()[1])
     rate = float(cache.with_suffix(".log").read_text().rsplit("; ", 1)[1].split(" ")[0])
     return {record["path"]: record for record in map(json.loads, cache.read_text().splitlines())}, rate
@@ -78,11 +87,12 @@ def compare(output: Path, records: dict[str, dict]) -> dict:
     worst, different = 0.0, 0
     for row in rows:
         record = records[row["path"]]
-        for key, value in record.items():
-            if key == "fake_probability" and value is not None:
-                worst = max(worst, abs(value - row[key]))
+        for key in record.keys() | row.keys() - FACTS:
+            value, found = record.get(key), row.get(key)
+            if key == "fake_probability" and None not in (value, found):
+                worst = max(worst, abs(value - found))
             else:
-                different += row[key] != value
+                different += found != value
     return {
         "rows": len(rows),
         "expected": len(records),
@@ -130,23 +140,40 @@ class Steps:
         self.folder = fill(self.work / f"images-{self.count}", self.images, self.count)
         self.chunk = max(1, self.count // 4)
 
+    def rates(self) -> dict:
+        """Images a second of `bdd detect`, by options."""
+        found = {}
+        for name in ("", "--no-evidence", "--threads 2", "--threads 2 --no-evidence"):
+            cache = self.work / f"detect{name.replace(' ', '')}.json"
+            cache.unlink(missing_ok=True)
+            found[name or "default"] = detected(self.folder, cache, *name.split())[1]
+        return found
+
     def equal(self) -> dict:
-        """Standalone cluster with two workers: rows equal those of `bdd detect --json`."""
-        records, rate = detected(self.folder, self.work / "detect.json")
+        """Standalone cluster with two workers: rows equal those of `bdd detect --json`, with evidence and without."""
         with Cluster(self.work / "standalone") as cluster:
-            result = score(self.folder, self.work / "equal", cluster.address, "--chunk", self.chunk)
-        return {**result, "detect_images_per_s": rate, **compare(self.work / "equal", records)}
+            return {
+                "evidence": self._beside("equal", cluster.address),
+                "no evidence": self._beside("equal-plain", cluster.address, evidence=False),
+            }
 
     def local_cluster(self) -> dict:
         """The same in local-cluster mode."""
-        records, rate = detected(self.folder, self.work / "detect.json")
-        output = self.work / "local-cluster"
-        result = score(self.folder, output, "local-cluster[2,1,1024]", "--chunk", self.chunk)
-        return {**result, "detect_images_per_s": rate, **compare(output, records)}
+        return self._beside("local-cluster", MASTER)
+
+    def _beside(self, name: str, master: str, *, evidence: bool = True) -> dict:
+        records, rate = self._detected(evidence=evidence)
+        more = ("--evidence",) if evidence else ()
+        result = score(self.folder, self.work / name, master, "--chunk", self.chunk, *more)
+        return {**result, "detect_images_per_s": rate, **compare(self.work / name, records)}
+
+    def _detected(self, *, evidence: bool) -> tuple[dict[str, dict], float]:
+        options = () if evidence else ("--no-evidence",)
+        return detected(self.folder, self.work / f"detect{''.join(options)}.json", *options)
 
     def kill_executors(self) -> dict:
         """Kill one executor in the middle, three times."""
-        records, _ = detected(self.folder, self.work / "detect.json")
+        records, _ = self._detected(evidence=False)
         output = self.work / "killed-executors"
         killed = 0
         with Cluster(self.work / "standalone") as cluster:
@@ -175,7 +202,7 @@ class Steps:
 
     def resume(self) -> dict:
         """Kill the driver, with its JVM, in the middle of a chunk; resume."""
-        records, _ = detected(self.folder, self.work / "detect.json")
+        records, _ = self._detected(evidence=False)
         output = self.work / "resumed"
         arguments = ("--input", self.folder, "--output", output, "--model", MODEL, "--chunk", self.chunk)
         with Cluster(self.work / "standalone") as cluster:
@@ -208,7 +235,7 @@ class Steps:
                 path.write_bytes(
                     (b"", b"not an image", content[: len(content) // 2], content[200:])[number // 20 % 4]
                 )
-        records, _ = detected(folder, self.work / "broken.json")
+        records, _ = detected(folder, self.work / "broken.json", "--no-evidence")
         result = score(folder, self.work / "broken", "local[2]", "--chunk", self.chunk)
         return {**result, "broken": len(range(0, self.count, 20)), **compare(self.work / "broken", records)}
 
@@ -232,23 +259,46 @@ class Steps:
         return found
 
     def growth(self) -> dict:
-        """A tenth, all, and three times as many images: time per image, and memory of the driver."""
-        found = {}
-        for count in (self.count // 10, self.count, self.count * 3):
-            folder = fill(self.work / f"images-{count}", self.images, count)
-            output = self.work / f"growth-{count}"
-            arguments = ("--input", folder, "--output", output, "--model", MODEL, "--chunk", self.count // 10)
-            process = bdd("score", *arguments, "--master", "local-cluster[2,1,1024]")
-            python = java = 0
-            while process.poll() is None:
-                python = max(python, resident(process.pid))
-                children = [
-                    pid for pid, parent, line in processes() if parent == process.pid and "java" in line
-                ]
-                java = max([java, *map(resident, children)])
-                time.sleep(0.5)
-            found[count] = {**facts(process.communicate()[1]), "python_kib": python, "java_kib": java}
+        """A tenth, all, and ten times as many images, in one Spark session that has scored as many before.
+
+        Returns:
+            By number of images: what `in_session` returns.
+        """
+        os.environ.update(configured(self.work / "conf", {"spark.executorEnv.PYTHONPATH": str(ROOT)}))
+        os.environ["PYTHONPATH"] = str(ROOT)
+        sizes = (self.count // 10, self.count, self.count * 10)
+        folders = {count: fill(self.work / f"images-{count}", self.images, count) for count in sizes}
+        found: dict[str, dict] = {}
+        with started(MASTER) as spark:
+            for count in (self.count, *sizes):
+                options = Options(
+                    (str(folders[count]),), str(self.work / f"growth-{len(found)}"), load_model(MODEL)
+                )
+                found[f"{count}" if found else "warm-up"] = in_session(spark, options)
         return found
+
+
+def in_session(spark, options: Options) -> dict:
+    """Run a job in a session of this process.
+
+    Returns:
+        Seconds on the clock, processor time of Java and Python in the driver and the executors, and the peak of the resident
+        memory of the driver's Python and Java in KiB.
+    """
+    python = os.getpid()
+    java = next(pid for pid, parent, line in processes() if parent == python and "SparkSubmit" in line)
+    peak = {"python_kib": 0, "java_kib": 0}
+
+    def look() -> None:
+        for name, pid in (("python_kib", python), ("java_kib", java)):
+            peak[name] = max(peak[name], resident(pid))
+
+    begun, before = time.monotonic(), by_name(used_below(python))
+    with every(0.2, look):
+        job = Job(spark, options, local_input(list(options.given)), lambda text: None, lambda state: None)
+        job.run()
+    used = {name: round(seconds - before[name], 2) for name, seconds in by_name(used_below(python)).items()}
+    return {"seconds": round(time.monotonic() - begun, 2), **used, **peak}
 
 
 def processor_seconds(process: subprocess.Popen) -> dict[str, float]:
@@ -257,19 +307,30 @@ def processor_seconds(process: subprocess.Popen) -> dict[str, float]:
     On a busy machine this says more than the time on the clock. Processes are looked at twice a second.
     """
     seen: dict[int, tuple[str, float]] = {}
-    tick = os.sysconf("SC_CLK_TCK")
     while process.poll() is None:
-        tree = {process.pid}
-        for pid, parent, line in sorted(processes()):
-            if parent in tree or pid == process.pid:
-                tree.add(pid)
-                try:
-                    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                name = "java" if "java" in line.split(" ")[0] else "python"
-                seen[pid] = (name, (int(stat[11]) + int(stat[12])) / tick)
+        seen.update(used_below(process.pid))
         time.sleep(0.5)
+    return by_name(seen)
+
+
+def used_below(root: int) -> dict[int, tuple[str, float]]:
+    """Return ``java`` or ``python``, and the processor time in seconds, of a process and all below it."""
+    seen = {}
+    tree, tick = {root}, os.sysconf("SC_CLK_TCK")
+    for pid, parent, line in sorted(processes()):
+        if parent in tree or pid == root:
+            tree.add(pid)
+            try:
+                stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            name = "java" if "java" in line.split(" ")[0] else "python"
+            seen[pid] = (name, (int(stat[11]) + int(stat[12])) / tick)
+    return seen
+
+
+def by_name(seen: dict[int, tuple[str, float]]) -> dict[str, float]:
+    """Return the sums of `used_below` for Java and for Python."""
     times = {"java": 0.0, "python": 0.0}
     for name, seconds in seen.values():
         times[name] += seconds
