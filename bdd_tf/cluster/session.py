@@ -53,7 +53,7 @@ _SETTINGS = {
 
 
 def check_master(master: str) -> None:
-    """Check the address of a master, and that a standalone master answers.
+    """Check the address of a master, and that a standalone master answers, or that the one of YARN is configured.
 
     Raises:
         UsageError: If it is none.
@@ -63,6 +63,11 @@ def check_master(master: str) -> None:
         raise UsageError(
             f"--master is {master!r}; possible: local[2], local[*], local-cluster[2,1,1024], spark://HOST:PORT, yarn, "
             "k8s://https://HOST:PORT."
+        )
+    if master == "yarn" and not any(os.environ.get(name) for name in ("HADOOP_CONF_DIR", "YARN_CONF_DIR")):
+        # Spark would look for YARN on this machine, without end.
+        raise BddError(
+            "--master yarn needs the address of YARN: set HADOOP_CONF_DIR to the folder with yarn-site.xml."
         )
     if not master.startswith("spark://"):
         return
@@ -259,5 +264,5 @@ def explained(
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     reasons = [line for line in lines if re.search(r"(Error|Exception)\s*:", line)] or lines
-    reason = (reasons[-1].removeprefix(": ") if reasons else type(error).__name__)[:300]
+    reason = re.sub(r"^(Caused by)?: ", "", reasons[-1])[:300] if reasons else type(error).__name__
     return BddError(f"Spark failed: {reason.rstrip('.')}. {hint}")

@@ -152,8 +152,16 @@ def test_one_of_several_masters_suffices():
 @pytest.mark.parametrize(
     "master", ["local", "local[2]", "local[*]", "local-cluster[2,1,1024]", "yarn", "k8s://https://a:1"]
 )
-def test_masters(master):
+def test_masters(master, monkeypatch):
+    monkeypatch.setenv("YARN_CONF_DIR", "/etc/hadoop")
     check_master(master)
+
+
+def test_yarn_without_its_address(monkeypatch):
+    monkeypatch.delenv("YARN_CONF_DIR", raising=False)
+    monkeypatch.delenv("HADOOP_CONF_DIR", raising=False)
+    with pytest.raises(BddError, match=r"set HADOOP_CONF_DIR to the folder with yarn-site\.xml"):
+        check_master("yarn")
 
 
 @pytest.mark.parametrize("master", ["", "local[0", "spark://a", "http://a:1", "local-cluster[2]"])
@@ -239,7 +247,7 @@ def test_arguments_are_parsed_without_pyspark(monkeypatch, capsys):
         ("[PYTHON_VERSION_MISMATCH] Python in worker has different version", "another version of Python"),
         (
             "a\nCaused by: java.io.IOException: No space left on device\n",
-            "No space left on device. The output holds",
+            "failed: java.io.IOException: No space left on device. The output holds",
         ),
         (
             "An error occurred\n: java.lang.IllegalArgumentException: requirement failed\n\tat java.lang.Thread.run(T.java:1)",

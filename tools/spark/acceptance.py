@@ -11,10 +11,14 @@ import argparse
 import json
 import os
 import random
+import resource
+import statistics
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.dataset
@@ -140,14 +144,13 @@ class Steps:
         self.folder = fill(self.work / f"images-{self.count}", self.images, self.count)
         self.chunk = max(1, self.count // 4)
 
-    def rates(self) -> dict:
-        """Images a second of `bdd detect`, by options."""
-        found = {}
-        for name in ("", "--no-evidence", "--threads 2", "--threads 2 --no-evidence"):
-            cache = self.work / f"detect{name.replace(' ', '')}.json"
-            cache.unlink(missing_ok=True)
-            found[name or "default"] = detected(self.folder, cache, *name.split())[1]
-        return found
+    def running(self) -> dict:
+        """Images a second of `bdd detect` and of jobs in a session that has scored as many before, by turns."""
+        return self._turns(evidence=False)
+
+    def running_evidence(self) -> dict:
+        """The same with evidence, which `bdd detect` searches for by default."""
+        return self._turns(evidence=True)
 
     def equal(self) -> dict:
         """Standalone cluster with two workers: rows equal those of `bdd detect --json`, with evidence and without."""
@@ -160,6 +163,48 @@ class Steps:
     def local_cluster(self) -> dict:
         """The same in local-cluster mode."""
         return self._beside("local-cluster", MASTER)
+
+    def _turns(self, *, evidence: bool) -> dict:
+        """Measure three turns, after one that warms up.
+
+        Returns:
+            Images a second of `bdd detect` without its start, and of jobs from the listing of the folder to the last mark;
+            milliseconds of processor time an image of both (with the start of `bdd detect`, half a second); the median of the
+            ratios of the rates.
+        """
+        options = () if evidence else ("--no-evidence",)
+        turns = []
+        with Cluster(self.work / "standalone") as cluster, self._session(cluster.address) as spark:
+            for turn in range(4):
+                (self.work / "turn.json").unlink(missing_ok=True)
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                _, rate = detected(self.folder, self.work / "turn.json", *options)
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                output = self.work / f"running-{evidence}-{turn}"
+                job = Options((str(self.folder),), str(output), load_model(MODEL, evidence=evidence))
+                found = in_session(spark, job)
+                turns.append(
+                    {
+                        "detect": rate,
+                        "job": round(self.count / found["seconds"], 1),
+                        "detect_cpu_ms": round(
+                            (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+                            / self.count
+                            * 1e3,
+                            3,
+                        ),
+                        "job_cpu_ms": round((found["java"] + found["python"]) / self.count * 1e3, 3),
+                    }
+                )
+        ratio = statistics.median(turn["job"] / turn["detect"] for turn in turns[1:])
+        return {"turns": turns, "ratio": round(ratio, 3)}
+
+    @contextmanager
+    def _session(self, master: str) -> Iterator:
+        os.environ.update(configured(self.work / "conf", {"spark.executorEnv.PYTHONPATH": str(ROOT)}))
+        os.environ.update(PYTHONPATH=str(ROOT), PYSPARK_PYTHON=sys.executable)
+        with started(master) as spark:
+            yield spark
 
     def _beside(self, name: str, master: str, *, evidence: bool = True) -> dict:
         records, rate = self._detected(evidence=evidence)
@@ -264,12 +309,10 @@ class Steps:
         Returns:
             By number of images: what `in_session` returns.
         """
-        os.environ.update(configured(self.work / "conf", {"spark.executorEnv.PYTHONPATH": str(ROOT)}))
-        os.environ["PYTHONPATH"] = str(ROOT)
         sizes = (self.count // 10, self.count, self.count * 10)
         folders = {count: fill(self.work / f"images-{count}", self.images, count) for count in sizes}
         found: dict[str, dict] = {}
-        with started(MASTER) as spark:
+        with self._session(MASTER) as spark:
             for count in (self.count, *sizes):
                 options = Options(
                     (str(folders[count]),), str(self.work / f"growth-{len(found)}"), load_model(MODEL)
@@ -282,7 +325,7 @@ def in_session(spark, options: Options) -> dict:
     """Run a job in a session of this process.
 
     Returns:
-        Seconds on the clock, processor time of Java and Python in the driver and the executors, and the peak of the resident
+        Seconds on the clock, processor time of Java and Python in this process and all below it, and the peak of the resident
         memory of the driver's Python and Java in KiB.
     """
     python = os.getpid()
@@ -297,8 +340,9 @@ def in_session(spark, options: Options) -> dict:
     with every(0.2, look):
         job = Job(spark, options, local_input(list(options.given)), lambda text: None, lambda state: None)
         job.run()
-    used = {name: round(seconds - before[name], 2) for name, seconds in by_name(used_below(python)).items()}
-    return {"seconds": round(time.monotonic() - begun, 2), **used, **peak}
+    seconds = round(time.monotonic() - begun, 2)
+    times = {name: round(value - before[name], 2) for name, value in by_name(used_below(python)).items()}
+    return {"seconds": seconds, **times, **peak}
 
 
 def processor_seconds(process: subprocess.Popen) -> dict[str, float]:
