@@ -91,7 +91,9 @@ def score_images(
         raise UsageError(f"{found.paths[0]}: score_images reads images; `bdd score` reads a {found.kind}.")
     entries = list(inputs.local_images(found))
     if not entries:
-        raise UsageError(f"no images found in {', '.join(given)}; {found.census.summary() or 'it is empty'}.")
+        raise UsageError(
+            f"no images found in {', '.join(given)} ({found.census.summary() or 'it is empty'}); check the path."
+        )
     paths = frames.paths_frame(spark, entries, None, 500)
     return frames.score_paths_column(paths, loaded, [])
 

@@ -126,7 +126,9 @@ def _local_kind(path: str) -> str:
         with os.scandir(path) as entries:
             names = [(entry.name, entry.is_dir()) for entry in entries]
     except OSError as error:
-        raise UsageError(f"--input {path} cannot be read: {error.strerror or error}.") from None
+        raise UsageError(
+            f"--input {path} cannot be read: {error.strerror or error}; give a folder that you may read."
+        ) from None
     return _folder_kind(names, lambda name: [(inner.name, False) for inner in Path(path, name).iterdir()])
 
 
@@ -249,7 +251,12 @@ def columns_of(types: list[tuple[str, str]], given: str | None = None) -> Column
         return Columns(BYTES, binary[0], "path" if by_name.get("path") == "string" else None)
     text = [name for name, kind in types if kind == "string" and given in (None, name)]
     if not binary and ("path" in text or len(text) == 1):
-        return Columns(PATHS, "path" if "path" in text else text[0])
+        name = "path" if "path" in text else text[0]
+        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
+            raise UsageError(
+                f"the column of paths is named {name}, like an image: a CSV table needs a header in its first row, such as path."
+            )
+        return Columns(PATHS, name)
     raise UsageError(
         f"the column of paths (string) or image bytes (binary) is not clear; name it with --column. Columns: {possible}."
     )

@@ -121,7 +121,8 @@ class Job:
             self._say(f"{len(planned.outdated)} chunks are scored again, because files changed since")
         if planned.images == 0:
             raise UsageError(
-                f"no {self._noun}s found in {', '.join(self._options.given)}; {self._found.census.summary() or 'it is empty'}."
+                f"no {self._noun}s found in {', '.join(self._options.given)} ({self._found.census.summary() or 'it is empty'}); "
+                "check the path."
             )
         self._say(
             f"{planned.images:,} {self._noun}s in {len(self._plan.counts):,} chunks"
