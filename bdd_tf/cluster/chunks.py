@@ -87,6 +87,8 @@ class Plan:
     def make(self, entries: Iterable[Entry], size: int) -> Planned:
         """Assign entries to chunks, and store the plan. Chunks of a stored plan stay if nothing in them has changed.
 
+        Without any entries, nothing is stored or removed: a folder that is not mounted looks empty.
+
         Memory grows by about 150 bytes per entry.
 
         Args:
@@ -117,6 +119,8 @@ class Plan:
                 writer.add(entry)
             else:
                 listed[position] = 1
+        if not fresh and not any(listed):
+            return result
         done = set(self._done())
         kept, outdated = {}, []
         for number, count in former.items():

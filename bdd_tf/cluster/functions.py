@@ -9,7 +9,6 @@ from typing import Any
 from bdd_tf.cluster.worker import Model
 from bdd_tf.edge.detector import Detector, read_model
 from bdd_tf.edge.evidence import find_evidence
-from bdd_tf.edge.images.find import IMAGE_SUFFIXES
 from bdd_tf.edge.shipped_model import model_path
 from bdd_tf.errors import UsageError
 
@@ -57,8 +56,6 @@ def score_images(
             only string.
         evidence: Whether to add the column ``evidence``.
 
-    Spark reads no empty files: of paths on another file system they have no row.
-
     Returns:
         A `pyspark.sql.DataFrame` with the columns of `bdd_tf.cluster.columns.TYPES`, behind the other columns of a given data
         frame. With a column of bytes, ``path`` is taken from the column of that name.
@@ -67,7 +64,7 @@ def score_images(
         UsageError: If an argument is wrong, or there are no such files.
         BddError: If the model cannot be used.
     """
-    from bdd_tf.cluster import frames, inputs
+    from bdd_tf.cluster import frames, inputs, remote
 
     loaded = load_model(model, evidence=evidence)
     if hasattr(images, "mapInPandas"):
@@ -81,17 +78,11 @@ def score_images(
     if column is not None:
         raise UsageError("column is for data frames; leave it out for paths.")
     given = _paths(images)
-    remote = [inputs.is_remote(path) for path in given]
-    if all(remote):
-        reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
-        suffixes = "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-        from pyspark.sql import functions as F
-
-        files = (
-            reader.load(given).select("path", "content").where(F.col("path").rlike(rf"(?i)\.({suffixes})$"))
-        )
+    by_spark = [inputs.is_remote(path) for path in given]
+    if all(by_spark):
+        files = remote.images_below(spark, given)
         return frames.score_bytes(files, inputs.Columns(inputs.BYTES, "content", "path"), loaded, [])
-    if any(remote):
+    if any(by_spark):
         raise UsageError(
             "the paths are partly of this machine, partly of another file system; score them apart."
         )
@@ -100,7 +91,9 @@ def score_images(
         raise UsageError(f"{found.paths[0]}: score_images reads images; `bdd score` reads a {found.kind}.")
     entries = list(inputs.local_images(found))
     if not entries:
-        raise UsageError(f"no images found in {', '.join(given)}; {found.census.summary() or 'it is empty'}.")
+        raise UsageError(
+            f"no images found in {', '.join(given)} ({found.census.summary() or 'it is empty'}); check the path."
+        )
     paths = frames.paths_frame(spark, entries, None, 500)
     return frames.score_paths_column(paths, loaded, [])
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from bdd_tf.cluster.chunks import Entry
 from bdd_tf.cluster.hadoop import Hadoop, Status, escaped
@@ -127,7 +126,9 @@ def _local_kind(path: str) -> str:
         with os.scandir(path) as entries:
             names = [(entry.name, entry.is_dir()) for entry in entries]
     except OSError as error:
-        raise UsageError(f"--input {path} cannot be read: {error.strerror or error}.") from None
+        raise UsageError(
+            f"--input {path} cannot be read: {error.strerror or error}; give a folder that you may read."
+        ) from None
     return _folder_kind(names, lambda name: [(inner.name, False) for inner in Path(path, name).iterdir()])
 
 
@@ -178,34 +179,6 @@ def stat_entry(path: str, value: str | None = None) -> Entry:
     except (OSError, ValueError):
         return Entry(path, value=value)
     return Entry(path, status.st_size, status.st_mtime_ns, value)
-
-
-def remote_files(spark: Any, found: Input) -> Iterator[Entry]:
-    """Yield images, tar or Parquet files on a file system that Spark reads.
-
-    Spark lists the folders, and empty files (of size and time 0) last. Hidden files, and names that begin with an underscore, are
-    left out.
-    """
-    suffixes = {SHARDS: {".tar"}, PARQUET: {".parquet"}}.get(found.kind, IMAGE_SUFFIXES)
-    reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
-    listing = reader.load([escaped(path) for path in found.paths]).select(
-        "path", "length", "modificationTime"
-    )
-    given, seen = set(found.paths), set()
-
-    def wanted(path: str) -> bool:
-        return os.path.splitext(path)[1].lower() in suffixes or path in given  # noqa: PTH122
-
-    for row in listing.toLocalIterator():
-        seen.add(row.path)
-        if wanted(row.path):
-            yield Entry(row.path, row.length, int(row.modificationTime.timestamp() * 1000))
-        else:
-            found.census.add(Path(row.path), "of another kind")
-    # Spark reads no empty files, and lists them nowhere else.
-    for path in map(unquote, listing.inputFiles()):
-        if path not in seen and wanted(path):
-            yield Entry(path, 0, 0)
 
 
 def read_table(spark: Any, found: Input, paths: Iterable[str] | None = None) -> Any:
@@ -278,7 +251,12 @@ def columns_of(types: list[tuple[str, str]], given: str | None = None) -> Column
         return Columns(BYTES, binary[0], "path" if by_name.get("path") == "string" else None)
     text = [name for name, kind in types if kind == "string" and given in (None, name)]
     if not binary and ("path" in text or len(text) == 1):
-        return Columns(PATHS, "path" if "path" in text else text[0])
+        name = "path" if "path" in text else text[0]
+        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
+            raise UsageError(
+                f"the column of paths is named {name}, like an image: a CSV table needs a header in its first row, such as path."
+            )
+        return Columns(PATHS, name)
     raise UsageError(
         f"the column of paths (string) or image bytes (binary) is not clear; name it with --column. Columns: {possible}."
     )

@@ -20,6 +20,7 @@ from bdd_tf.cluster.frames import ARROW, paths_frame, score_bytes, score_paths_c
 from bdd_tf.cluster.hadoop import Hadoop, escaped
 from bdd_tf.cluster.options import DATE, Options, check_output, shared, store_of
 from bdd_tf.cluster.progress import Progress, Summary, every
+from bdd_tf.cluster.remote import contents_of, remote_files
 from bdd_tf.cluster.session import explained
 from bdd_tf.cluster.worker import check
 from bdd_tf.errors import BddError, UsageError, one_of
@@ -120,7 +121,8 @@ class Job:
             self._say(f"{len(planned.outdated)} chunks are scored again, because files changed since")
         if planned.images == 0:
             raise UsageError(
-                f"no {self._noun}s found in {', '.join(self._options.given)}; {self._found.census.summary() or 'it is empty'}."
+                f"no {self._noun}s found in {', '.join(self._options.given)} ({self._found.census.summary() or 'it is empty'}); "
+                "check the path."
             )
         self._say(
             f"{planned.images:,} {self._noun}s in {len(self._plan.counts):,} chunks"
@@ -164,7 +166,7 @@ class Job:
         if found.kind == inputs.CSV:
             raise UsageError("a CSV table holds paths, no bytes of images; name the column with --column.")
         if found.remote:
-            return inputs.remote_files(self._spark, found)
+            return remote_files(self._spark, found)
         return inputs.local_files(found) if self._by_file else inputs.local_images(found)
 
     @property
@@ -247,7 +249,7 @@ class Job:
             table = inputs.read_table(self._spark, self._found, [entry.path for entry in entries])
             frame = score_bytes(table, self._columns, model, keep)
         elif self._found.kind == inputs.SHARDS:
-            frame = self._binary(remote) if remote else paths_frame(self._spark, local, None, 1)
+            frame = contents_of(self._spark, remote) if remote else paths_frame(self._spark, local, None, 1)
             frame = score_tar_files(frame, model, remote=bool(remote))
         else:
             parts = []
@@ -256,7 +258,7 @@ class Job:
                     score_paths_column(paths_frame(self._spark, local, self._carried, step), model, keep)
                 )
             if remote:
-                files = self._contents(remote, step)
+                files = contents_of(self._spark, remote)
                 if keep:
                     values = paths_frame(self._spark, remote, self._carried, step, text=True)
                     files = files.join(values, "path")
@@ -266,29 +268,13 @@ class Job:
         self._spark.conf.set(ARROW, str(ROWS_OF_BYTES if self._by_file or remote else ROWS_OF_PATHS))
         return frame
 
-    def _contents(self, entries: list[chunks.Entry], step: int) -> Any:
-        """Images on another file system, as a data frame with ``path`` and ``content``; Spark alone leaves out empty files."""
-        from pyspark.sql import functions as F
-
-        full, empty = [e for e in entries if e.size], [e for e in entries if not e.size]
-        frames = [self._binary(full)] if full else []
-        if empty:
-            names = paths_frame(self._spark, empty, None, step, text=True)
-            frames.append(names.withColumn("content", F.lit(bytearray())))
-        return frames[0] if len(frames) == 1 else frames[0].unionByName(frames[1])
-
-    def _binary(self, entries: list[chunks.Entry]) -> Any:
-        """Files that Spark reads, as a data frame with ``path`` and ``content``."""
-        paths = [escaped(entry.path) for entry in entries]
-        # A file that was removed since it was listed is missed when the rows are counted.
-        reader = self._spark.read.format("binaryFile").option("ignoreMissingFiles", "true")
-        return reader.load(paths).select("path", "content")
-
     def _examined(self, number: int, name: str) -> dict[str, Any]:
         """Count the rows that were written, and compare with the plan; also count errors by reason."""
         from pyspark.sql import functions as F
 
-        table = self._spark.read.parquet(escaped(self._store.uri(name)))
+        # With a schema given, Spark need not read one first.
+        reader = self._spark.read.schema("verdict string, error string")
+        table = reader.parquet(escaped(self._store.uri(name)))
         found = table.groupBy(
             "verdict", F.expr("CASE WHEN verdict IS NULL THEN error END").alias("error")
         ).count()

@@ -57,9 +57,11 @@ def check_output(store: Store, options: Options) -> bool:
 
     Raises:
         UsageError: If it exists and the job is not to be resumed, or it was written with another model or other options.
+        BddError: If it is a file, or cannot be read.
     """
     names = store.names()
-    if not names:
+    # Without a plan, a job ended before it did anything, for example because it found no images.
+    if not names or (names == [chunks.STATE] and store.read(chunks.PLAN) is None):
         return False
     content = store.read(chunks.JOB)
     if not options.resume:
@@ -68,8 +70,6 @@ def check_output(store: Store, options: Options) -> bool:
             f"--output {options.output} exists already; {hint}; give the name of a new folder otherwise."
         )
     if content is None:
-        if names == [chunks.STATE]:  # killed before anything was planned
-            return False
         raise UsageError(
             f"--output {options.output} exists and was not written by `bdd score`; give the name of a new folder."
         )

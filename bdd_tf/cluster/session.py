@@ -53,7 +53,7 @@ _SETTINGS = {
 
 
 def check_master(master: str) -> None:
-    """Check the address of a master, and that a standalone master answers.
+    """Check the address of a master, and that a standalone master answers, or that the one of YARN is configured.
 
     Raises:
         UsageError: If it is none.
@@ -63,6 +63,11 @@ def check_master(master: str) -> None:
         raise UsageError(
             f"--master is {master!r}; possible: local[2], local[*], local-cluster[2,1,1024], spark://HOST:PORT, yarn, "
             "k8s://https://HOST:PORT."
+        )
+    if master == "yarn" and not any(os.environ.get(name) for name in ("HADOOP_CONF_DIR", "YARN_CONF_DIR")):
+        # Spark would look for YARN on this machine, without end.
+        raise BddError(
+            "--master yarn needs the address of YARN: set HADOOP_CONF_DIR to the folder with yarn-site.xml."
         )
     if not master.startswith("spark://"):
         return
@@ -92,6 +97,12 @@ def check_software() -> None:
             raise BddError(f"bdd score needs {package}, which is not installed: {_INSTALL}.")
     java = java_command()
     if java is None:
+        home = os.environ.get("JAVA_HOME")
+        if home:
+            raise BddError(
+                f"Spark needs Java {JAVA} or newer, and JAVA_HOME is {home}, where there is no bin/java; correct JAVA_HOME, "
+                "or unset it to use the java of PATH."
+            )
         raise BddError(
             f"Spark needs Java {JAVA} or newer, and there is none: apt-get install openjdk-17-jre-headless, or set "
             "JAVA_HOME."
@@ -141,7 +152,7 @@ def started(master: str | None, wheel: str | None = None) -> Iterator[Any]:
         try:
             spark = _session(master, Path(folder), wheel)
         except Exception as error:
-            raise explained(error) from error
+            raise explained(error, "Check --master and the settings of Spark.") from error
         spark.sparkContext.setLogLevel("ERROR")
         try:
             yield spark
@@ -217,8 +228,15 @@ def _wheel_settings(folder: Path, wheel: str | None) -> dict[str, str]:
     }
 
 
-def explained(error: BaseException) -> BddError:
-    """Return the error for an exception of Spark: one sentence with the reason, and the remedy if it is a known one."""
+def explained(
+    error: BaseException, hint: str = "The output holds the complete chunks; --resume continues."
+) -> BddError:
+    """Return the error for an exception of Spark: one sentence with the reason, and the remedy if it is a known one.
+
+    Args:
+        error: The exception.
+        hint: The remedy of all other reasons, a sentence.
+    """
     if isinstance(error, BddError):
         return error
     text = str(error)
@@ -245,8 +263,6 @@ def explained(error: BaseException) -> BddError:
             "the Spark workers run another version of Python than the driver: set PYSPARK_PYTHON to the same version."
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    reasons = [line for line in lines if re.search(r"\b(Error|Exception)\b\s*:", line)] or lines
-    reason = (reasons[-1] if reasons else type(error).__name__)[:300]
-    return BddError(
-        f"Spark failed: {reason.rstrip('.')}. The output holds the complete chunks; --resume continues."
-    )
+    reasons = [line for line in lines if re.search(r"(Error|Exception)\s*:", line)] or lines
+    reason = re.sub(r"^(Caused by)?: ", "", reasons[-1])[:300] if reasons else type(error).__name__
+    return BddError(f"Spark failed: {reason.rstrip('.')}. {hint}")

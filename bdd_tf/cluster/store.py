@@ -76,8 +76,12 @@ class LocalStore:
         """See `Store`."""
         try:
             return sorted(path.name for path in (self._folder / folder).iterdir())
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return []
+        except NotADirectoryError:
+            raise BddError(
+                f"{self._folder} is a file, or below one; give the name of a new --output folder."
+            ) from None
         except OSError as error:
             raise _failed(self._folder / folder, "read", error) from None
 

@@ -195,13 +195,32 @@ def test_score_images_passes_columns_on_and_scores_bytes_and_files(spark, folder
         score_images(spark, 3, model="cifake")
 
 
-def test_another_file_system_and_a_configuration_file(folder, records, tmp_path):
-    """viewfs, which Hadoop has built in, leads back to local folders; Python alone cannot read it."""
-    (tmp_path / "out").mkdir()
+@pytest.fixture
+def data(folder, tmp_path):
+    """A copy of the images for viewfs, which Hadoop has built in: it leads back to local folders, and Python cannot read it."""
     data = tmp_path / "data"
     shutil.copytree(folder, data)
     for path in data.glob("caf*"):
         path.unlink()  # Java opens no files whose names are not valid UTF-8
+    return data
+
+
+def test_score_images_of_another_file_system(spark, folder, data, records):
+    settings = spark.sparkContext._jsc.hadoopConfiguration()
+    settings.set("fs.viewfs.mounttable.y.link./data", f"file://{data}")
+    expected = {path: record for path, record in records.items() if "caf" not in path}
+    assert any("empty" in path for path in expected)
+    scored = score_images(spark, "viewfs://y/data", model="cifake")
+    rows = [row.asDict() for row in scored.collect()]
+    assert_equal(rows, expected, lambda path: path.replace(str(folder), "viewfs://y/data"))
+    (found,) = score_images(spark, "viewfs://y/data/empty.jpg", model="cifake").collect()
+    assert (found.bytes, found.verdict) == (0, None)
+    with pytest.raises(UsageError, match="viewfs://y/data/nothing cannot be listed"):
+        score_images(spark, "viewfs://y/data/nothing", model="cifake")
+
+
+def test_another_file_system_and_a_configuration_file(folder, data, records, tmp_path):
+    (tmp_path / "out").mkdir()
     links = {"data": data, "out": tmp_path / "out"}
     settings = {
         f"spark.hadoop.fs.viewfs.mounttable.x.link./{name}": f"file://{path}" for name, path in links.items()

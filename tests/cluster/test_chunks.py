@@ -97,6 +97,15 @@ def test_a_plan_that_was_not_finished_is_made_again(store):
     assert store.names(DONE) == []
 
 
+def test_an_empty_listing_removes_nothing(store):
+    first = Plan(store)
+    first.make(entries(4), 2)
+    complete(store, first, 0)
+    assert Plan(store).make([], 2).images == 0  # the folder was not mounted
+    assert Plan(store).make(entries(4), 2).complete == (0,)
+    assert store.names(output_folder(0))
+
+
 def test_rows_without_a_mark_are_not_complete(store):
     first = Plan(store)
     first.make(entries(4), 2)

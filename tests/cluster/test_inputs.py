@@ -127,6 +127,7 @@ def test_the_column_is_found(types, given, columns):
             r"not clear; name it with --column. Columns: a \(string\), b",
         ),
         ([("a", "binary"), ("b", "binary")], None, "not clear"),
+        ([("/photos/1.JPG", "string")], None, "like an image: a CSV table needs a header in its first row"),
         ([("n", "int")], None, "not clear"),
         ([("n", "int")], "n", "not clear"),
         ([("path", "string")], "file", r"no column 'file'; its columns: path \(string\)"),

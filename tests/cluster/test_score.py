@@ -8,7 +8,7 @@ import pytest
 
 from bdd_tf.cli import main
 from bdd_tf.cluster import session
-from bdd_tf.cluster.chunks import JOB
+from bdd_tf.cluster.chunks import JOB, PLAN
 from bdd_tf.cluster.functions import load_model
 from bdd_tf.cluster.options import Options, check_output, shared, store_of
 from bdd_tf.cluster.progress import Progress
@@ -35,6 +35,7 @@ def begun(folder, output):
     given = options(folder, output)
     facts = {"model": given.model.digest, "name": given.model.name, **shared(given)}
     LocalStore(output).write(JOB, json.dumps(facts).encode())
+    LocalStore(output).write(PLAN, b'{"chunks": {}}')
     return LocalStore(output)
 
 
@@ -67,6 +68,24 @@ def test_a_new_output_needs_nothing(folder, tmp_path):
         is False
     )
     assert check_output(store_of(str(tmp_path / "out")), options(folder, tmp_path / "out")) is False
+
+
+def test_an_output_without_a_plan_counts_as_new(folder, tmp_path):
+    """A job that found no images leaves its state alone; the corrected command needs no --resume."""
+    store = LocalStore(tmp_path / "out")
+    store.write(JOB, json.dumps({"model": "of another one"}).encode())
+    assert check_output(store, options(folder, tmp_path / "out", resume=False)) is False
+    (tmp_path / "out" / "chunk=000000").mkdir()
+    with pytest.raises(UsageError, match="exists already"):
+        check_output(store, options(folder, tmp_path / "out", resume=False))
+
+
+@pytest.mark.parametrize("inside", ["", "/deeper"])
+def test_a_file_is_no_output(folder, tmp_path, inside):
+    (tmp_path / "out").touch()
+    output = f"{tmp_path / 'out'}{inside}"
+    with pytest.raises(BddError, match="is a file, or below one; give the name of a new --output"):
+        check_output(store_of(output), options(folder, output, resume=False))
 
 
 def test_an_output_that_was_begun_is_continued_only_on_request(folder, tmp_path):
@@ -133,8 +152,16 @@ def test_one_of_several_masters_suffices():
 @pytest.mark.parametrize(
     "master", ["local", "local[2]", "local[*]", "local-cluster[2,1,1024]", "yarn", "k8s://https://a:1"]
 )
-def test_masters(master):
+def test_masters(master, monkeypatch):
+    monkeypatch.setenv("YARN_CONF_DIR", "/etc/hadoop")
     check_master(master)
+
+
+def test_yarn_without_its_address(monkeypatch):
+    monkeypatch.delenv("YARN_CONF_DIR", raising=False)
+    monkeypatch.delenv("HADOOP_CONF_DIR", raising=False)
+    with pytest.raises(BddError, match=r"set HADOOP_CONF_DIR to the folder with yarn-site\.xml"):
+        check_master("yarn")
 
 
 @pytest.mark.parametrize("master", ["", "local[0", "spark://a", "http://a:1", "local-cluster[2]"])
@@ -155,6 +182,12 @@ def test_no_java(packages, monkeypatch, tmp_path):
     with pytest.raises(
         BddError, match="needs Java 17 or newer, and there is none: apt-get install openjdk-17"
     ):
+        check_software()
+
+
+def test_java_home_leads_nowhere(packages, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(BddError, match=f"JAVA_HOME is {tmp_path}, where there is no bin/java; correct"):
         check_software()
 
 
@@ -214,7 +247,11 @@ def test_arguments_are_parsed_without_pyspark(monkeypatch, capsys):
         ("[PYTHON_VERSION_MISMATCH] Python in worker has different version", "another version of Python"),
         (
             "a\nCaused by: java.io.IOException: No space left on device\n",
-            "No space left on device. The output holds",
+            "failed: java.io.IOException: No space left on device. The output holds",
+        ),
+        (
+            "An error occurred\n: java.lang.IllegalArgumentException: requirement failed\n\tat java.lang.Thread.run(T.java:1)",
+            "Spark failed: java.lang.IllegalArgumentException: requirement failed. The",
         ),
         ("", "Exception"),
     ],

@@ -11,18 +11,31 @@ import argparse
 import json
 import os
 import random
+import resource
+import statistics
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.dataset
 
+from bdd_tf.cluster.functions import load_model
+from bdd_tf.cluster.inputs import local_input
+from bdd_tf.cluster.job import Job
+from bdd_tf.cluster.options import Options
+from bdd_tf.cluster.progress import every
+from bdd_tf.cluster.session import started
 from tools.spark.cluster import SMALL_JVM, Cluster, configured, kill, processes
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = os.environ.get("MODEL", "cifake")
+MASTER = "local-cluster[2,1,1024]"
+FACTS = {"sha256", "bytes", "width", "height", "chunk", "date"}
+"""Columns of a table that `bdd detect --json` lacks."""
 
 
 def bdd(*arguments: object, **options) -> subprocess.Popen:
@@ -61,11 +74,11 @@ def rows_of(output: Path) -> list[dict]:
     return pyarrow.dataset.dataset(output, partitioning="hive", format="parquet").to_table().to_pylist()
 
 
-def detected(folder: Path, cache: Path) -> tuple[dict[str, dict], float]:
+def detected(folder: Path, cache: Path, *options: object) -> tuple[dict[str, dict], float]:
     """Return the records of `bdd detect --json` by path, and its images a second (without start-up)."""
     if not cache.exists():
         with cache.open("w") as file:
-            process = bdd("detect", "--json", "--model", MODEL, folder, stdout=file)
+            process = bdd("detect", "--json", "--model", MODEL, *options, folder, stdout=file)
             cache.with_suffix(".log").write_text(process.communicate()[1])
     rate = float(cache.with_suffix(".log").read_text().rsplit("; ", 1)[1].split(" ")[0])
     return {record["path"]: record for record in map(json.loads, cache.read_text().splitlines())}, rate
@@ -78,11 +91,12 @@ def compare(output: Path, records: dict[str, dict]) -> dict:
     worst, different = 0.0, 0
     for row in rows:
         record = records[row["path"]]
-        for key, value in record.items():
-            if key == "fake_probability" and value is not None:
-                worst = max(worst, abs(value - row[key]))
+        for key in record.keys() | row.keys() - FACTS:
+            value, found = record.get(key), row.get(key)
+            if key == "fake_probability" and None not in (value, found):
+                worst = max(worst, abs(value - found))
             else:
-                different += row[key] != value
+                different += found != value
     return {
         "rows": len(rows),
         "expected": len(records),
@@ -130,23 +144,81 @@ class Steps:
         self.folder = fill(self.work / f"images-{self.count}", self.images, self.count)
         self.chunk = max(1, self.count // 4)
 
+    def running(self) -> dict:
+        """Images a second of `bdd detect` and of jobs in a session that has scored as many before, by turns."""
+        return self._turns(evidence=False)
+
+    def running_evidence(self) -> dict:
+        """The same with evidence, which `bdd detect` searches for by default."""
+        return self._turns(evidence=True)
+
     def equal(self) -> dict:
-        """Standalone cluster with two workers: rows equal those of `bdd detect --json`."""
-        records, rate = detected(self.folder, self.work / "detect.json")
+        """Standalone cluster with two workers: rows equal those of `bdd detect --json`, with evidence and without."""
         with Cluster(self.work / "standalone") as cluster:
-            result = score(self.folder, self.work / "equal", cluster.address, "--chunk", self.chunk)
-        return {**result, "detect_images_per_s": rate, **compare(self.work / "equal", records)}
+            return {
+                "evidence": self._beside("equal", cluster.address),
+                "no evidence": self._beside("equal-plain", cluster.address, evidence=False),
+            }
 
     def local_cluster(self) -> dict:
         """The same in local-cluster mode."""
-        records, rate = detected(self.folder, self.work / "detect.json")
-        output = self.work / "local-cluster"
-        result = score(self.folder, output, "local-cluster[2,1,1024]", "--chunk", self.chunk)
-        return {**result, "detect_images_per_s": rate, **compare(output, records)}
+        return self._beside("local-cluster", MASTER)
+
+    def _turns(self, *, evidence: bool) -> dict:
+        """Measure three turns, after one that warms up.
+
+        Returns:
+            Images a second of `bdd detect` without its start, and of jobs from the listing of the folder to the last mark;
+            milliseconds of processor time an image of both (with the start of `bdd detect`, half a second); the median of the
+            ratios of the rates.
+        """
+        options = () if evidence else ("--no-evidence",)
+        turns = []
+        with Cluster(self.work / "standalone") as cluster, self._session(cluster.address) as spark:
+            for turn in range(4):
+                (self.work / "turn.json").unlink(missing_ok=True)
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                _, rate = detected(self.folder, self.work / "turn.json", *options)
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                output = self.work / f"running-{evidence}-{turn}"
+                job = Options((str(self.folder),), str(output), load_model(MODEL, evidence=evidence))
+                found = in_session(spark, job)
+                turns.append(
+                    {
+                        "detect": rate,
+                        "job": round(self.count / found["seconds"], 1),
+                        "detect_cpu_ms": round(
+                            (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+                            / self.count
+                            * 1e3,
+                            3,
+                        ),
+                        "job_cpu_ms": round((found["java"] + found["python"]) / self.count * 1e3, 3),
+                    }
+                )
+        ratio = statistics.median(turn["job"] / turn["detect"] for turn in turns[1:])
+        return {"turns": turns, "ratio": round(ratio, 3)}
+
+    @contextmanager
+    def _session(self, master: str) -> Iterator:
+        os.environ.update(configured(self.work / "conf", {"spark.executorEnv.PYTHONPATH": str(ROOT)}))
+        os.environ.update(PYTHONPATH=str(ROOT), PYSPARK_PYTHON=sys.executable)
+        with started(master) as spark:
+            yield spark
+
+    def _beside(self, name: str, master: str, *, evidence: bool = True) -> dict:
+        records, rate = self._detected(evidence=evidence)
+        more = ("--evidence",) if evidence else ()
+        result = score(self.folder, self.work / name, master, "--chunk", self.chunk, *more)
+        return {**result, "detect_images_per_s": rate, **compare(self.work / name, records)}
+
+    def _detected(self, *, evidence: bool) -> tuple[dict[str, dict], float]:
+        options = () if evidence else ("--no-evidence",)
+        return detected(self.folder, self.work / f"detect{''.join(options)}.json", *options)
 
     def kill_executors(self) -> dict:
         """Kill one executor in the middle, three times."""
-        records, _ = detected(self.folder, self.work / "detect.json")
+        records, _ = self._detected(evidence=False)
         output = self.work / "killed-executors"
         killed = 0
         with Cluster(self.work / "standalone") as cluster:
@@ -175,7 +247,7 @@ class Steps:
 
     def resume(self) -> dict:
         """Kill the driver, with its JVM, in the middle of a chunk; resume."""
-        records, _ = detected(self.folder, self.work / "detect.json")
+        records, _ = self._detected(evidence=False)
         output = self.work / "resumed"
         arguments = ("--input", self.folder, "--output", output, "--model", MODEL, "--chunk", self.chunk)
         with Cluster(self.work / "standalone") as cluster:
@@ -208,7 +280,7 @@ class Steps:
                 path.write_bytes(
                     (b"", b"not an image", content[: len(content) // 2], content[200:])[number // 20 % 4]
                 )
-        records, _ = detected(folder, self.work / "broken.json")
+        records, _ = detected(folder, self.work / "broken.json", "--no-evidence")
         result = score(folder, self.work / "broken", "local[2]", "--chunk", self.chunk)
         return {**result, "broken": len(range(0, self.count, 20)), **compare(self.work / "broken", records)}
 
@@ -232,23 +304,45 @@ class Steps:
         return found
 
     def growth(self) -> dict:
-        """A tenth, all, and three times as many images: time per image, and memory of the driver."""
-        found = {}
-        for count in (self.count // 10, self.count, self.count * 3):
-            folder = fill(self.work / f"images-{count}", self.images, count)
-            output = self.work / f"growth-{count}"
-            arguments = ("--input", folder, "--output", output, "--model", MODEL, "--chunk", self.count // 10)
-            process = bdd("score", *arguments, "--master", "local-cluster[2,1,1024]")
-            python = java = 0
-            while process.poll() is None:
-                python = max(python, resident(process.pid))
-                children = [
-                    pid for pid, parent, line in processes() if parent == process.pid and "java" in line
-                ]
-                java = max([java, *map(resident, children)])
-                time.sleep(0.5)
-            found[count] = {**facts(process.communicate()[1]), "python_kib": python, "java_kib": java}
+        """A tenth, all, and ten times as many images, in one Spark session that has scored as many before.
+
+        Returns:
+            By number of images: what `in_session` returns.
+        """
+        sizes = (self.count // 10, self.count, self.count * 10)
+        folders = {count: fill(self.work / f"images-{count}", self.images, count) for count in sizes}
+        found: dict[str, dict] = {}
+        with self._session(MASTER) as spark:
+            for count in (self.count, *sizes):
+                options = Options(
+                    (str(folders[count]),), str(self.work / f"growth-{len(found)}"), load_model(MODEL)
+                )
+                found[f"{count}" if found else "warm-up"] = in_session(spark, options)
         return found
+
+
+def in_session(spark, options: Options) -> dict:
+    """Run a job in a session of this process.
+
+    Returns:
+        Seconds on the clock, processor time of Java and Python in this process and all below it, and the peak of the resident
+        memory of the driver's Python and Java in KiB.
+    """
+    python = os.getpid()
+    java = next(pid for pid, parent, line in processes() if parent == python and "SparkSubmit" in line)
+    peak = {"python_kib": 0, "java_kib": 0}
+
+    def look() -> None:
+        for name, pid in (("python_kib", python), ("java_kib", java)):
+            peak[name] = max(peak[name], resident(pid))
+
+    begun, before = time.monotonic(), by_name(used_below(python))
+    with every(0.2, look):
+        job = Job(spark, options, local_input(list(options.given)), lambda text: None, lambda state: None)
+        job.run()
+    seconds = round(time.monotonic() - begun, 2)
+    times = {name: round(value - before[name], 2) for name, value in by_name(used_below(python)).items()}
+    return {"seconds": seconds, **times, **peak}
 
 
 def processor_seconds(process: subprocess.Popen) -> dict[str, float]:
@@ -257,19 +351,30 @@ def processor_seconds(process: subprocess.Popen) -> dict[str, float]:
     On a busy machine this says more than the time on the clock. Processes are looked at twice a second.
     """
     seen: dict[int, tuple[str, float]] = {}
-    tick = os.sysconf("SC_CLK_TCK")
     while process.poll() is None:
-        tree = {process.pid}
-        for pid, parent, line in sorted(processes()):
-            if parent in tree or pid == process.pid:
-                tree.add(pid)
-                try:
-                    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                name = "java" if "java" in line.split(" ")[0] else "python"
-                seen[pid] = (name, (int(stat[11]) + int(stat[12])) / tick)
+        seen.update(used_below(process.pid))
         time.sleep(0.5)
+    return by_name(seen)
+
+
+def used_below(root: int) -> dict[int, tuple[str, float]]:
+    """Return ``java`` or ``python``, and the processor time in seconds, of a process and all below it."""
+    seen = {}
+    tree, tick = {root}, os.sysconf("SC_CLK_TCK")
+    for pid, parent, line in sorted(processes()):
+        if parent in tree or pid == root:
+            tree.add(pid)
+            try:
+                stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            name = "java" if "java" in line.split(" ")[0] else "python"
+            seen[pid] = (name, (int(stat[11]) + int(stat[12])) / tick)
+    return seen
+
+
+def by_name(seen: dict[int, tuple[str, float]]) -> dict[str, float]:
+    """Return the sums of `used_below` for Java and for Python."""
     times = {"java": 0.0, "python": 0.0}
     for name, seconds in seen.values():
         times[name] += seconds
