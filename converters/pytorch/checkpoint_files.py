@@ -31,6 +31,8 @@ _LISTED = 5
 _LINE = 200
 #: Number of pickle instructions that are searched for the first global.
 _SEARCHED = 1000
+#: Prefix of the key of a weight in Keras' layout, before layer and index.
+KERAS_PREFIX = "keras."
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,15 @@ class Checkpoint:
 
     tensors: dict[str, np.ndarray]
     hyper_parameters: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The family of its names: ``keras`` (Keras' layout), ``detector`` (the reference's), ``bnext``, else ``vision``."""
+        if any(key.startswith(KERAS_PREFIX) for key in self.tensors):
+            return "keras"
+        if any(key.startswith("base_model.") for key in self.tensors):
+            return "detector"
+        return "bnext" if any(key.startswith("feature.") for key in self.tensors) else "vision"
 
 
 def _torch() -> tuple[Any, Any]:

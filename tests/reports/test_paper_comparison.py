@@ -9,8 +9,8 @@ from bdd_tf.reports.latency import Latency
 from bdd_tf.reports.paper_comparison import comparison, comparison_rows
 
 
-def run_of(name, accuracy):
-    return {"run": name, "test": {"accuracy": accuracy}}
+def run_of(name, accuracy, dataset="cocofake", backbone="openclip-vit-b32"):
+    return {"run": name, "dataset": dataset, "backbone": backbone, "test": {"accuracy": accuracy}}
 
 
 def test_every_row_has_a_preset_that_trains_its_backbone_as_printed():
@@ -43,6 +43,18 @@ def test_a_row_shows_what_was_counted_measured_and_run():
     assert f"--preset {preset}" not in text  # the command is shown for the other eleven rows
     assert text.count("\nbdd ") == 11
     assert sum(e["accuracy"] is None for e in data) == 11
+
+
+def test_a_run_on_other_data_or_of_another_network_does_not_fill_a_row():
+    preset = "paper-cocofake-openclip-vit-b32-laion2b-frozen"
+    for other in (
+        run_of(preset, 0.9, dataset="folder"),
+        run_of(preset, 0.9, backbone="clip-vit-b32"),
+        run_of(preset, None),
+    ):
+        text, data = comparison([other], [], [])
+        assert all(entry["accuracy"] is None for entry in data)
+        assert text.count("\nbdd ") == 12
 
 
 def test_single_counts_replace_the_stored_ones_in_place(capsys, tmp_path):
