@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bdd_tf.commands.info_costs import costs_of, weight_kind
 from bdd_tf.errors import BddError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from converters.pytorch.vision_layouts import VisionCheckpoint
 
 
-def checkpoint_contents(file: Path) -> dict:
+def checkpoint_contents(file: Path) -> dict[str, Any]:
     """Examine a checkpoint.
 
     Args:
@@ -53,7 +53,7 @@ def normalisation_in_words(name: str) -> str:
     return f"{name}: mean {mean}; deviation {deviation}"
 
 
-def _bnext(file: Path, checkpoint: Checkpoint) -> dict:
+def _bnext(file: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     """Examine a BNext, alone or in a detector."""
     from converters.pytorch.state_dict import is_parameter, size_of
 
@@ -80,7 +80,7 @@ def _bnext(file: Path, checkpoint: Checkpoint) -> dict:
     }
 
 
-def _graph(file: Path, checkpoint: Checkpoint) -> dict:
+def _graph(file: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     """Examine a network in Keras' layout, which :mod:`bdd_tf.pytorch.train` writes with its settings."""
     from converters.pytorch.keras_weights import stored_experiment
 
@@ -101,7 +101,7 @@ def _graph(file: Path, checkpoint: Checkpoint) -> dict:
     }
 
 
-def _vision(file: Path, checkpoint: Checkpoint) -> dict:
+def _vision(file: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     """Examine CLIP, a ViT or a ResNet50."""
     from converters.pytorch.state_dict import check_state, is_parameter
     from converters.pytorch.vision_import import file_digest
@@ -150,7 +150,7 @@ def _command(file: Path, run: str, options: str = "") -> str:
     return f"bdd convert --from-torch {shlex.quote(str(file))}{options} --run {run}"
 
 
-def _costs(backbone: str, resolution: int, channels: Sequence[str] = ("rgb",)) -> dict:
+def _costs(backbone: str, resolution: int, channels: Sequence[str] = ("rgb",)) -> dict[str, Any]:
     from bdd_tf.models.detector import build_detector
     from bdd_tf.models.operation_counts import count_operations
 
@@ -158,7 +158,7 @@ def _costs(backbone: str, resolution: int, channels: Sequence[str] = ("rgb",)) -
     return costs_of(counts.binary_macs, counts.float_macs, backbone)
 
 
-def _bytes(file: Path, tensors: Mapping[str, np.ndarray]) -> dict:
+def _bytes(file: Path, tensors: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
     """Return the file's size and, by kind of tensor, the bytes of its numbers as they are imported."""
     sizes: dict[str, int] = {}
     for key, array in tensors.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bdd_tf.reports import published
 
 
-def costs_of(binary: int | None, real: int | None, backbone: object) -> dict:
+def costs_of(binary: int | None, real: int | None, backbone: object) -> dict[str, float | None]:
     """Return binary and float MACs, operations by the paper's definition, and the published figures of a backbone."""
     return {
         "binary_macs": binary,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
+from bdd_tf.models.bnext_sizes import BNEXT
 from bdd_tf.reports import published
 from bdd_tf.reports.cost_tables import benchmark_names
 from bdd_tf.reports.costs import Cost
@@ -87,14 +89,16 @@ def comparison(rows: list[dict], counted: list[Cost], latencies: list[Latency]) 
     """
     header = ["network", "paper accuracy %", "ours %", "paper parameters, M", "ours, M", "paper operations, G", "ours, G",
               "file, MB", "latency, ms", "/ MobileNetV2"]  # fmt: skip
-    lines, data, missing, machines = [], [], [], []
+    lines, data, missing, used = [], [], [], []
+    files = {c.name: c for c in reversed(counted) if c.bytes is not None}
+    fullest = _fullest(list(files.values()), latencies)
     for row in comparison_rows():
         run = next((r for r in rows if _fills(r, row)), None)
         cost = next((c for c in counted if (c.name, c.channels) == (row.backbone, "rgb")), None)
-        file = next((c for c in counted if c.name == row.backbone and c.bytes is not None), None)
-        timed = _timed(file, latencies)
-        if timed and timed.machine not in machines:
-            machines.append(timed.machine)
+        file = files.get(row.backbone)
+        timed = _timed(file, latencies, fullest)
+        if timed:
+            used.append(timed)
         if run is None:
             missing.append(row)
         ours = None if run is None else run["test"]["accuracy"]
@@ -112,8 +116,10 @@ def comparison(rows: list[dict], counted: list[Cost], latencies: list[Latency]) 
              "bytes": file.bytes if file else None, "latency": timed.to_dict() if timed else None, "command": row.command}
         )  # fmt: skip
     text = table(header, lines, 1) + "\n" + _NOTES.format(source=published.SOURCE)
-    if machines:
-        text += f"Latency: median time of one image on one thread, random weights; {'; '.join(map(escaped, machines))}.\n"
+    if used:
+        machines = dict.fromkeys(escaped(latency.machine) for latency in used)
+        turns = ", all in turns in one benchmark" if len({latency.source for latency in used}) == 1 else ""
+        text += f"Latency: median time of one image on one thread, random weights{turns}; {'; '.join(machines)}.\n"
     if missing:
         text += "\nNot run: these rows need COCOFake (`--data-dir`) and published weights. One command fills each; without "
         text += "network, `--from-hub` names the file to download and its folder.\n\n```\n"
@@ -129,9 +135,33 @@ def _fills(run: dict, row: Row) -> bool:
     )  # fmt: skip
 
 
-def _timed(cost: Cost | None, latencies: list[Latency]) -> Latency | None:
+def _fullest(files: list[Cost], latencies: list[Latency]) -> str:
+    """Return the source of the benchmark that measured most of the files: only rows of one benchmark can be compared."""
+    known = {name for file in files for name in benchmark_names(file)}
+    found = Counter(
+        source for source, _ in {(one.source, one.name) for one in latencies if one.name in known}
+    )
+    return max(sorted(found), key=found.__getitem__, default="")
+
+
+def _timed(cost: Cost | None, latencies: list[Latency], fullest: str) -> Latency | None:
+    """Return the latency of a file in the benchmark named `fullest`, or else in any other one."""
     names = benchmark_names(cost) if cost else ()
-    return fastest([latency for latency in latencies if latency.name in names])
+    found = [latency for latency in latencies if latency.name in names]
+    return fastest([latency for latency in found if latency.source == fullest] or found)
+
+
+def points(data: list[dict]) -> list[tuple[str, bool, float, float]]:
+    """Return the rows with a latency as points for a figure: name, whether it is binary, latency in ms, printed accuracy.
+
+    Args:
+        data: The rows that :func:`comparison` returned.
+    """
+    return [
+        (row["name"], row["backbone"] in BNEXT, row["latency"]["median_ms"], row["paper_accuracy"])
+        for row in data
+        if row["latency"]
+    ]
 
 
 def _scaled(value: float | None, unit: float, digits: int) -> str:
