@@ -121,8 +121,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _check_zip(path: Path, size: int) -> None:
-    """Refuse compressed archives: torch.save never compresses, and a small file could unpack to any size."""
+    """Refuse archives without an end, and compressed ones: torch.save never compresses, and they could unpack to any size."""
     if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            if file.read(4) == b"PK\x03\x04":
+                raise BddError(
+                    f"{path} is damaged: it begins as a zip archive and has no end, as after an incomplete download "
+                    f"({size:,} bytes); download it again."
+                )
         return
     try:
         with zipfile.ZipFile(path) as archive:
