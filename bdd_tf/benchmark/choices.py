@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import util
 from pathlib import Path
 
-from bdd_tf.benchmark.contenders import BASELINES, MORE_BASELINES, OTHERS, ModelMaker
+from bdd_tf.benchmark.contenders import BASELINES, BINARY, MORE_BASELINES, OTHERS, ModelMaker
 from bdd_tf.edge.shipped_model import no_such_model
 from bdd_tf.edge.tflite.file import TfliteModel, parse_tflite
 from bdd_tf.errors import UsageError, one_of
@@ -87,7 +87,8 @@ def selected(given: str | None, usual: list[str], installed: list[str]) -> list[
     """
     if given is None or given == "all":
         return list(usual if given is None else installed)
-    return [] if given == "none" else parse_names(given, "contender", (*OTHERS, *BASELINES, *MORE_BASELINES))
+    possible = (*OTHERS, *BINARY, *BASELINES, *MORE_BASELINES)
+    return [] if given == "none" else parse_names(given, "contender", possible)
 
 
 def compatible(others: list[str], given: str | None, model: TfliteModel) -> list[str]:

@@ -14,8 +14,9 @@ import numpy as np
 
 from bdd_tf.config import Experiment
 from bdd_tf.edge.tflite.file import TfliteModel
-from bdd_tf.edge.tflite.metadata import read_metadata
+from bdd_tf.edge.tflite.metadata import METADATA_NAME, read_metadata
 from bdd_tf.models import registry
+from bdd_tf.models.bnext_sizes import BNEXT
 
 BASELINES = (
     "mobilenetv3-small", "mobilenetv3-large", "mobilenetv2", "mobilenetv2-int8", "resnet50", "resnet50-int8",
@@ -24,6 +25,8 @@ BASELINES = (
 MORE_BASELINES = tuple(
     name + end for name in registry.BASELINES for end in ("", "-int8") if name + end not in BASELINES
 )
+#: Binary networks with random weights, beside the measured file; on request.
+BINARY = tuple(BNEXT)
 #: Competitors besides the baselines: LCE's interpreter, the float export, and the published PyTorch code.
 OTHERS = ("lce", "float", "torch")
 
@@ -146,7 +149,7 @@ def contenders_of(
         model: Its parsed content.
         threads: Thread counts for each contender.
         kernels: Kernel sets of our delegate, fastest first.
-        others: Names from `OTHERS` and baselines.
+        others: Names from `OTHERS`, `BINARY` and baselines. A binary network gets the first kernel set.
         maker: Makes the files of the competitors.
 
     Returns:
@@ -167,15 +170,16 @@ def contenders_of(
                 )
             else:
                 label, made = baseline_file(name, path, model, maker)
-                more.append(Contender(label, "litert", None, t, str(made)))
+                more.append(Contender(label, "litert", kernels[0] if name in BINARY else None, t, str(made)))
     return [*ours, *more]
 
 
 def baseline_file(name: str, path: Path, model: TfliteModel, maker: ModelMaker) -> tuple[str, Path]:
-    """Return the label and the file of the float export or of a baseline.
+    """Return the label and the file of the float export, of a binary network or of a baseline.
 
     Args:
-        name: ``"float"`` or a baseline. A baseline has the model's resolution, or the nearest that it supports.
+        name: ``"float"``, a binary network or a baseline. The last two have the model's resolution, or the nearest that
+            they support; a binary network has the model's channels, or the default ones.
         path: The file that is measured.
         model: Its parsed content.
         maker: Makes the competitor's file.
@@ -183,6 +187,10 @@ def baseline_file(name: str, path: Path, model: TfliteModel, maker: ModelMaker) 
     if name == "float":
         return f"{path.stem} as float", _float_export(model, maker)
     side = registry.fitting_resolution(name.removesuffix(registry.INT8), max(side_of(model), 32))
+    if name in BINARY:
+        about = read_metadata(model) if METADATA_NAME in model.metadata else {}
+        made = maker.untrained(name, side, tuple(about.get("channels") or ("rgb", "fft", "lbp")))
+        return made.stem, made
     return f"{name} {side}", maker.baseline(name, side)
 
 

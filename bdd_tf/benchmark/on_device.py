@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bdd_tf import console
 from bdd_tf.benchmark.choices import compatible, installed, model_of, selected, thread_counts
-from bdd_tf.benchmark.contenders import Contender, ModelMaker, baseline_file, with_ratios
+from bdd_tf.benchmark.contenders import BINARY, Contender, ModelMaker, baseline_file, with_ratios
 from bdd_tf.benchmark.device_report import describe_device, slowest_operators
 from bdd_tf.benchmark.lce_tool_runner import DeviceResult, Tool, ToolWorker, device_result
 from bdd_tf.benchmark.options import BenchmarkOptions, DeviceOptions
@@ -258,6 +258,7 @@ def _contenders(
     """
     path, binary = plan.path, plan.is_binary
     contenders: list[Contender] = []
+    sets: list[str] = []
     if benchmark.runtime is not None:
         possible = tuple(benchmark.runtime.kernels)
         for name in plan.options.kernels or ():
@@ -276,7 +277,8 @@ def _contenders(
             continue
         title, made = baseline_file(name, path, plan.model, maker)
         engine = "lce" if benchmark.tool is not None else "litert"
-        contenders += [Contender(title, engine, None, t, str(made)) for t in threads]
+        kernels = sets[0] if name in BINARY and engine == "litert" else None
+        contenders += [Contender(title, engine, kernels, t, str(made)) for t in threads]
     return contenders
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bdd_tf.benchmark.choices import compatible, installed, model_of, parse_names, selected, thread_counts
-from bdd_tf.benchmark.contenders import BASELINES, MORE_BASELINES, OTHERS, Result, contenders_of
+from bdd_tf.benchmark.contenders import BASELINES, BINARY, MORE_BASELINES, OTHERS, Result, contenders_of
 from bdd_tf.benchmark.options import BenchmarkOptions, DeviceOptions
 from bdd_tf.benchmark.output import machine, show, write
 from bdd_tf.benchmark.worker import measure
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--against", metavar="NAME[,NAME]",
-        help=f"competitors: {', '.join((*OTHERS, *BASELINES, *MORE_BASELINES))}, all or none; default: all that are "
+        help=f"competitors: {', '.join((*OTHERS, *BINARY, *BASELINES, *MORE_BASELINES))}, all or none; default: all that are "
         "installed, on a device lce, float and the MobileNets",
     )  # fmt: skip
     parser.add_argument(

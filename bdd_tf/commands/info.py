@@ -8,6 +8,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from bdd_tf.commands.info_checkpoint import checkpoint_contents, normalisation_in_words
+from bdd_tf.commands.info_costs import costs_of, weight_kind
 from bdd_tf.edge.images.rules import rule_of
 from bdd_tf.edge.images.views import ViewRule
 from bdd_tf.edge.labels import band_of
@@ -16,7 +18,6 @@ from bdd_tf.edge.tflite.file import parse_tflite
 from bdd_tf.edge.tflite.metadata import METADATA_NAME, read_metadata
 from bdd_tf.edge.tflite.statistics import model_statistics
 from bdd_tf.errors import BddError, UsageError, did_you_mean
-from bdd_tf.reports import published
 from bdd_tf.runs import RUNS_DIR, Run, run_named, trained_weights
 
 #: First bytes of a file of Keras weights, and of the files of torch.save (an archive, or a bare pickle).
@@ -36,7 +37,7 @@ def inform(path: str, runs_dir: Path = Path(RUNS_DIR)) -> dict:
         the paper), ``binary_macs``, ``float_macs``,
         ``operations`` (binary / 64 + float), ``paper_operations`` and ``paper_parameters`` (as
         published), ``bytes``, ``bytes_by_kind``, ``operators`` and ``metadata``; of a .tflite file ``unsure`` (its band) and
-        ``sha256``. Unknown: None.
+        ``sha256``; of a checkpoint what :func:`bdd_tf.commands.info_checkpoint.checkpoint_contents` adds. Unknown: None.
 
     Raises:
         UsageError: If the file or run does not exist.
@@ -62,7 +63,7 @@ def inform(path: str, runs_dir: Path = Path(RUNS_DIR)) -> dict:
         )
     if not (file.suffix == ".safetensors" or mark.startswith(_TORCH)):
         raise UsageError(f"{path} is no .tflite file, PyTorch checkpoint or run; `bdd detect` scores images.")
-    return {"path": str(file), **_checkpoint(file)}
+    return {"path": str(file), **checkpoint_contents(file)}
 
 
 def _tflite(file: Path) -> dict:
@@ -83,7 +84,7 @@ def _tflite(file: Path) -> dict:
         "views": views,
         "parameters": found.binary_weights + found.other_constants,
         "torch_parameters": None,
-        **_costs(found.binary_macs, found.float_macs, metadata.get("backbone")),
+        **costs_of(found.binary_macs, found.float_macs, metadata.get("backbone")),
         "bytes": len(model.content),
         "bytes_by_kind": found.bytes_by_kind,
         "operators": found.operators,
@@ -101,16 +102,6 @@ def _views(rule: ViewRule) -> str:
     )
 
 
-def _costs(binary: int | None, real: int | None, backbone: object) -> dict:
-    return {
-        "binary_macs": binary,
-        "float_macs": real,
-        "operations": binary / 64 + real if binary is not None and real is not None else None,
-        "paper_operations": published.OPERATIONS.get(str(backbone)),
-        "paper_parameters": published.PARAMETERS.get(str(backbone)),
-    }
-
-
 def _run(run: Run) -> dict:
     from bdd_tf.config import Experiment
     from bdd_tf.models.operation_counts import count_operations, flat_layers, is_binary
@@ -122,7 +113,7 @@ def _run(run: Run) -> dict:
     sizes: dict[str, int] = {}
     for layer in flat_layers(model):
         for weight in layer.weights:
-            kind = _kind(len(weight.shape), is_binary(layer))
+            kind = weight_kind(len(weight.shape), is_binary(layer))
             sizes[kind] = sizes.get(kind, 0) + 4 * int(weight.shape.num_elements() or 0)
     size = None
     with contextlib.suppress(BddError):
@@ -137,7 +128,7 @@ def _run(run: Run) -> dict:
         "views": None if config.views is None else _views(config.views),
         "parameters": counts.parameters,
         "torch_parameters": _torch_parameters(config.backbone, len(config.channels) - 1),
-        **_costs(counts.binary_macs, counts.float_macs, config.backbone),
+        **costs_of(counts.binary_macs, counts.float_macs, config.backbone),
         "bytes": size,
         "bytes_by_kind": sizes,
         "operators": {},
@@ -154,57 +145,6 @@ def _torch_parameters(backbone: str, extra_channels: int) -> int | None:
     except ModuleNotFoundError:
         return None
     return parameter_count(backbone, extra_channels) if backbone in BNEXT else None
-
-
-def _kind(rank: int, binary: bool) -> str:
-    if binary:
-        return "latent binary weights"
-    return "float kernels" if rank in (2, 4) else "per-channel vectors"
-
-
-def _checkpoint(file: Path) -> dict:
-    try:
-        from converters.pytorch.checkpoint_files import read_checkpoint
-        from converters.pytorch.state_dict import is_parameter, size_of
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "converters":
-            raise
-        raise BddError("reading checkpoints needs the source tree: run this command in a clone.") from error
-    from bdd_tf.models.detector import build_detector
-    from bdd_tf.models.operation_counts import count_operations
-
-    checkpoint = read_checkpoint(file)
-    tensors = checkpoint.tensors
-    detector = any(key.startswith("base_model.") for key in tensors)
-    size = size_of(tensors, "base_model." if detector else "")
-    counts = count_operations(build_detector(size, 224, "rgb"))
-    sizes: dict[str, int] = {}
-    for key, array in tensors.items():
-        # [1, C, 1, 1] and [C] alike: one number per channel.
-        rank = sum(side > 1 for side in array.shape)
-        kind = _kind(2 if rank > 1 else 1, key.endswith("binary_conv.weight"))
-        sizes[kind] = sizes.get(kind, 0) + array.nbytes
-    total = file.stat().st_size
-    sizes["structure"] = total - sum(sizes.values())
-    adapter = tensors.get("adapter.weight")
-    return {
-        "kind": "checkpoint",
-        "backbone": size,
-        "channels": None if adapter is None else ["rgb", *["?"] * (adapter.shape[1] - 3)],
-        "resolution": 224,
-        "views": None,
-        "parameters": sum(
-            a.size for k, a in tensors.items() if a.dtype.kind == "f" and "temperature" not in k
-        ),
-        "torch_parameters": sum(a.size for k, a in tensors.items() if is_parameter(k)),
-        **_costs(counts.binary_macs, counts.float_macs, size),
-        "bytes": total,
-        "bytes_by_kind": sizes,
-        "operators": {},
-        "metadata": {
-            k: v for k, v in checkpoint.hyper_parameters.items() if isinstance(v, str | int | float)
-        },
-    }
 
 
 def _amount(value: float | None) -> str:
@@ -233,9 +173,20 @@ def describe(about: dict) -> str:
         lines.append(("SHA-256", about["sha256"]))
     if about["views"]:
         lines.append(("views", about["views"]))
+    if about.get("layout"):
+        lines.append(("layout", about["layout"]))
+    if about.get("normalisation"):
+        lines.append(("normalisation", normalisation_in_words(about["normalisation"])))
     counted = about["torch_parameters"]
-    torch = f" ({_amount(counted)} as PyTorch counts them, without statistics)" if counted else ""
+    torch = (
+        f" ({_amount(counted)} as PyTorch counts them, without statistics)"
+        if counted not in (None, about["parameters"])
+        else ""
+    )
     lines.append(("parameters", _amount(about["parameters"]) + torch))
+    if about.get("left_out"):
+        whole = f"not imported: {', '.join(about['left_out'])}; the file holds {_amount(about['file_parameters'])} in all"
+        lines.append(("", whole))
     lines.append(("binary MACs", _amount(about["binary_macs"])))
     lines.append(("float MACs", _amount(about["float_macs"])))
     lines.append(("operations", f"{_amount(about['operations'])} (binary MACs / 64 + float MACs)"))
@@ -254,8 +205,9 @@ def describe(about: dict) -> str:
         lines.append(("operators", ", ".join(f"{n} {name}" for name, n in about["operators"].items())))
     if about["metadata"]:
         lines.append(("metadata", json.dumps(about["metadata"], default=str)))
+    lines += [("import", command) for command in about.get("import", ())]
     width = max(len(name) for name, _ in lines)
-    return "\n".join(f"{name:{width}}  {text}" if name else text for name, text in lines)
+    return "\n".join([lines[0][1], *(f"{name:{width}}  {text}" for name, text in lines[1:])])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -162,6 +162,21 @@ class Report:
             where += "\n(after: number of training images seen)"
         return partial(figures.accuracy_latency, points=points, title=f"{dataset}, one thread\n{where}")
 
+    def comparison_points(self, data: list[dict]) -> str:
+        """Draw the paper's accuracies over the latencies that were measured here."""
+        points = paper_comparison.points(data)
+        if not points:
+            return ""
+        machines = dict.fromkeys(row["latency"]["machine"] for row in data if row["latency"])
+        title = "COCOFake: accuracy printed by the paper, latency measured here, one thread\n" + "; ".join(
+            machines
+        )
+        return self.draw(
+            "vision-latency.png",
+            "The paper's accuracies on COCOFake over latencies measured here",
+            partial(figures.accuracy_latency, points=points, title=title),
+        )
+
     def ablation_dots(self) -> str:
         """Draw the largest ablation, with a dot per seed."""
         if not self.ablations:
@@ -228,7 +243,7 @@ class Report:
         backbones = self.accuracy_latency() + self.roc_curves() + cost_tables.baselines(self.rows)
         parts.append(f"## Backbones\n\n{backbones}")
         compared, compared_data = paper_comparison.comparison(self.rows, self.costs, self.latencies)
-        parts.append(f"## The paper's comparison\n\n{compared}")
+        parts.append(f"## The paper's comparison\n\n{self.comparison_points(compared_data)}{compared}")
         parts += self._calibration_and_robustness()
         parts.append(f"## Figures\n\n{self.channels(image)}{self.galleries()}".rstrip() + "\n")
         parts.append(f"## All runs\n\n{tables.runs(self.rows)}")

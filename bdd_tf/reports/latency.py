@@ -29,6 +29,7 @@ class Latency:
         owner: Name of the run that the file belongs to; None for other contenders.
         nbytes: Size of the file; None if it was not recorded.
         ratio: Median divided by that of :data:`YARDSTICK` in the same benchmark; None if that did not run.
+        source: Name of the benchmark's file, whose contenders took turns; empty if it is unknown.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Latency:
     owner: str | None = None
     nbytes: float | None = None
     ratio: float | None = None
+    source: str = ""
 
     def to_dict(self) -> dict:
         """Return the fields of the report's JSON."""
@@ -86,7 +88,7 @@ def read_benchmark(path: Path, owner: str | None = None) -> list[Latency]:
         found.append(
             Latency(
                 one_line(name), engine, text(record.get("kernels")), int(threads), float(median), machine,
-                owner if (name, engine) == own else None, number(record, "bytes"),
+                owner if (name, engine) == own else None, number(record, "bytes"), source=path.name,
             )
         )  # fmt: skip
     yardstick = fastest([one for one in found if one.name == YARDSTICK and one.engine == "litert"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
+from bdd_tf.models.bnext_sizes import BNEXT
 from bdd_tf.reports import published
 from bdd_tf.reports.cost_tables import benchmark_names
 from bdd_tf.reports.costs import Cost
@@ -13,12 +15,17 @@ from bdd_tf.reports.parsing import escaped
 from bdd_tf.reports.tables import training_command
 
 _NOTES = (
-    "\nAccuracy: on COCOFake's test split, {source}. Ours: the run that is named like the row's preset. Parameters and "
-    "operations: as printed, and counted here with one output at 224 px (binary MACs / 64 + float MACs, with both products "
-    "of attention; BNext with RGB only). The paper's 25.6 M and 88.3 M include a classifier of 1000 classes: 23.5 M + "
-    "2.05 M for ResNet50, and for ViT-B/32 87.5 M + 0.77 M = 88.2 M at 224 px, or 88.3 M with the positions of 384 px. "
-    "CLIP: the image tower with its projection, without the text tower. File: float32, BNext binary with RGB, FFT and LBP.\n"
+    "\nAccuracy: on COCOFake's test split, {source}. Ours: the run on COCOFake that is named like the row's preset. "
+    "Parameters and operations: as printed, and counted here with one output at 224 px (binary MACs / 64 + float MACs, with "
+    "both products of attention; BNext with RGB only). The paper's 25.6 M and 88.3 M include a classifier of 1000 classes: "
+    "23.5 M + 2.05 M for ResNet50, and for ViT-B/32 87.5 M + 0.77 M = 88.2 M at 224 px, or 88.3 M with the positions of "
+    "384 px. CLIP: the image tower with its projection, without the text tower. File: float32, BNext binary with RGB, FFT "
+    "and LBP.\n"
 )
+
+
+#: The data set of the paper's comparison.
+DATASET = "cocofake"
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,7 @@ def comparison_rows() -> list[Row]:
         Row(b.name, b.backbone, b.preset, b.accuracy, b.parameters, b.operations, _probe_command(b))
         for b in published.BASELINES
     ]
-    for printed in sorted(
-        (r for r in published.RESULTS if r.dataset == "cocofake"), key=lambda r: not r.frozen
-    ):
+    for printed in sorted((r for r in published.RESULTS if r.dataset == DATASET), key=lambda r: not r.frozen):
         size, name = printed.backbone, f"BNext-{printed.backbone[-1].upper()}"
         rows.append(
             Row(
@@ -84,14 +89,16 @@ def comparison(rows: list[dict], counted: list[Cost], latencies: list[Latency]) 
     """
     header = ["network", "paper accuracy %", "ours %", "paper parameters, M", "ours, M", "paper operations, G", "ours, G",
               "file, MB", "latency, ms", "/ MobileNetV2"]  # fmt: skip
-    lines, data, missing, machines = [], [], [], []
+    lines, data, missing, used = [], [], [], []
+    files = {c.name: c for c in reversed(counted) if c.bytes is not None}
+    fullest = _fullest(list(files.values()), latencies)
     for row in comparison_rows():
-        run = next((r for r in rows if r["run"] == row.preset and r["test"]["accuracy"] is not None), None)
+        run = next((r for r in rows if _fills(r, row)), None)
         cost = next((c for c in counted if (c.name, c.channels) == (row.backbone, "rgb")), None)
-        file = next((c for c in counted if c.name == row.backbone and c.bytes is not None), None)
-        timed = _timed(file, latencies)
-        if timed and timed.machine not in machines:
-            machines.append(timed.machine)
+        file = files.get(row.backbone)
+        timed = _timed(file, latencies, fullest)
+        if timed:
+            used.append(timed)
         if run is None:
             missing.append(row)
         ours = None if run is None else run["test"]["accuracy"]
@@ -109,8 +116,10 @@ def comparison(rows: list[dict], counted: list[Cost], latencies: list[Latency]) 
              "bytes": file.bytes if file else None, "latency": timed.to_dict() if timed else None, "command": row.command}
         )  # fmt: skip
     text = table(header, lines, 1) + "\n" + _NOTES.format(source=published.SOURCE)
-    if machines:
-        text += f"Latency: median time of one image on one thread, random weights; {'; '.join(map(escaped, machines))}.\n"
+    if used:
+        machines = dict.fromkeys(escaped(latency.machine) for latency in used)
+        turns = ", all in turns in one benchmark" if len({latency.source for latency in used}) == 1 else ""
+        text += f"Latency: median time of one image on one thread, random weights{turns}; {'; '.join(machines)}.\n"
     if missing:
         text += "\nNot run: these rows need COCOFake (`--data-dir`) and published weights. One command fills each; without "
         text += "network, `--from-hub` names the file to download and its folder.\n\n```\n"
@@ -118,9 +127,41 @@ def comparison(rows: list[dict], counted: list[Cost], latencies: list[Latency]) 
     return text, data
 
 
-def _timed(cost: Cost | None, latencies: list[Latency]) -> Latency | None:
+def _fills(run: dict, row: Row) -> bool:
+    """Whether a run is that of a row's preset, evaluated on the paper's data set: settings may replace a preset's."""
+    return (
+        (run["run"], run["dataset"], run["backbone"]) == (row.preset, DATASET, row.backbone)
+        and run["test"]["accuracy"] is not None
+    )  # fmt: skip
+
+
+def _fullest(files: list[Cost], latencies: list[Latency]) -> str:
+    """Return the source of the benchmark that measured most of the files: only rows of one benchmark can be compared."""
+    known = {name for file in files for name in benchmark_names(file)}
+    found = Counter(
+        source for source, _ in {(one.source, one.name) for one in latencies if one.name in known}
+    )
+    return max(sorted(found), key=found.__getitem__, default="")
+
+
+def _timed(cost: Cost | None, latencies: list[Latency], fullest: str) -> Latency | None:
+    """Return the latency of a file in the benchmark named `fullest`, or else in any other one."""
     names = benchmark_names(cost) if cost else ()
-    return fastest([latency for latency in latencies if latency.name in names])
+    found = [latency for latency in latencies if latency.name in names]
+    return fastest([latency for latency in found if latency.source == fullest] or found)
+
+
+def points(data: list[dict]) -> list[tuple[str, bool, float, float]]:
+    """Return the rows with a latency as points for a figure: name, whether it is binary, latency in ms, printed accuracy.
+
+    Args:
+        data: The rows that :func:`comparison` returned.
+    """
+    return [
+        (row["name"], row["backbone"] in BNEXT, row["latency"]["median_ms"], row["paper_accuracy"])
+        for row in data
+        if row["latency"]
+    ]
 
 
 def _scaled(value: float | None, unit: float, digits: int) -> str:

@@ -224,6 +224,7 @@ class Trainer:
                     self.model.get_layer("logit").set_weights(self.trained.get_layer("logit").get_weights())
                 save_weights(self.model, self.run.best_weights)
         history.append(row)
+        speed = _speed(self.steps * self.images, float(self.state.seconds))
         if writer:
             write_history(self.run.history, history)
             with writer.as_default(step=epoch + 1):
@@ -236,8 +237,7 @@ class Trainer:
         auc = row["validation_auc"]
         say(
             f"epoch {epoch + 1}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}; validation accuracy "
-            f"{row['validation_accuracy']:.4f}, AUC {'n/a' if auc is None else f'{auc:.4f}'}; "
-            f"{self.steps * self.images / max(row['seconds'], 1e-9):.0f} images/s"
+            f"{row['validation_accuracy']:.4f}, AUC {'n/a' if auc is None else f'{auc:.4f}'}{speed}"
         )
 
     def _measure(self, epoch: int) -> dict[str, Any]:
@@ -255,6 +255,11 @@ class Trainer:
             "validation_auc": classification.auc(labels, logit),
             "seconds": round(float(state.seconds), 1),
         }
+
+
+def _speed(images: int, seconds: float) -> str:
+    """Return the speed of an epoch for its message, nothing if no time was measured."""
+    return f"; {images / seconds:.0f} images/s" if seconds > 0 else ""
 
 
 def train(

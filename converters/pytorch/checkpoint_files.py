@@ -31,6 +31,8 @@ _LISTED = 5
 _LINE = 200
 #: Number of pickle instructions that are searched for the first global.
 _SEARCHED = 1000
+#: Prefix of the key of a weight in Keras' layout, before layer and index.
+KERAS_PREFIX = "keras."
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,15 @@ class Checkpoint:
 
     tensors: dict[str, np.ndarray]
     hyper_parameters: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The family of its names: ``keras`` (Keras' layout), ``detector`` (the reference's), ``bnext``, else ``vision``."""
+        if any(key.startswith(KERAS_PREFIX) for key in self.tensors):
+            return "keras"
+        if any(key.startswith("base_model.") for key in self.tensors):
+            return "detector"
+        return "bnext" if any(key.startswith("feature.") for key in self.tensors) else "vision"
 
 
 def _torch() -> tuple[Any, Any]:
@@ -110,8 +121,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _check_zip(path: Path, size: int) -> None:
-    """Refuse compressed archives: torch.save never compresses, and a small file could unpack to any size."""
+    """Refuse archives without an end, and compressed ones: torch.save never compresses, and they could unpack to any size."""
     if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            if file.read(4) == b"PK\x03\x04":
+                raise BddError(
+                    f"{path} is damaged: it begins as a zip archive and has no end, as after an incomplete download "
+                    f"({size:,} bytes); download it again."
+                )
         return
     try:
         with zipfile.ZipFile(path) as archive:

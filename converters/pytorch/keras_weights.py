@@ -28,7 +28,7 @@ from bdd_tf.presets import experiment
 from bdd_tf.runs import RUNS_DIR, Run, existing_run, run_named
 from bdd_tf.training.history import HISTORY, write_history
 from bdd_tf.training.weights import build, load_trained, save_weights
-from converters.pytorch.checkpoint_files import Checkpoint, read_checkpoint, write_checkpoint
+from converters.pytorch.checkpoint_files import KERAS_PREFIX, Checkpoint, read_checkpoint, write_checkpoint
 from converters.pytorch.state_dict import (
     check_state,
     detector_entries,
@@ -46,8 +46,6 @@ _DATASETS = {"cifake": "cifake", "dffd": "dffd", "cocofake": "cocofake", "coco":
 _EXPERIMENT = "bdd_tf"
 _HISTORY = "bdd_tf_history"
 _TRAINER = "bdd_tf_trainer"
-#: Prefix of the key of a weight in Keras' layout, before layer and index.
-KERAS_PREFIX = "keras."
 
 
 def import_checkpoint(
@@ -82,15 +80,15 @@ def import_checkpoint(
     if run.path.exists():
         raise UsageError(f"{run.path} exists; choose another name with --run.")
     checkpoint = read_checkpoint(path)
-    tensors = checkpoint.tensors
+    tensors, kind = checkpoint.tensors, checkpoint.kind
     notes = _notes(checkpoint)
-    if any(key.startswith(KERAS_PREFIX) for key in tensors):
+    if kind == "keras":
         return _import_keras(checkpoint, run, path)
-    if any(key.startswith("base_model.") for key in tensors):
+    if kind == "detector":
         size = size_of(tensors, "base_model.")
         config = _detector_config(checkpoint, size, Path(path).name, channels, dataset)
         entries = detector_entries(size, len(config.channels) - 1)
-    elif not any(key.startswith("feature.") for key in tensors):
+    elif kind == "vision":
         return _import_vision(checkpoint, run, Path(path), (backbone, channels, dataset), origin or {})
     else:
         size = size_of(tensors)
@@ -145,9 +143,7 @@ def _import_keras(checkpoint: Checkpoint, run: Run, path: str | Path) -> Run:
     """Import a network that was trained as a graph (:mod:`bdd_tf.pytorch.graph_net`), with weights in Keras' layout."""
     from bdd_tf.pytorch.keras_graph import load_arrays
 
-    if _EXPERIMENT not in checkpoint.hyper_parameters:
-        raise BddError(f"{path} has no {_EXPERIMENT} settings, which name the network.")
-    config = _exported_config(checkpoint.hyper_parameters[_EXPERIMENT])
+    config = stored_experiment(checkpoint, path)
     if config.backbone in BNEXT:
         raise BddError(
             f"the settings of {path} name {config.backbone}, but its tensors are those of a baseline."
@@ -168,6 +164,17 @@ def _import_keras(checkpoint: Checkpoint, run: Run, path: str | Path) -> Run:
     _write(run, config, model, _notes(checkpoint))
     say(f"{run.path}: {len(checkpoint.tensors)} weights of {config.backbone} from {path}")
     return run
+
+
+def stored_experiment(checkpoint: Checkpoint, path: str | Path) -> Experiment:
+    """Return the experiment that :mod:`bdd_tf.pytorch.train` stored in a checkpoint.
+
+    Raises:
+        BddError: If there is none, or it is damaged.
+    """
+    if _EXPERIMENT not in checkpoint.hyper_parameters:
+        raise BddError(f"{path} has no {_EXPERIMENT} settings, which name the network.")
+    return _exported_config(checkpoint.hyper_parameters[_EXPERIMENT])
 
 
 @dataclass(frozen=True)

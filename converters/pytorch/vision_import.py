@@ -12,7 +12,6 @@ import numpy as np
 
 from bdd_tf.config import Experiment
 from bdd_tf.console import say
-from bdd_tf.errors import BddError
 from bdd_tf.models import registry
 from bdd_tf.presets import experiment
 from bdd_tf.training.weights import build
@@ -54,15 +53,9 @@ def import_vision(
 
     Raises:
         UsageError: As :func:`converters.pytorch.vision_layouts.recognise`.
-        BddError: If the tensors are those of no supported network, or are damaged.
+        BddError: As that function, or if tensors are missing, unexpected, misshapen or not finite.
     """
     found = recognise(tensors, path, backbone)
-    if found is None:
-        listed = ", ".join(sorted(tensors)[:3]) + (", ..." if len(tensors) > 3 else "")
-        raise BddError(
-            f"{path} is not a BNext, CLIP (OpenAI, open_clip), ViT-B/32 (timm, torchvision, .npz) or ResNet50 (timm, "
-            f"torchvision): it holds {listed} ({len(tensors)} tensors)."
-        )
     check_state(found.tensors, found.entries)
     own = registry.backbone(found.backbone).normalisation
     config = experiment(
@@ -87,6 +80,8 @@ def import_vision(
 
 
 def _tell(found: VisionCheckpoint, config: Experiment, path: Path) -> None:
+    if found.reason:
+        say(f"{path.name}: {found.reason}, so {found.backbone}; --backbone selects another one")
     used = sum(entry.layer is not None for entry in found.entries)
     say(
         f"{path.name}: {used} tensors of {found.layout} for {found.backbone} at {found.resolution} px, normalisation "

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bdd_tf.console import say
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.models.vision_sizes import RESNETS, TRANSFORMERS
 from converters.pytorch.state_dict import Entry
@@ -49,6 +48,19 @@ _OTHERS = {
 _TOKEN_OF = {"cls_token": "timm", "class_token": "torchvision", "visual.class_embedding": "clip"}
 
 
+class UnknownActivation(UsageError):
+    """A CLIP ViT-B/32 of which nothing tells the activation.
+
+    Args:
+        message: For the user.
+        fitting: Names of the backbones that fit.
+    """
+
+    def __init__(self, message: str, fitting: list[str]):
+        super().__init__(message)
+        self.fitting = fitting
+
+
 @dataclass(frozen=True)
 class VisionCheckpoint:
     """A recognised checkpoint.
@@ -61,6 +73,7 @@ class VisionCheckpoint:
         tensors: The image network's tensors, in the names of ``entries``.
         entries: The tensors that the network has.
         left_out: Parts of the file that are not imported, with their number of tensors.
+        reason: The activation, and where it is stated, if the tensors alone fit another backbone as well; else empty.
     """
 
     backbone: str
@@ -70,11 +83,10 @@ class VisionCheckpoint:
     tensors: dict[str, np.ndarray]
     entries: list[Entry]
     left_out: list[str]
+    reason: str = ""
 
 
-def recognise(
-    tensors: Mapping[str, np.ndarray], path: Path, backbone: str | None = None
-) -> VisionCheckpoint | None:
+def recognise(tensors: Mapping[str, np.ndarray], path: Path, backbone: str | None = None) -> VisionCheckpoint:
     """Recognise a checkpoint.
 
     Args:
@@ -83,11 +95,11 @@ def recognise(
         backbone: Name of the backbone, if the user gave it.
 
     Returns:
-        The checkpoint; None if the tensors are not those of a vision network. Shapes of single tensors are not checked.
+        The checkpoint. Shapes of single tensors are not checked.
 
     Raises:
-        UsageError: If the backbone does not fit, or the activation of CLIP's ViT-B/32 is unknown.
-        BddError: If the network has an unsupported size, or a layout that is not read.
+        UsageError: If the backbone does not fit; :class:`UnknownActivation` if nothing tells that of CLIP's ViT-B/32.
+        BddError: If the tensors are those of no supported network, of an unsupported size, or of a layout that is not read.
     """
     for name, what in _OTHERS.items():
         if name in tensors:
@@ -104,7 +116,11 @@ def recognise(
     elif "visual.attnpool.positional_embedding" in kept or "layer1.0.conv1.weight" in kept:
         found = _resnet(kept, path)
     else:
-        return None
+        listed = ", ".join(sorted(tensors)[:3]) + (", ..." if len(tensors) > 3 else "")
+        raise BddError(
+            f"{path} is not a BNext, CLIP (OpenAI, open_clip), ViT-B/32 (timm, torchvision, .npz) or ResNet50 (timm, "
+            f"torchvision): it holds {listed} ({len(tensors)} tensors)."
+        )
     if backbone not in (None, found.backbone):
         raise UsageError(f"{path} holds a {found.backbone}, not the {backbone} of --backbone.")
     found.left_out.extend(left_out)
@@ -119,7 +135,7 @@ def _split(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], li
     for what, names in parts.items():
         keys = [key for key in kept if key.startswith(names)]
         if keys:
-            left.append(f"{what} ({len(keys)} tensors)")
+            left.append(f"{what} ({len(keys)} tensor{'s' * (len(keys) > 1)})")
         for key in keys:
             del kept[key]
     return kept, left
@@ -152,7 +168,7 @@ def _transformer(
             f"{path} holds a transformer of width {width}, {depth} blocks, patches of {patch.shape[-1]} px and "
             f"{'no' if projection is None else projection} projected features, which is no ViT-B/32 (768, 12, 32; CLIP: 512)."
         )
-    name = fitting[0] if len(fitting) == 1 else _by_activation(fitting, path, backbone, openai)
+    name, reason = (fitting[0], "") if len(fitting) == 1 else _by_activation(fitting, path, backbone, openai)
     size, layout = (
         TRANSFORMERS[name],
         {"clip": "CLIP", "timm": "ViT of timm"}.get(library, "ViT of torchvision"),
@@ -160,7 +176,7 @@ def _transformer(
     normalisation = "imagenet" if library == "torchvision" else size.normalisation
     return VisionCheckpoint(
         name, layout, size.patch * _grid(tokens, path), normalisation, tensors,
-        list(transformer_entries(size, library, tokens)), [],
+        list(transformer_entries(size, library, tokens)), [], reason,
     )  # fmt: skip
 
 
@@ -182,13 +198,13 @@ def _torchscript_of_clip(path: Path) -> bool:
     return path.is_file() and is_torchscript(path)
 
 
-def _by_activation(fitting: list[str], path: Path, backbone: str | None, openai: bool) -> str:
-    """Choose between networks that differ only in their activation, which no tensor tells."""
+def _by_activation(fitting: list[str], path: Path, backbone: str | None, openai: bool) -> tuple[str, str]:
+    """Choose between networks that differ only in their activation, which no tensor tells; return name and reason."""
     by_activation = {TRANSFORMERS[name].activation: name for name in fitting}
     if backbone is not None:
         if backbone not in fitting:
             raise UsageError(f"{path} holds one of {', '.join(fitting)}, not the {backbone} of --backbone.")
-        return backbone
+        return backbone, ""
     quick, why = True, "OpenAI's layout"
     if not openai:
         stated = _config_beside(path)
@@ -199,15 +215,12 @@ def _by_activation(fitting: list[str], path: Path, backbone: str | None, openai:
         elif _QUICK.search(named) or _EXACT.search(named):
             quick, why = _QUICK.search(named) is not None, "its name"
         else:
-            raise UsageError(
+            raise UnknownActivation(
                 f"the tensors of {path} do not tell their activation: give --backbone {by_activation['quick_gelu']} for weights "
-                f"of OpenAI or LAION-400M (QuickGELU), or --backbone {by_activation['gelu']} for LAION-2B or DataComp (GELU)."
+                f"of OpenAI or LAION-400M (QuickGELU), or --backbone {by_activation['gelu']} for LAION-2B or DataComp (GELU).",
+                fitting,
             )
-    name = by_activation["quick_gelu" if quick else "gelu"]
-    say(
-        f"{path.name}: {'QuickGELU' if quick else 'GELU'} by {why}, so {name}; --backbone selects another one"
-    )
-    return name
+    return by_activation["quick_gelu" if quick else "gelu"], f"{'QuickGELU' if quick else 'GELU'} by {why}"
 
 
 def _config_beside(path: Path) -> bool | None:

@@ -6,11 +6,11 @@ from bdd_tf.presets import PRESETS, experiment
 from bdd_tf.reports import published
 from bdd_tf.reports.costs import Cost, merged
 from bdd_tf.reports.latency import Latency
-from bdd_tf.reports.paper_comparison import comparison, comparison_rows
+from bdd_tf.reports.paper_comparison import comparison, comparison_rows, points
 
 
-def run_of(name, accuracy):
-    return {"run": name, "test": {"accuracy": accuracy}}
+def run_of(name, accuracy, dataset="cocofake", backbone="openclip-vit-b32"):
+    return {"run": name, "dataset": dataset, "backbone": backbone, "test": {"accuracy": accuracy}}
 
 
 def test_every_row_has_a_preset_that_trains_its_backbone_as_printed():
@@ -43,6 +43,38 @@ def test_a_row_shows_what_was_counted_measured_and_run():
     assert f"--preset {preset}" not in text  # the command is shown for the other eleven rows
     assert text.count("\nbdd ") == 11
     assert sum(e["accuracy"] is None for e in data) == 11
+
+
+def test_a_run_on_other_data_or_of_another_network_does_not_fill_a_row():
+    preset = "paper-cocofake-openclip-vit-b32-laion2b-frozen"
+    for other in (
+        run_of(preset, 0.9, dataset="folder"),
+        run_of(preset, 0.9, backbone="clip-vit-b32"),
+        run_of(preset, None),
+    ):
+        text, data = comparison([other], [], [])
+        assert all(entry["accuracy"] is None for entry in data)
+        assert text.count("\nbdd ") == 12
+
+
+def test_latencies_come_from_the_benchmark_with_most_rows():
+    costs = [
+        Cost(name, "rgb", False, 1, 0, 1, 0, 9) for name in ("vit-b32", "clip-resnet50", "resnet50-v1.5")
+    ]
+    timed = [
+        Latency(f"{name} 224", "litert", None, 1, ms, "a machine", source=source)
+        for name, ms, source in (
+            ("vit-b32", 50.0, "alone.json"), ("vit-b32", 98.0, "all.json"), ("clip-resnet50", 115.0, "all.json"),
+            ("resnet50-v1.5", 80.0, "other.json"),
+        )
+    ]  # fmt: skip
+    text, data = comparison([], costs, timed)
+    assert points(data) == [
+        ("ResNet50", False, 80.0, 0.9031), ("ViT-B/32", False, 98.0, 0.8764), ("CLIP-ResNet50", False, 115.0, 0.9907),
+    ]  # fmt: skip
+    assert "in turns" not in text
+    text, _ = comparison([], costs, timed[:3])
+    assert "random weights, all in turns in one benchmark; a machine." in text
 
 
 def test_single_counts_replace_the_stored_ones_in_place(capsys, tmp_path):

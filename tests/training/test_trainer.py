@@ -33,6 +33,11 @@ def test_a_run_writes_the_documented_files(trained):
         assert 0 <= document[key] <= 1, key
 
 
+def test_the_speed_of_an_epoch_that_takes_less_than_a_tenth_of_a_second():
+    assert trainer._speed(1856, 0.032) == "; 58000 images/s"
+    assert trainer._speed(1856, 0.0) == ""
+
+
 def test_a_run_loads_as_the_keras_model_that_was_trained(trained):
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
     expected = weights.load_trained(trained)(images).numpy()

@@ -1,8 +1,12 @@
 """Every published layout becomes the same run; damaged and hostile files are refused in one sentence, and nothing runs."""
 
+import hashlib
 import io
 import json
+import math
 import pickle
+import re
+import shlex
 import struct
 import zipfile
 
@@ -10,6 +14,7 @@ import numpy as np
 import pytest
 
 from bdd_tf.cli import main
+from bdd_tf.commands.info import describe, inform
 from bdd_tf.config import Experiment
 from bdd_tf.errors import BddError, UsageError
 from bdd_tf.runs import Run
@@ -150,6 +155,56 @@ def test_the_activation_must_be_known(tmp_path):
     (tmp_path / "open_clip_config.json").write_text("[]")
     with pytest.raises(BddError, match=r"open_clip_config.json is damaged"):
         recognise(tensors, tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_info_names_the_network_of_every_layout_and_the_command_that_imports_it(kind, tmp_path):
+    path, state, backbone, normalisation = write(kind, tmp_path / "files")
+    about = inform(str(path))
+    assert (about["backbone"], about["channels"], about["normalisation"]) == (
+        backbone, ["rgb"], normalisation,
+    )  # fmt: skip
+    entries = [e for e in tiny_vision.entries_of(backbone) if e.layer]
+    assert about["parameters"] == sum(math.prod(e.shape) for e in entries)
+    statistics = sum(math.prod(e.shape) for e in entries if "running" in e.key)
+    assert about["torch_parameters"] == about["parameters"] - statistics
+    assert about["file_parameters"] == sum(v.size for v in state.values() if v.dtype.kind == "f")
+    assert about["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    text = describe(about)
+    assert f"{normalisation}: mean " in text
+    assert ("text tower" if "clip" in backbone else "classifier") in text
+    (command,) = about["import"]
+    assert command in text
+    assert main([*shlex.split(command)[1:], "--runs-dir", str(tmp_path)]) == 0
+    config = Experiment.load(Run(tmp_path / backbone).config)
+    assert (config.backbone, config.resolution, config.statistics) == (
+        backbone, about["resolution"], normalisation,
+    )  # fmt: skip
+
+
+def test_info_names_both_networks_where_nothing_tells_the_activation(tmp_path, capsys):
+    path = tmp_path / "my weights.pt"
+    tiny_vision.write_archive(path, tiny_vision.state_of("tiny-clip"))
+    assert main(["info", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "tiny-clip or tiny-openclip" in text
+    assert "nothing tells QuickGELU from GELU" in text
+    for command in inform(str(path))["import"]:
+        assert command in text
+        assert main([*shlex.split(command)[1:], "--runs-dir", str(tmp_path)]) == 0
+    configs = [
+        Experiment.load(Run(tmp_path / name).config).backbone for name in ("tiny-clip", "tiny-openclip")
+    ]
+    assert configs == ["tiny-clip", "tiny-openclip"]
+
+
+def test_info_refuses_damaged_checkpoints_in_one_sentence(tmp_path, capsys):
+    for kind in ("truncated", "missing tensor", "another network"):
+        expected = damaged(kind, tmp_path / "weights.pt")
+        assert main(["info", str(tmp_path / "weights.pt")]) == 1
+        error = capsys.readouterr().err
+        assert re.search(expected, error)
+        assert error.count("\n") == 1
 
 
 def changed(state, **changes):
