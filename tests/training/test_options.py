@@ -15,8 +15,8 @@ GIVEN = {
     "resolution": "64", "stem_stride": "1", "stem": "direct", "resize": "reference", "epochs": "3", "batch": "8",
     "accumulate": "2", "learning_rate": "0.5", "warmup": "7", "weight_decay": "0.1", "clip_norm": "2",
     "label_smoothing": "0.1", "ema": "0.9", "train_fraction": "0.5", "hold_out": "A", "images_per_epoch": "100",
-    "own_decoders": "y", "own_decoder_share": "0.25", "clean_share": "0.4", "retouch_share": "0.3", "augment": "crop", "init": "z", "freeze": "1",
-    "gradients": "keras", "mixed_precision": "1", "patience": "3", "seed": "9",
+    "own_decoders": "y", "own_decoder_share": "0.25", "clean_share": "0.4", "retouch_share": "0.3", "augment": "crop",
+    "init": "z", "freeze": "1", "gradients": "keras", "mixed_precision": "1", "patience": "3", "seed": "9",
     "real": "camera", "fake": "made", "columns": "label=class",
 }  # fmt: skip
 FOR_PHOTOS = ("hold_out", "own_decoders", "own_decoder_share", "clean_share", "retouch_share")
