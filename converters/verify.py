@@ -90,7 +90,8 @@ def check_operators(model: tf.keras.Model, parsed: TfliteModel) -> None:
             values = np.frombuffer(weights.data, np.float32) if weights.dtype == "float32" else np.empty(0)
             if values.size > _SMALLEST_CHECKED_KERNEL:
                 filters = np.abs(values.reshape(weights.shape[0], -1))
-                if filters.shape[1] > 8 and np.all(filters == filters[:, :1]):
+                # A scale of batch normalisation that is initialised with 0 makes all weights 0: these are no signs.
+                if filters.shape[1] > 8 and filters.any() and np.all(filters == filters[:, :1]):
                     raise BddError(
                         f"tensor {weights.name} holds the weights of a binary convolution in a float {op.name}; "
                         "the file was not written."

@@ -90,13 +90,15 @@ def comparison(rows: list[dict], counted: list[Cost], latencies: list[Latency]) 
     header = ["network", "paper accuracy %", "ours %", "paper parameters, M", "ours, M", "paper operations, G", "ours, G",
               "file, MB", "latency, ms", "/ MobileNetV2"]  # fmt: skip
     lines, data, missing, used = [], [], [], []
-    files = {c.name: c for c in reversed(counted) if c.bytes is not None}
+    # Of a backbone's counts, the one with a file: of a BNext that with all channels.
+    files = {c.name: c for c in sorted(counted, key=lambda c: c.bytes is not None)}
     fullest = _fullest(list(files.values()), latencies)
     for row in comparison_rows():
         run = next((r for r in rows if _fills(r, row)), None)
         cost = next((c for c in counted if (c.name, c.channels) == (row.backbone, "rgb")), None)
         file = files.get(row.backbone)
         timed = _timed(file, latencies, fullest)
+        size = (timed.nbytes if timed else None) or (file.bytes if file else None)
         if timed:
             used.append(timed)
         if run is None:
@@ -106,14 +108,14 @@ def comparison(rows: list[dict], counted: list[Cost], latencies: list[Latency]) 
             [escaped(row.name), percent(row.accuracy), "not run" if ours is None else percent(ours),
              _scaled(row.parameters, 1e6, 1), _scaled(cost.parameters if cost else None, 1e6, 1),
              _scaled(row.operations, 1e9, 2), _scaled(cost.operations if cost else None, 1e9, 3),
-             megabytes(file.bytes if file else None),
+             megabytes(size),
              latency_ms(timed.to_dict() if timed else None), _scaled(timed.ratio if timed else None, 1, 2)]
         )  # fmt: skip
         data.append(
             {"name": row.name, "backbone": row.backbone, "preset": row.preset, "paper_accuracy": row.accuracy,
              "accuracy": ours, "paper_parameters": row.parameters, "parameters": cost.parameters if cost else None,
              "paper_operations": row.operations, "operations": cost.operations if cost else None,
-             "bytes": file.bytes if file else None, "latency": timed.to_dict() if timed else None, "command": row.command}
+             "bytes": size, "latency": timed.to_dict() if timed else None, "command": row.command}
         )  # fmt: skip
     text = table(header, lines, 1) + "\n" + _NOTES.format(source=published.SOURCE)
     if used:
