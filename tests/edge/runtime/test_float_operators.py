@@ -32,6 +32,19 @@ def test_each_equals_litert(threads):
         np.testing.assert_allclose(found, expected, atol=2e-5, rtol=1e-6, err_msg=name)
 
 
+def test_a_small_file_cannot_ask_for_more_memory_than_two_gib():
+    """Each of the two large maps is allowed, but not their sum."""
+    b = Builder()
+    b.inputs = [b.tensor((1, 5, 5, 1))]
+    sides = b.constant(np.array(((0, 0), (0, 16_995), (0, 16_995), (0, 0)), np.int32))
+    large = b.builtin("PAD", [*b.inputs, sides], b.tensor((1, 17_000, 17_000, 1)))
+    b.outputs = [b.builtin("NEG", [large], b.tensor((1, 17_000, 17_000, 1)))]
+    content = b.build()
+    assert len(content) < 4096
+    with pytest.raises(BddError, match="memory"):
+        create_engine(parse_tflite(content), "native")
+
+
 def test_large_maps_are_shared_among_threads():
     """Every output pixel is computed, whatever the number of pixels and threads."""
     for name, filter_shape, options in (

@@ -32,6 +32,7 @@ std::unique_ptr<Interpreter> Interpreter::Make(Buffer<uint8_t> content, const In
     return nullptr;
   }
   made->content_ = std::move(content);
+  const MemoryBudget budget(kMaxBytes);
   if (!made->Load(options, why)) return nullptr;
   return made;
 }

@@ -86,6 +86,7 @@ bool Interpreter::AllocateBlocks() {
 }
 
 bool Interpreter::Prepare(int batch, Message* why) {
+  const MemoryBudget budget(kMaxBytes);
   ready_ = false;
   const TfLiteTensor& input = tensors_[static_cast<size_t>(file_.inputs[0])];
   Shape shape = ShapeOf(input.dims);

@@ -14,7 +14,7 @@
 
 namespace bdd {
 
-// Upper bound of a buffer's size in bytes.
+// Upper bound of a buffer's size in bytes, and of what a file may ask for when it is opened.
 constexpr int64_t kMaxBytes = int64_t{1} << 31;
 
 // a * b; -1 if the product exceeds kMaxBytes or an operand is negative.
@@ -35,6 +35,22 @@ inline void* AllocateLine(size_t bytes) {
 }
 inline void FreeLine(void* memory) { std::free(memory); }
 #endif
+
+// Limits what all buffers together allocate on this thread while it lives: a small file may ask for many large ones.
+// One inside of another has no effect.
+class MemoryBudget {
+ public:
+  explicit MemoryBudget(int64_t bytes);
+  ~MemoryBudget();
+  MemoryBudget(const MemoryBudget&) = delete;
+  MemoryBudget& operator=(const MemoryBudget&) = delete;
+
+  // Memory as of AllocateLine; null, too, if the budget is spent.
+  static void* Allocate(int64_t bytes);
+
+ private:
+  const bool outermost_;
+};
 
 // A zero-initialized array of a trivial type T, aligned to 64 bytes.
 template <typename T>
@@ -58,7 +74,7 @@ class Buffer {
       FreeLine(data_);
       data_ = nullptr;
       capacity_ = 0;
-      data_ = static_cast<T*>(AllocateLine(static_cast<size_t>(bytes)));
+      data_ = static_cast<T*>(MemoryBudget::Allocate(bytes));
       if (data_ == nullptr) return false;
       capacity_ = count;
     }
