@@ -124,10 +124,11 @@ def build() -> Path:
         BddError: If there is no compiler, or it fails.
     """
     command = _command()
-    sources = [*sorted(SOURCES.glob("*.cc")), runtime_build.SOURCES / "support" / "threads.cc"]
+    shared = runtime_build.SOURCES / "support"
+    sources = [*sorted(SOURCES.glob("*.cc")), shared / "memory.cc", shared / "threads.cc"]
     headers = [
         *sorted(SOURCES.glob("*.h")),
-        *(runtime_build.SOURCES / "support" / name for name in ("threads.h", "memory.h")),
+        *(shared / name for name in ("threads.h", "memory.h")),
     ]
     digest = hashlib.sha256(repr((command, _FLAGS, _processor())).encode())
     for path in [*sources, *headers]:
