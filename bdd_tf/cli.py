@@ -71,11 +71,12 @@ def _columns() -> int:
 
 
 def _is_negative(text: str) -> bool:
-    if not text.startswith("-") or text.startswith(
-        "--"
-    ):  # spares most arguments the compilation of the pattern
-        return False
-    return re.fullmatch(_NEGATIVE, text, re.IGNORECASE) is not None
+    # The first tests spare most arguments the compilation of the pattern.
+    return (
+        text.startswith("-")
+        and not text.startswith("--")
+        and re.fullmatch(_NEGATIVE, text, re.IGNORECASE) is not None
+    )
 
 
 class _Parser(argparse.ArgumentParser):

@@ -16,7 +16,7 @@ All draws happen in :func:`draw`, but for the noise, whose seed is drawn there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -112,12 +112,10 @@ class Degradation:
                 raise UsageError(f"{name} is the range {low} to {high}; it must be positive and rising.")
 
     @classmethod
-    def light(
-        cls, size: int = 128, rescale: float = 0.5, codec: float = 0.7, retouch: float = 0.0
-    ) -> Degradation:
-        """A mild chain: rescale and one JPEG of quality 75 to 95, flips and turns; a retouch if wanted."""
+    def light(cls, size: int = 128, rescale: float = 0.5, codec: float = 0.7) -> Degradation:
+        """A mild chain: rescale and one JPEG of quality 75 to 95, flips and turns."""
         return cls(size, rescale, hard=0, codec=codec, quality=(75, 95), webp=0, second=0, blur=0, noise=0, cutout=0, grey=0,
-                   jitter=0, mask=0, retouch=retouch)  # fmt: skip
+                   jitter=0, mask=0)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -347,5 +345,5 @@ def degrade(image: Pixels, short_side: float, chain: Degradation, key: tuple[int
     height, width = image.shape[:2]
     # No draw without a share, so that trainings from before it get the same pixels.
     if chain.clean and rng.random() < chain.clean:
-        chain = Degradation.light(chain.size, rescale=0, codec=1, retouch=chain.retouch)
+        chain = replace(Degradation.light(chain.size, rescale=0, codec=1), retouch=chain.retouch)
     return apply(image, draw(rng, chain, height, width, short_side), chain.size)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bdd_tf.datasets import retouch
-from bdd_tf.datasets.degrade import Degradation, degrade
+from bdd_tf.datasets.degrade import Degradation, degrade, draw
 from bdd_tf.datasets.retouch import Retouch
 from bdd_tf.errors import UsageError
 from tests.datasets import photo_archive
@@ -60,7 +60,21 @@ def test_draws_stay_in_their_ranges_and_each_step_occurs():
         assert np.mean(used) == pytest.approx(expected, abs=0.03)
 
 
-def test_a_chain_without_retouch_makes_the_pixels_of_one_from_before_it():
+def test_a_retouch_leaves_all_other_draws_as_they_are():
+    """Trainings without it keep their pixels."""
+    for i in range(200):
+        plain, more = (
+            dataclasses.asdict(
+                draw(np.random.default_rng([7, i]), Degradation(retouch=share), 144, 144, 400.0)
+            )
+            for share in (0.0, 1.0)
+        )
+        assert plain.pop("retouch") is None
+        assert more.pop("retouch") is not None
+        np.testing.assert_equal(more, plain)
+
+
+def test_degraded_and_clean_crops_are_retouched():
     chain = Degradation(96, clean=0.5)
     with_it = dataclasses.replace(chain, retouch=1.0)
     pairs = [
