@@ -1,8 +1,9 @@
 // Passes over an image: (1) bytes to scaled RGB planes and grey levels, (2) the spectrum, (3) the pattern and the
 // placing of the spectrum, row by row, (4) the convolution.
 //
-// The 2-D DFT is two multiplications with tables of cosines and sines. Both use the symmetry of real input: a sequence
-// is folded onto itself, because cosines see the sum of x[i] and x[size - i], and sines their difference.
+// The 2-D DFT is two multiplications with tables of cosines and sines. A sequence of real numbers is folded twice: the
+// cosines see the sum of x[i] and x[size - i], the sines their difference; and of those, even frequencies see the sum
+// of elements i and size / 2 - i (sines: the difference), odd ones the other.
 #include "ops/forensic_channels.h"
 
 #include <algorithm>
@@ -29,9 +30,17 @@ class Channels final : public PlanarOperator {
  private:
   // Tables of a DFT of even length, for folded input.
   struct Transform {
-    int64_t bins = 0;              // frequencies 0 to size / 2
-    int64_t stride = 0;            // floats of a row of the tables
-    Buffer<float> cosines, sines;  // [bins][bins]; the first and the last row and column of the sines are 0
+    int64_t bins = 0;            // frequencies 0 to size / 2
+    int64_t depth = 0;           // length of a sequence that is folded twice
+    int64_t stride = 0;          // floats of a row of a table
+    Buffer<float> tables[2][2];  // cosines and sines of even and odd frequencies, [depth][depth]
+
+    int64_t BinsOf(int parity) const { return (bins + 1 - parity) / 2; }
+  };
+
+  // Elements i, size - i, size / 2 - i and size / 2 + i of a sequence, folded: [cosines, sines][even, odd].
+  struct Folded {
+    float of[2][2];
   };
 
   bool Tabulate(int64_t size, bool transposed, Transform* transform);
@@ -39,8 +48,10 @@ class Channels final : public PlanarOperator {
   void PackFilter();
   float* Plane(int64_t i) { return planes_.data() + i * plane_; }
   void ReadRows(int64_t first, int64_t last);
+  static Folded Fold(float a, float b, float c, float d);
   void FoldRows(int64_t row);
   void FoldColumns(int64_t row);
+  void TransformRows(int64_t item, int64_t items);
   void PlaceSpectrum(float* plane, int64_t row);
   void ComputeSpectrum(const ChannelsSpec::Plane& plane);
   void ComputePattern(float scale, float* plane, int64_t row);
@@ -56,11 +67,11 @@ class Channels final : public PlanarOperator {
   Buffer<float> planes_, grey_, mixed_, weights_;
   Buffer<int64_t> row_sums_;
   Transform rows_, columns_;
-  Buffer<float> even_, odd_;    // [bins of rows][width]: folded rows
-  Buffer<float> half_[2];       // [bins of rows][width]: their cosine and sine transforms
-  Buffer<float> folded_[2][2];  // [bins of rows][bins of columns]: those, folded
-  Buffer<float> parts_[2][2];   // [bins][bins]: cosines or sines down, then across
-  Buffer<float> quadrants_[2];  // [bins][bins]: (u, v) and (-u, v)
+  Buffer<float> folded_rows_[2][2];        // [depth of rows][width]
+  Buffer<float> half_[2];                  // [bins of rows][width]: their cosine and sine transforms
+  Buffer<float> folded_columns_[2][2][2];  // [bins of rows][depth of columns]: those, folded
+  Buffer<float> parts_[2][2];              // [bins][2 strides of columns]: cosines or sines down, then across
+  Buffer<float> quadrants_[2];             // [bins][2 strides of columns]: (u, v) and (-u, v)
   const uint8_t* image_ = nullptr;
   float* out_ = nullptr;
   int64_t mean_ = 0;
@@ -70,15 +81,20 @@ class Channels final : public PlanarOperator {
 bool Channels::Tabulate(int64_t size, bool transposed, Transform* t) {
   constexpr double kTurn = 6.283185307179586476925;
   t->bins = size / 2 + 1;
-  t->stride = Aligned(t->bins);
-  if (!t->cosines.Reset(t->bins * t->stride) || !t->sines.Reset(t->bins * t->stride)) return false;
-  for (int64_t u = 0; u < t->bins; ++u) {
-    for (int64_t i = 0; i < t->bins; ++i) {
-      const double angle = kTurn * static_cast<double>(u * i % size) / static_cast<double>(size);
-      const int64_t at = transposed ? i * t->stride + u : u * t->stride + i;
-      t->cosines[at] = static_cast<float>(std::cos(angle));
-      const bool zero = u == 0 || i == 0 || u == t->bins - 1 || i == t->bins - 1;
-      t->sines[at] = zero ? 0.0f : static_cast<float>(std::sin(angle));
+  t->depth = size / 4 + 1;
+  t->stride = Aligned(t->depth);
+  for (int parity = 0; parity < 2; ++parity) {
+    Buffer<float>&cosines = t->tables[0][parity], &sines = t->tables[1][parity];
+    if (!cosines.Reset(t->depth * t->stride) || !sines.Reset(t->depth * t->stride)) return false;
+    for (int64_t r = 0; r < t->BinsOf(parity); ++r) {
+      for (int64_t i = 0; i < t->depth; ++i) {
+        const int64_t steps = (2 * r + parity) * i % size, at = transposed ? i * t->stride + r : r * t->stride + i;
+        const double angle = kTurn * static_cast<double>(steps) / static_cast<double>(size);
+        // Exact zeros, because folding leaves there what must not count.
+        const bool quarter = 4 * steps == size || 4 * steps == 3 * size, half = 2 * steps % size == 0;
+        cosines[at] = quarter ? 0.0f : static_cast<float>(std::cos(angle));
+        sines[at] = half ? 0.0f : static_cast<float>(std::sin(angle));
+      }
     }
   }
   return true;
@@ -107,13 +123,14 @@ bool Channels::Allocate() {
   bool good = planes_.Reset(plane_ * planes) && grey_.Reset(grey_row_ * (height_ + 2 * kRadius)) &&
               mixed_.Reset(kMixed * Aligned(width_) * height_) && weights_.Reset(kMixed * 9 * planes + kMixed) &&
               row_sums_.Reset(height_) && Tabulate(height_, false, &rows_) && Tabulate(width_, true, &columns_);
-  const int64_t wide = Aligned(width_);
-  good = good && even_.Reset(rows_.bins * wide) && odd_.Reset(rows_.bins * wide);
+  const int64_t wide = Aligned(width_), columns = rows_.bins * 2 * columns_.stride;
   for (int i = 0; i < 2; ++i) {
-    good = good && half_[i].Reset(rows_.bins * wide) && quadrants_[i].Reset(rows_.bins * columns_.stride);
+    good = good && half_[i].Reset(rows_.bins * wide) && quadrants_[i].Reset(columns);
     for (int j = 0; j < 2; ++j) {
-      good =
-          good && folded_[i][j].Reset(rows_.bins * columns_.stride) && parts_[i][j].Reset(rows_.bins * columns_.stride);
+      good = good && folded_rows_[i][j].Reset(rows_.depth * wide) && parts_[i][j].Reset(columns);
+      for (int parity = 0; parity < 2; ++parity) {
+        good = good && folded_columns_[i][j][parity].Reset(rows_.bins * columns_.stride);
+      }
     }
   }
   return good;
@@ -150,83 +167,115 @@ void Channels::ReadRows(int64_t first, int64_t last) {
   }
 }
 
+Channels::Folded Channels::Fold(float a, float b, float c, float d) {
+  const float sum = a + b, opposite_sum = c + d, difference = a - b, opposite_difference = c - d;
+  return {
+      {{sum + opposite_sum, sum - opposite_sum}, {difference - opposite_difference, difference + opposite_difference}}};
+}
+
 void Channels::FoldRows(int64_t row) {
   const float mean = static_cast<float>(mean_);
-  const int64_t wide = Aligned(width_);
-  const float* a = grey_.data() + (row + kRadius) * grey_row_ + kGreyLeft;
-  const float* b = grey_.data() + (height_ - row + kRadius) * grey_row_ + kGreyLeft;
-  float *even = even_.data() + row * wide, *odd = odd_.data() + row * wide;
-  if (row == 0 || row == rows_.bins - 1) {
-    for (int64_t x = 0; x < width_; ++x) even[x] = a[x] - mean;
-    return;
+  const int64_t wide = Aligned(width_), middle = height_ / 2;
+  const auto grey = [&](int64_t y) { return grey_.data() + (y + kRadius) * grey_row_ + kGreyLeft; };
+  const float *a = grey(row), *c = grey(middle - row);
+  const float *b = grey(row == 0 ? 0 : height_ - row), *d = grey(middle + row);
+  float* to[2][2];
+  for (int i = 0; i < 2; ++i) {
+    for (int parity = 0; parity < 2; ++parity) to[i][parity] = folded_rows_[i][parity].data() + row * wide;
   }
+  // The first and the middle element have no partner, and one in the middle of both is its own opposite.
+  const float partner = row == 0 ? 0.0f : 1.0f, opposite = 2 * row == middle ? 0.0f : 1.0f;
   for (int64_t x = 0; x < width_; ++x) {
-    even[x] = (a[x] - mean) + (b[x] - mean);
-    odd[x] = a[x] - b[x];
+    const Folded f =
+        Fold(a[x] - mean, partner * (b[x] - mean), opposite * (c[x] - mean), partner * opposite * (d[x] - mean));
+    to[0][0][x] = f.of[0][0];
+    to[0][1][x] = f.of[0][1];
+    to[1][0][x] = partner * f.of[1][0];
+    to[1][1][x] = partner * f.of[1][1];
   }
 }
 
 void Channels::FoldColumns(int64_t row) {
+  const int64_t stride = columns_.stride, middle = width_ / 2;
   for (int i = 0; i < 2; ++i) {
     const float* x = half_[i].data() + row * Aligned(width_);
-    float* even = folded_[i][0].data() + row * columns_.stride;
-    float* odd = folded_[i][1].data() + row * columns_.stride;
-    const int64_t middle = columns_.bins - 1;
-    even[0] = x[0];
-    even[middle] = x[middle];
-    for (int64_t k = 1; k < middle; ++k) {
-      even[k] = x[k] + x[width_ - k];
-      odd[k] = x[k] - x[width_ - k];
+    float* to[2][2];
+    for (int j = 0; j < 2; ++j) {
+      for (int parity = 0; parity < 2; ++parity) {
+        to[j][parity] = folded_columns_[i][j][parity].data() + row * stride;
+      }
     }
+    const auto put = [&](int64_t k, const Folded& f) {
+      for (int j = 0; j < 2; ++j) {
+        for (int parity = 0; parity < 2; ++parity) to[j][parity][k] = f.of[j][parity];
+      }
+    };
+    // The first and the middle element have no partner, and one in the middle of both is its own opposite.
+    put(0, {{{x[0] + x[middle], x[0] - x[middle]}, {0.0f, 0.0f}}});
+    const int64_t last = (middle + 1) / 2;
+    for (int64_t k = 1; k < last; ++k) put(k, Fold(x[k], x[width_ - k], x[middle - k], x[middle + k]));
+    if (middle % 2 == 0) put(last, Fold(x[last], x[width_ - last], 0.0f, 0.0f));
   }
 }
 
 // Writes a row of the spectrum with the zero frequency in the center. The missing half follows from
 // |F(-u, -v)| = |F(u, v)|.
 void Channels::PlaceSpectrum(float* plane, int64_t row) {
-  float* to = plane + (row + 1) * row_ + 1;
-  const int64_t u = row - height_ / 2, middle = width_ / 2;
-  const float* right = quadrants_[u < 0 ? 1 : 0].data() + std::abs(u) * columns_.stride;
-  const float* left = quadrants_[u < 0 ? 0 : 1].data() + std::abs(u) * columns_.stride;
-  for (int64_t x = 0; x < middle; ++x) to[x] = left[middle - x];
-  std::memcpy(to + middle, right, static_cast<size_t>(middle) * sizeof(float));
+  const int64_t u = row - height_ / 2, middle = width_ / 2, stride = 2 * columns_.stride;
+  float* center = plane + (row + 1) * row_ + 1 + middle;
+  const float* right = quadrants_[u < 0 ? 1 : 0].data() + std::abs(u) * stride;
+  const float* left = quadrants_[u < 0 ? 0 : 1].data() + std::abs(u) * stride;
+  for (int64_t v = 0; v < middle; v += 2) center[v] = right[v / 2];
+  for (int64_t v = 1; v < middle; v += 2) center[v] = right[columns_.stride + v / 2];
+  for (int64_t v = 2; v <= middle; v += 2) center[-v] = left[v / 2];
+  for (int64_t v = 1; v <= middle; v += 2) center[-v] = left[columns_.stride + v / 2];
+}
+
+// Part `item` of the transform down the columns: cosines or sines, of even or odd frequencies.
+void Channels::TransformRows(int64_t item, int64_t items) {
+  const int64_t wide = Aligned(width_), part = item / items, first = item % items * kRowsOfItem;
+  const int sines = static_cast<int>(part / 2), parity = static_cast<int>(part % 2);
+  const int64_t count = std::min(kRowsOfItem, rows_.BinsOf(parity) - first);
+  if (count <= 0) return;
+  kernels_->gemm_f32({rows_.tables[sines][parity].data() + first * rows_.stride, rows_.stride},
+                     {folded_rows_[sines][parity].data(), wide},
+                     {half_[sines].data() + (2 * first + parity) * wide, 2 * wide}, count, wide, rows_.depth);
 }
 
 void Channels::ComputeSpectrum(const ChannelsSpec::Plane& plane) {
   const KernelSet& kernels = *kernels_;
-  const int64_t bins = rows_.bins, wide = Aligned(width_);
   int64_t sum = 0;
   for (int64_t y = 0; y < height_; ++y) sum += row_sums_[y];
   // Subtracting an integer near the mean keeps the transform accurate. It is added back at the zero frequency.
   mean_ = (2 * sum + height_ * width_) / (2 * height_ * width_);
-  const int64_t items = (bins + kRowsOfItem - 1) / kRowsOfItem;
+  const auto items_of = [](int64_t rows) { return (rows + kRowsOfItem - 1) / kRowsOfItem; };
+  const int64_t items = items_of(rows_.depth);
   pool_->ForEach(items, [&](int64_t item) {
-    const int64_t last = std::min(bins, (item + 1) * kRowsOfItem);
+    const int64_t last = std::min(rows_.depth, (item + 1) * kRowsOfItem);
     for (int64_t row = item * kRowsOfItem; row < last; ++row) FoldRows(row);
   });
-  pool_->ForEach(2 * items, [&](int64_t item) {
-    const int64_t sines = item % 2, first = item / 2 * kRowsOfItem, count = std::min(kRowsOfItem, bins - first);
-    const Buffer<float>& table = sines ? rows_.sines : rows_.cosines;
-    kernels.gemm_f32({table.data() + first * rows_.stride, rows_.stride}, {(sines ? odd_ : even_).data(), wide},
-                     {half_[sines].data() + first * wide, wide}, count, wide, bins);
-  });
-  pool_->ForEach(items, [&](int64_t item) {
-    const int64_t first = item * kRowsOfItem, count = std::min(kRowsOfItem, bins - first);
-    const int64_t stride = columns_.stride, at = first * stride;
+  pool_->ForEach(4 * items, [&](int64_t item) { TransformRows(item, items); });
+  pool_->ForEach(items_of(rows_.bins), [&](int64_t item) {
+    const int64_t first = item * kRowsOfItem, count = std::min(kRowsOfItem, rows_.bins - first);
+    const int64_t stride = columns_.stride;
     for (int64_t row = first; row < first + count; ++row) FoldColumns(row);
     for (int i = 0; i < 2; ++i) {
       for (int j = 0; j < 2; ++j) {
-        kernels.gemm_f32({folded_[i][j].data() + at, stride}, {(j ? columns_.sines : columns_.cosines).data(), stride},
-                         {parts_[i][j].data() + at, stride}, count, stride, columns_.bins);
+        for (int parity = 0; parity < 2; ++parity) {
+          kernels.gemm_f32({folded_columns_[i][j][parity].data() + first * stride, stride},
+                           {columns_.tables[j][parity].data(), stride},
+                           {parts_[i][j].data() + first * 2 * stride + parity * stride, 2 * stride}, count, stride,
+                           columns_.depth);
+        }
       }
     }
     if (item == 0) parts_[0][0][0] += static_cast<float>(mean_ * height_ * width_);
     for (int64_t row = first; row < first + count; ++row) {
-      const int64_t r = row * stride;
+      const int64_t r = row * 2 * stride;
       kernels.log_magnitude_f32(
           {parts_[0][0].data() + r, parts_[0][1].data() + r, parts_[1][0].data() + r, parts_[1][1].data() + r,
            plane.offset, plane.scale, quadrants_[0].data() + r, quadrants_[1].data() + r},
-          stride);
+          2 * stride);
     }
   });
 }
