@@ -36,6 +36,35 @@ def table(results: Sequence[Result]) -> str:
     )
 
 
+def standings(results: Sequence[Result]) -> list[str]:
+    """Say for each number of threads which contenders the measured model is ahead of.
+
+    Args:
+        results: The results, those of the model first.
+
+    Returns:
+        A line per number of threads for which other contenders ran; ratios are of medians, with the model's fastest
+        engine and kernels.
+    """
+    lines = []
+    ran = [(r, r.median_ms) for r in results if r.median_ms is not None]
+    for threads in sorted({r.threads for r, _ in ran}):
+        own = [(median, r) for r, median in ran if r.threads == threads and r.name == results[0].name]
+        others = [(r, median) for r, median in ran if r.threads == threads and r.name != results[0].name]
+        if not own or not others:
+            continue
+        time, best = min(own, key=lambda pair: pair[0])
+        ratios = sorted((time / median, r.name) for r, median in others)
+        ahead = [f"{name} ({ratio:.2f} of its time)" for ratio, name in ratios if ratio < 1]
+        behind = [f"{name} ({ratio:.2f})" for ratio, name in ratios if ratio >= 1]
+        parts = [
+            f"{word} {', '.join(names)}" for word, names in (("ahead of", ahead), ("behind", behind)) if names
+        ]
+        how = f" with {best.kernels}" if best.kernels else ""
+        lines.append(f"{threads} thread{'s' * (threads > 1)}: {best.name}{how} is {'; '.join(parts)}.")
+    return lines
+
+
 def machine() -> str:
     """Describe this machine in a line: processor, cores, system."""
     name = platform.processor() or platform.machine()
@@ -57,14 +86,14 @@ def as_csv(results: Sequence[Result]) -> str:
 
 
 def show(results: Sequence[Result], where: str, *, json_lines: bool, csv_lines: bool) -> None:
-    """Print results as JSON lines, as CSV, or as a table below a description of the machine."""
+    """Print results as JSON lines, as CSV, or as a table below a description of the machine, with `standings`."""
     if json_lines:
         for r in results:
             print(json.dumps({k: v for k, v in asdict(r).items() if k != "error" or v is not None}))
     elif csv_lines:
         print(as_csv(results), end="")
     else:
-        print(f"{where}; batch 1, in turns\n{table(results)}")
+        print("\n".join((f"{where}; batch 1, in turns", table(results), *standings(results))))
 
 
 def write(results: Sequence[Result], folder: Path, title: str, about: dict | None = None) -> list[Path]:
