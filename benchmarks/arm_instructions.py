@@ -1,75 +1,167 @@
-"""Count instructions per image on emulated aarch64, fused and unfused: `python benchmarks/arm_instructions.py`.
+"""Count instructions per image on emulated aarch64: `python benchmarks/arm_instructions.py [--functions] [--cpu NAME]`.
 
 Run `make test-arm` first, which fills build/arm, and install qemu-user (apt-get install qemu-user; the static build cannot
 load plugins). A plugin for qemu counts the instructions of programs that process three images and one; the difference is
 that of two images. Instruction counts are not times: they ignore waiting for memory and parallel execution.
+
+Binary networks run in our own runtime, float networks on LiteRT with XNNPACK. With ``--functions`` each binary network's
+instructions are listed by function; inlined functions count for their callers.
 """
 
 import argparse
+import bisect
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bdd_tf.edge.runtime.build import SOURCES, compile_objects, compiler  # noqa: E402
 from converters.benchmark_models import baseline, untrained  # noqa: E402
 from tools.arm.emulate import HOME, Emulator, own_wheel  # noqa: E402
 
-RUN = """
+LITERT = """
 import sys
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from bdd_tf.edge import lce_delegate
-path, how, images = sys.argv[1], sys.argv[2], int(sys.argv[3])
-delegates = [] if how == "none" else [lce_delegate(fuse=how == "fused")]
-interpreter = Interpreter(path, experimental_delegates=delegates)
+interpreter = Interpreter(sys.argv[1])
 interpreter.allocate_tensors()
 entry = interpreter.get_input_details()[0]
 interpreter.set_tensor(entry["index"], np.full(entry["shape"], 7, entry["dtype"]))
-for _ in range(images):
+for _ in range(int(sys.argv[2])):
     interpreter.invoke()
 """
+TOP = 12  # functions to list
+
+
+def run(command: list, **options) -> str:
+    """The command's output; RuntimeError with its messages if it fails."""
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=False, **options
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+class Counting:
+    """Programs under qemu, whose instructions are counted."""
+
+    def __init__(self, qemu: str, cpu: str):
+        self.emulator = Emulator("aarch64")
+        self.qemu, self.env = qemu, {**self.emulator.env, "QEMU_CPU": cpu}
+        self.plugin = HOME / "count_instructions.so"
+        run(
+            [
+                "cc",
+                "-O2",
+                "-shared",
+                "-fPIC",
+                "-o",
+                self.plugin,
+                Path(__file__).with_name("count_instructions.c"),
+            ]
+        )
+
+    def counts(self, program: list, times: int) -> Counter:
+        """Executed instructions by address of the block, for a program whose last argument is a number of images."""
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "counts"
+            run(
+                [self.qemu, "-plugin", f"{self.plugin},out={out}", "-L", self.emulator.root, *program, times],
+                env=self.env,
+                cwd=self.emulator.folder,
+            )
+            found: Counter = Counter()
+            for line in out.read_text().splitlines():
+                address, executed = line.split()
+                found[int(address, 16)] += int(executed)
+        return found
+
+    def per_image(self, program: list) -> Counter:
+        """The same for one image."""
+        three, one = self.counts(program, 3), self.counts(program, 1)
+        return Counter({address: (count - one[address]) / 2 for address, count in three.items()})
+
+
+def build_program() -> Path:
+    """`run_model` with our runtime inside, with symbols."""
+    folder = HOME / "run_model"
+    folder.mkdir(exist_ok=True)
+    command = compiler("aarch64")
+    objects = compile_objects(command, "aarch64", folder)
+    c_compiler = ["cc" if word == "c++" else word for word in command]
+    source = Path(__file__).with_name("run_model.c")
+    run([*c_compiler, "-O1", f"-I{SOURCES / 'include'}", "-c", source, "-o", folder / "run_model.main.o"])
+    program = folder / "run_model"
+    # At fixed addresses, so that blocks can be attributed to symbols.
+    run([*command, "-no-pie", "-pthread", *objects, folder / "run_model.main.o", "-o", program])
+    return program
+
+
+def by_function(program: Path, counts: Counter) -> Counter:
+    """Sum counts of blocks by function."""
+    symbols = []
+    for line in run(["nm", "-C", "--defined-only", program]).splitlines():
+        address, kind, name = line.split(" ", 2)
+        if kind.lower() in "tw":
+            symbols.append((int(address, 16), name))
+    symbols.sort()
+    starts = [address for address, _ in symbols]
+    found: Counter = Counter()
+    for address, count in counts.items():
+        at = bisect.bisect_right(starts, address) - 1
+        inside = at >= 0 and address < starts[-1] + (1 << 16)
+        found[readable(symbols[at][1]) if inside else "libraries"] += count
+    return found
+
+
+def readable(name: str) -> str:
+    """A C++ function's name without return type, namespaces, template arguments and parameters."""
+    name = name.replace("(anonymous namespace)::", "").replace("bdd::", "")
+    name = re.sub(r"\[clone .*\]", "", name)
+    while (shorter := re.sub(r"<[^<>]*>|\([^()]*\)", "", name)) != name:
+        name = shorter
+    return re.sub(r"\s*\bconst\b\s*$", "", name).split(" ")[-1]
 
 
 def main() -> int:
     """Count and print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--resolution", type=int, default=224, help="side of the input; default 224")
+    parser.add_argument(
+        "--cpu", default="cortex-a72", help="the processor that qemu plays; default cortex-a72"
+    )
+    parser.add_argument("--functions", action="store_true", help="also list the binary networks' functions")
     args = parser.parse_args()
     qemu = shutil.which("qemu-aarch64")
     if qemu is None or not (HOME / "aarch64" / "root").is_dir():
         print("run `make test-arm` first, and install qemu-user: apt-get install qemu-user", file=sys.stderr)
         return 1
-    plugin = HOME / "count_instructions.so"
-    source = Path(__file__).with_name("count_instructions.c")
-    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", plugin, source], check=True)
-    emulator = Emulator("aarch64")
-    emulator.install(own_wheel("aarch64"))
-    prefix = [qemu, "-plugin", str(plugin), *emulator.prefix[1:]]
-
-    def count(path: Path, how: str, images: int) -> int:
-        command = [*prefix, "-c", RUN, str(path.resolve()), how, str(images)]
-        done = subprocess.run(
-            command, env=emulator.env, cwd=emulator.folder, capture_output=True, text=True, check=False
-        )
-        found = re.search(r"instructions: (\d+)", done.stderr)
-        if done.returncode != 0 or found is None:
-            raise RuntimeError(done.stderr[-2000:])
-        return int(found[1])
-
-    all_channels = ("rgb", "fft", "lbp")
-    files = {
-        f"{name} {','.join(channels)}": (untrained(name, args.resolution, channels), ("unfused", "fused"))
-        for name, channels in (("bnext-t", all_channels), ("bnext-n", all_channels), ("quicknet", ("rgb",)))
-    }
-    files["mobilenetv2"] = (baseline("mobilenetv2", args.resolution), ("none",))
-    print(f"aarch64 (cortex-a72) under qemu, {args.resolution} px, millions of instructions per image")
-    for name, (path, ways) in files.items():
-        found = {how: (count(path, how, 3) - count(path, how, 1)) / 2e6 for how in ways}
-        print(f"{name:24}" + "  ".join(f"{how} {value:8.1f}" for how, value in found.items()), flush=True)
+    counting, program = Counting(qemu, args.cpu), build_program()
+    counting.emulator.install(own_wheel("aarch64"))
+    python = [counting.emulator.root / "usr" / "bin" / "python3.11", "-c", LITERT]
+    print(f"aarch64 ({args.cpu}) under qemu, {args.resolution} px, millions of instructions per image")
+    for name in ("mobilenetv2", "mobilenetv3-small"):
+        counts = counting.per_image([*python, baseline(name, args.resolution).resolve()])
+        print(f"{name:24}{counts.total() / 1e6:8.1f}  (LiteRT)", flush=True)
+    all_channels, rgb = ("rgb", "fft", "lbp"), ("rgb",)
+    for name, channels in (
+        ("bnext-t", all_channels),
+        ("bnext-n", all_channels),
+        ("bnext-n", rgb),
+        ("quicknet", rgb),
+    ):
+        counts = counting.per_image([program, untrained(name, args.resolution, channels).resolve()])
+        print(f"{name + ' ' + ','.join(channels):24}{counts.total() / 1e6:8.1f}", flush=True)
+        if args.functions:
+            for function, count in by_function(program, counts).most_common(TOP):
+                print(f"    {count / 1e6:8.2f}  {count / counts.total():6.1%}  {function}")
     return 0
 
 
