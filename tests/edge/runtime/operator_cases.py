@@ -29,6 +29,7 @@ class Bconv:
     activation: int = NONE
     groups: int = 1
     output: str = "float32"
+    agreement: int = 0  # 1 or -1: all products are this number, which are the largest counts; 0: random ones
     extra: dict = field(default_factory=dict)
 
     @property
@@ -124,6 +125,8 @@ def bconv_case(b: Bconv, seed: int):
     x[rng.random(x.shape) < 0.01] = 0.0
     x[rng.random(x.shape) < 0.01] = -0.0
     w = signs(rng.normal(size=(b.filters, *b.kernel, b.channels // b.groups)))
+    if b.agreement:
+        x, w = np.ones_like(x), np.full_like(w, b.agreement)
     multiplier = rng.normal(size=b.filters).astype(np.float32)
     bias = rng.normal(size=b.filters).astype(np.float32) * 3
     products = b.kernel[0] * b.kernel[1] * b.channels // b.groups
@@ -160,9 +163,14 @@ def bconvs():
         yield Bconv(dilations=dilations, pad_values=1)
         yield Bconv(dilations=dilations, padding=VALID, height=11, width=9)
     yield Bconv(dilations=(2, 2), strides=(2, 2))
-    # With the last two, 252 and 288 words: more than a byte can count.
-    for channels in [1, 3, 31, 33, 64, 65, 96, 100, 256, 512, 896, 1024]:
+    # With 896 and more, 252 words and more: more than a byte can count.
+    for channels in [1, 3, 31, 33, 64, 65, 96, 100, 128, 256, 320, 384, 512, 640, 896, 1024]:
         yield Bconv(channels=channels)
+    for channels in [32, 256, 512, 1024, 1920, 2048]:
+        for agreement in (-1, 1):
+            yield Bconv(height=3, width=3, channels=channels, filters=16, agreement=agreement)
+    yield Bconv(height=3, width=3, channels=1920, filters=16, padding=VALID)
+    yield Bconv(height=4, width=3, kernel=(1, 1), channels=1920, filters=16)
     for filters in [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 40, 63, 64, 65, 100]:
         yield Bconv(filters=filters, channels=64)
         yield Bconv(filters=filters, output="int32", pad_values=1)

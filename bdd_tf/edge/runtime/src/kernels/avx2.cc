@@ -5,6 +5,7 @@
 #define BDD_LANES 8
 #define BDD_ROWS 2
 #define BDD_CONVOLVE_ROWS 2
+#define BDD_REGISTERS 16
 #include "kernels/make_kernel_set.h"
 
 namespace bdd {
@@ -125,10 +126,19 @@ void bitpack_f32_b1__avx2(const float* x, int64_t words, uint32_t* bits) {
   }
 }
 
+struct Avx2Signs {
+  static uint32_t Of(const Lanes (&values)[1]) {
+    __m256 same;
+    std::memcpy(&same, &values[0], sizeof same);
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(same, _mm256_setzero_ps(), _CMP_LT_OQ)));
+  }
+};
+
 }  // namespace
 
 const KernelSet* Avx2Kernels() {
-  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx2, bitpack_f32_b1__avx2>("avx2", Encoding::kDifferences);
+  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx2, bitpack_f32_b1__avx2, Avx2Signs>("avx2",
+                                                                                                Encoding::kDifferences);
 }
 
 }  // namespace bdd

@@ -1,10 +1,10 @@
-// Shared by the AVX-512 kernel sets: everything except the dot products themselves. 16 channels per register. Included
-// once by each of their files.
+// Shared by the AVX-512 kernel sets. 16 channels per register. Included once by each of their files.
 #pragma once
 
 #define BDD_LANES 16
 #define BDD_ROWS 8
 #define BDD_CONVOLVE_ROWS 8
+#define BDD_REGISTERS 32
 #include "kernels/avx512_intrinsics.h"
 #include "kernels/make_kernel_set.h"
 
@@ -25,15 +25,6 @@ inline __m512i AddWords(__m512i& sum, __m512i w, __m512i x, __m512i u, __m512i y
   const __m512i carry = _mm512_ternarylogic_epi32(p, s, sum, kCarry);
   sum = s;
   return carry;
-}
-
-void bitpack_f32_b1__avx512(const float* x, int64_t words, uint32_t* bits) {
-  const __m512 zero = _mm512_setzero_ps();
-  for (int64_t i = 0; i < words; ++i, x += 32) {
-    const unsigned low = _mm512_cmp_ps_mask(_mm512_loadu_ps(x), zero, _CMP_LT_OQ);
-    const unsigned high = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + 16), zero, _CMP_LT_OQ);
-    bits[i] = low | high << 16;
-  }
 }
 
 // Kernel::Tile<pixels, vectors> writes the popcounts of `pixels` pixels and 16 * `vectors` channels.

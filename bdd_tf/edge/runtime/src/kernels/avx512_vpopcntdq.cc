@@ -45,7 +45,9 @@ constexpr BgemmFunction bgemm_b1_i32__avx512_vpopcntdq = BgemmTiles<CarrySave>;
 }  // namespace
 
 const KernelSet* Avx512VpopcntdqKernels() {
-  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx512_vpopcntdq, bitpack_f32_b1__avx512>("avx512");
+  static const KernelSet set =
+      WithBgemm<kPixels, kChannels, bgemm_b1_i32__avx512_vpopcntdq>(*Avx512BwKernels(), "avx512");
+  return &set;
 }
 
 }  // namespace bdd

@@ -106,8 +106,9 @@ constexpr BgemmFunction bgemm_b1_i32__avx512_vpopcntdq_parity = BgemmTiles<Parit
 }  // namespace
 
 const KernelSet* Avx512VpopcntdqParityKernels() {
-  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx512_vpopcntdq_parity, bitpack_f32_b1__avx512>(
-      "avx512parity", Encoding::kParities);
+  static const KernelSet set = WithBgemm<kPixels, kChannels, bgemm_b1_i32__avx512_vpopcntdq_parity>(
+      *Avx512BwKernels(), "avx512parity", Encoding::kParities);
+  return &set;
 }
 
 }  // namespace bdd

@@ -133,10 +133,27 @@ void bgemm_b1_i32__avx512bw(const uint32_t* const* indirection, int count, const
   for (int m = 0; m < count; ++m) BgemmTile<1>(indirection + m, taps, weights, popcounts + m * kChannels, valid);
 }
 
+void bitpack_f32_b1__avx512(const float* x, int64_t words, uint32_t* bits) {
+  const __m512 zero = _mm512_setzero_ps();
+  for (int64_t i = 0; i < words; ++i, x += 32) {
+    const unsigned low = _mm512_cmp_ps_mask(_mm512_loadu_ps(x), zero, _CMP_LT_OQ);
+    const unsigned high = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + 16), zero, _CMP_LT_OQ);
+    bits[i] = low | high << 16;
+  }
+}
+
+struct Avx512Signs {
+  static uint32_t Of(const Lanes (&values)[1]) {
+    __m512 same;
+    std::memcpy(&same, &values[0], sizeof same);
+    return _mm512_cmp_ps_mask(same, _mm512_setzero_ps(), _CMP_LT_OQ);
+  }
+};
+
 }  // namespace
 
 const KernelSet* Avx512BwKernels() {
-  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx512bw, bitpack_f32_b1__avx512>("avx512bw");
+  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__avx512bw, bitpack_f32_b1__avx512, Avx512Signs>("avx512bw");
 }
 
 }  // namespace bdd

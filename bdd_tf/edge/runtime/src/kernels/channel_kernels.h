@@ -18,14 +18,26 @@ inline void GemmTile(const ConstMatrix& left, const ConstMatrix& right, const Ma
   float* c = product.data;
   const int64_t a_stride = left.stride, b_stride = right.stride, c_stride = product.stride;
   Lanes sums[kRows][kVectors] = {};
-  for (int64_t k = 0; k < depth; ++k, b += b_stride) {
+  int64_t k = 0;
+  const auto add = [&](const auto& factor) BDD_INLINE {
     Lanes row[kVectors];
     Unroll<kVectors>([&](auto v) BDD_INLINE { row[v] = Load(b + v * BDD_LANES); });
     Unroll<kRows>([&](auto m) BDD_INLINE {
-      const float x = a[m * a_stride + k];
+      const float x = factor(m);
       Unroll<kVectors>([&](auto v) BDD_INLINE { sums[m][v] += row[v] * x; });
     });
+    b += b_stride;
+  };
+#if defined(__aarch64__)
+  // Multiplies by elements of a register: one load serves four steps.
+  for (; k + BDD_LANES <= depth; k += BDD_LANES) {
+    Lanes factors[kRows];
+    Unroll<kRows>([&](auto m) BDD_INLINE { factors[m] = Load(a + m * a_stride + k); });
+    Unroll<BDD_LANES>([&](auto i)
+                          BDD_INLINE { add([&](auto m) BDD_INLINE { return factors[m][decltype(i)::value]; }); });
   }
+#endif
+  for (; k < depth; ++k) add([&](auto m) BDD_INLINE { return a[m * a_stride + k]; });
   Unroll<kRows>([&](auto m) BDD_INLINE {
     Unroll<kVectors>([&](auto v) BDD_INLINE { Store(c + m * c_stride + v * BDD_LANES, sums[m][v]); });
   });
@@ -42,7 +54,7 @@ inline void GemmRows(const ConstMatrix& a, const ConstMatrix& b, const Matrix& c
 
 inline void gemm_f32(const ConstMatrix& a, const ConstMatrix& b, const Matrix& c, int64_t rows, int64_t columns,
                      int64_t depth) {
-  constexpr int kVectors = BDD_LANES >= 16 ? 4 : 2;
+  constexpr int kVectors = BDD_REGISTERS >= 32 ? 4 : 2;
   const auto b_from = [&](int64_t n) { return ConstMatrix{b.data + n, b.stride}; };
   const auto c_from = [&](int64_t n) { return Matrix{c.data + n, c.stride}; };
   int64_t n = 0;
@@ -156,6 +168,9 @@ inline void conv3x3_planar_f32(const PlanarRows& input, const float* weights, in
     }
   };
   int64_t x = 0;
+  if constexpr (BDD_REGISTERS >= 32) {
+    for (; x + 4 * BDD_LANES <= count; x += 4 * BDD_LANES) pixels(std::integral_constant<int, 4>(), x);
+  }
   for (; x + 2 * BDD_LANES <= count; x += 2 * BDD_LANES) pixels(std::integral_constant<int, 2>(), x);
   for (; x < count; x += BDD_LANES) pixels(std::integral_constant<int, 1>(), x);
 }

@@ -41,12 +41,18 @@ struct Taps {
 };
 
 // Optional pre-encoding of the words of a tap, applied to weights and input alike. XOR commutes with it:
-// encode(w) ^ encode(x) == encode(w ^ x), which saves operations in a carry-save adder.
+// encode(w) ^ encode(x) == encode(w ^ x), which saves operations in a carry-save adder. Inversions are applied to the
+// weights alone, and thereby to the XOR.
 enum class Encoding {
   kNone,
   kDifferences,  // every second word is replaced by its XOR with the word before
   kParities,     // the third, fifth, ... word is replaced by the XOR of all words up to it
+  // The words of pairs (second and third, fourth and fifth, ...) are replaced by the XOR of all words up to them; the
+  // second word of the first, third, ... pair is inverted. For multiples of four words up to kMostForPrefixParities.
+  kPrefixParities,
 };
+
+constexpr int64_t kMostForPrefixParities = 60;  // more carries of a tap would overflow bytes
 
 // A window of signs stored as bytes, for matrix units. One step covers 64 channels of one tap.
 struct ByteTaps {

@@ -29,7 +29,7 @@ void bgemm_b1_i32(const uint32_t* const* indirection, int count, const Taps& tap
   }
 }
 
-template <int kPixels, int kChannels, BgemmFunction kBgemmTile, BitpackFunction kBitpack>
+template <int kPixels, int kChannels, BgemmFunction kBgemmTile, BitpackFunction kBitpack, typename Signs>
 inline KernelSet NewKernelSet(const char* name, Encoding encoding) {
   KernelSet set = {};
   set.name = name;
@@ -42,7 +42,7 @@ inline KernelSet NewKernelSet(const char* name, Encoding encoding) {
   set.output_transform_i32_i16 = output_transform_i32_i16<kChannels>;
   set.output_transform_i32_b1 = output_transform_i32_b1<kChannels>;
   set.bitpack_f32_b1 = kBitpack;
-  set.post_ops_f32 = post_ops_f32<kBitpack>;
+  set.post_ops_f32 = post_ops_f32<kBitpack, Signs>;
   set.average_pool_2x2_f32 = average_pool_2x2_f32;
   set.dense_f32 = dense_f32;
   set.dense_f32_i8 = dense_f32_i8;
@@ -56,11 +56,22 @@ inline KernelSet NewKernelSet(const char* name, Encoding encoding) {
   return set;
 }
 
-// The file's kernel set, which its first call makes.
-template <int kPixels, int kChannels, BgemmFunction kBgemmTile, BitpackFunction kBitpack>
+// The file's kernel set, which its first call makes. Signs: see post_ops_f32.
+template <int kPixels, int kChannels, BgemmFunction kBgemmTile, BitpackFunction kBitpack, typename Signs = void>
 inline const KernelSet* MakeKernelSet(const char* name, Encoding encoding = Encoding::kNone) {
-  static const KernelSet set = NewKernelSet<kPixels, kChannels, kBgemmTile, kBitpack>(name, encoding);
+  static const KernelSet set = NewKernelSet<kPixels, kChannels, kBgemmTile, kBitpack, Signs>(name, encoding);
   return &set;
+}
+
+// A set that shares everything but the dot products with another one of the same tiles, whose instructions its
+// processors have, too.
+template <int kPixels, int kChannels, BgemmFunction kBgemmTile>
+inline KernelSet WithBgemm(const KernelSet& other, const char* name, Encoding encoding = Encoding::kNone) {
+  KernelSet set = other;
+  set.name = name;
+  set.encoding = encoding;
+  set.bgemm_b1_i32 = bgemm_b1_i32<kPixels, kChannels, kBgemmTile>;
+  return set;
 }
 
 }  // namespace

@@ -2,7 +2,10 @@
 // kernel file.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/kernel_set.h"
+#include "kernels/post_op_chains.h"
 #include "kernels/simd.h"
 
 namespace bdd {
@@ -119,8 +122,12 @@ inline void PostOpPartialRow(const PostOpInput& input, const PostOp* ops, int co
   }
 }
 
-template <BitpackFunction kBitpack>
+// Signs: see Chain; void without chains.
+template <BitpackFunction kBitpack, typename Signs>
 inline void post_ops_f32(const PostOpInput& input, const PostOp* ops, int count, int pixels, int width) {
+  if constexpr (!std::is_void_v<Signs>) {
+    if (width % kSignChannels == 0 && RunChain<Signs>(input, ops, count, pixels, width)) return;
+  }
   constexpr int kWhole = kTileChannels / BDD_LANES;
   int64_t row = 0;
   if (width == kTileChannels) {

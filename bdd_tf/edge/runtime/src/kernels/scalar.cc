@@ -2,6 +2,7 @@
 #define BDD_LANES 4
 #define BDD_ROWS 1
 #define BDD_CONVOLVE_ROWS 1
+#define BDD_REGISTERS 16
 #include "kernels/make_kernel_set.h"
 
 namespace bdd {

@@ -1,7 +1,8 @@
 // Vectors of floats in the compiler's own vector types, so that one source serves every instruction set.
 //
-// Each kernel file defines three constants before it includes this header: BDD_LANES, the floats of one register, and
-// BDD_ROWS and BDD_CONVOLVE_ROWS, the pixels that post-ops and small convolutions work on at a time. The unnamed
+// Each kernel file defines four constants before it includes this header: BDD_LANES, the floats of one register;
+// BDD_REGISTERS, their number; and BDD_ROWS and BDD_CONVOLVE_ROWS, the pixels that post-ops and small convolutions work
+// on at a time. The unnamed
 // namespace keeps apart the copies that are compiled with different instruction sets.
 #pragma once
 

@@ -138,11 +138,13 @@ inline void Conv2dPixels(const float* const* indirection, int count, const Conv2
   }
 }
 
-// As many pixels at a time as the registers hold; half the channels where the others are not needed.
+// As many pixels at a time as the registers hold; half the channels, and twice the pixels, where the others are not
+// needed.
 inline void conv2d_f32(const float* const* indirection, int count, const Conv2dFilter& filter, float* out,
                        int64_t stride, int width) {
   constexpr int kRows = BDD_CONVOLVE_ROWS, kHalf = kTileChannels / 2;
-  const auto pixels = width <= kHalf ? Conv2dPixels<kRows, kHalf> : Conv2dPixels<kRows, kTileChannels>;
+  constexpr int kRowsOfHalf = 2 * kRows <= kMaxPixels ? 2 * kRows : kMaxPixels;
+  const auto pixels = width <= kHalf ? Conv2dPixels<kRowsOfHalf, kHalf> : Conv2dPixels<kRows, kTileChannels>;
   pixels(indirection, count, filter, out, stride, width);
 }
 

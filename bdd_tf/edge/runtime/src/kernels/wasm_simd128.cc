@@ -8,6 +8,7 @@
 #define BDD_LANES 4
 #define BDD_ROWS 1
 #define BDD_CONVOLVE_ROWS 2
+#define BDD_REGISTERS 16
 #include "kernels/make_kernel_set.h"
 
 namespace bdd {
@@ -110,10 +111,21 @@ void bitpack_f32_b1__wasm(const float* x, int64_t words, uint32_t* bits) {
   }
 }
 
+struct WasmSigns {
+  static uint32_t Of(const Lanes (&values)[2]) {
+    v128_t low, high;
+    std::memcpy(&low, &values[0], sizeof low);
+    std::memcpy(&high, &values[1], sizeof high);
+    const v128_t zero = wasm_f32x4_const_splat(0.0f);
+    return wasm_i32x4_bitmask(wasm_f32x4_lt(low, zero)) | wasm_i32x4_bitmask(wasm_f32x4_lt(high, zero)) << 4;
+  }
+};
+
 }  // namespace
 
 const KernelSet* WasmKernels() {
-  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__wasm, bitpack_f32_b1__wasm>("simd128", Encoding::kDifferences);
+  return MakeKernelSet<kPixels, kChannels, bgemm_b1_i32__wasm, bitpack_f32_b1__wasm, WasmSigns>("simd128",
+                                                                                                Encoding::kDifferences);
 }
 
 }  // namespace bdd

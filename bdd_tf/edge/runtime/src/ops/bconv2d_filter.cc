@@ -4,12 +4,24 @@
 namespace bdd {
 namespace {
 
-// Word i of an encoded tap, decoded.
-inline uint32_t DecodedWord(Encoding encoding, const uint32_t* words, int64_t i, int64_t stride) {
-  const uint32_t* word = words + i * stride;
-  if (encoding == Encoding::kDifferences && i % 2 == 1) return word[0] ^ word[-stride];
-  if (encoding == Encoding::kParities && i % 2 == 0 && i > 0) return word[0] ^ word[-stride] ^ word[-2 * stride];
-  return word[0];
+// Whether word i of a tap of `count` words belongs to a pair, whose parities kPrefixParities stores.
+inline bool IsPaired(int64_t i, int64_t count) { return i > 0 && (i % 2 == 0 || i + 1 < count); }
+inline bool IsInverted(Encoding encoding, int64_t i) { return encoding == Encoding::kPrefixParities && i % 4 == 2; }
+
+void EncodeWeights(Encoding encoding, uint32_t* words, int64_t count, int64_t stride) {
+  EncodeTap(encoding, words, count, stride);
+  for (int64_t i = 0; i < count; ++i) {
+    if (IsInverted(encoding, i)) words[i * stride] = ~words[i * stride];
+  }
+}
+
+// Word i of an encoded tap of `count` words of weights, decoded.
+inline uint32_t DecodedWord(Encoding encoding, const uint32_t* words, int64_t i, int64_t count, int64_t stride) {
+  const auto word = [&](int64_t k) { return IsInverted(encoding, k) ? ~words[k * stride] : words[k * stride]; };
+  if (encoding == Encoding::kDifferences && i % 2 == 1) return word(i) ^ word(i - 1);
+  if (encoding == Encoding::kParities && i % 2 == 0 && i > 0) return word(i) ^ word(i - 1) ^ word(i - 2);
+  if (encoding == Encoding::kPrefixParities && IsPaired(i, count)) return word(i) ^ word(i - 1);
+  return word(i);
 }
 
 }  // namespace
@@ -19,12 +31,22 @@ void EncodeTap(Encoding encoding, uint32_t* words, int64_t count, int64_t stride
     for (int64_t i = 1; i < count; i += 2) words[i * stride] ^= words[(i - 1) * stride];
   } else if (encoding == Encoding::kParities) {
     for (int64_t i = 2; i < count; i += 2) words[i * stride] ^= words[(i - 1) * stride] ^ words[(i - 2) * stride];
+  } else if (encoding == Encoding::kPrefixParities) {
+    for (int64_t i = 1; IsPaired(i, count) && i < count; ++i) words[i * stride] ^= words[(i - 1) * stride];
   }
 }
 
 Encoding ChooseEncoding(const KernelSet& kernels, int64_t tap_words) {
-  constexpr int64_t kFewestForParities = 5;
-  const bool fits = kernels.encoding == Encoding::kParities ? tap_words >= kFewestForParities : tap_words % 2 == 0;
+  constexpr int64_t kFewestForParities = 5, kFewestForPrefixParities = 8;
+  bool fits = false;
+  switch (kernels.encoding) {
+    case Encoding::kNone: break;
+    case Encoding::kDifferences: fits = tap_words % 2 == 0; break;
+    case Encoding::kParities: fits = tap_words >= kFewestForParities; break;
+    case Encoding::kPrefixParities:
+      fits = tap_words % 4 == 0 && tap_words >= kFewestForPrefixParities && tap_words <= kMostForPrefixParities;
+      break;
+  }
   return fits ? kernels.encoding : Encoding::kNone;
 }
 
@@ -46,7 +68,7 @@ bool PackedFilter::Pack(const Value& filter, const Bconv2dGeometry& g, Encoding 
       column[k * width] = k % g.group_words == g.group_words - 1 ? word & last : word;
     }
     for (int64_t k = 0; k < g.window_words; k += g.group_words) {
-      EncodeTap(encoding, column + k * width, g.group_words, width);
+      EncodeWeights(encoding, column + k * width, g.group_words, width);
     }
   }
   source_ = filter.constant;
@@ -61,7 +83,7 @@ void PackedFilter::SumTaps(const Bconv2dGeometry& g, int32_t* sums) const {
       const int64_t tap = k / g.group_words, inside = k % g.group_words;
       const uint32_t* words = block(i / width) + tap * g.group_words * width + i % width;
       // A sign is 1 - 2 * bit.
-      sums[tap * padded + i] -= 2 * __builtin_popcount(DecodedWord(encoding_, words, inside, width));
+      sums[tap * padded + i] -= 2 * __builtin_popcount(DecodedWord(encoding_, words, inside, g.group_words, width));
     }
     for (int64_t tap = 0; tap < g.window(); ++tap) sums[tap * padded + i] += g.channels_in / g.groups;
   }

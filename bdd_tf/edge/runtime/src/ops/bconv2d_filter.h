@@ -5,7 +5,7 @@
 
 namespace bdd {
 
-// Encodes `count` words of a tap, which are `stride` words apart.
+// Encodes the `count` words of an input's tap, which are `stride` words apart.
 void EncodeTap(Encoding encoding, uint32_t* words, int64_t count, int64_t stride);
 
 // The encoding to use for taps of this many words: the kernel set's if it applies and pays off.
