@@ -21,7 +21,7 @@ MACS = 4.817e9
 
 
 def inner_loop() -> list[str]:
-    """Return the instructions of the hottest loop, which is the one with the most CNT instructions."""
+    """Return the instructions of the fastest innermost loop over whole tiles, which counts bits of 16 registers or more."""
     command = [sys.executable, "-m", "ziglang", "c++", *TARGETS["aarch64"].zig]
     flags = [f for f in FLAGS if f not in ("-Werror",)]
     with tempfile.TemporaryDirectory() as folder:
@@ -31,16 +31,30 @@ def inner_loop() -> list[str]:
             check=True,
         )
         lines = output.read_text().splitlines()
-    loops, body, label = [], [], ""
+    loops: list[list[str]] = []
+    started: list[tuple[str, list[str]]] = []  # labels, and the instructions since
     for line in lines:
         text = line.split("//")[0].strip()
-        if re.match(r"^\.LBB\w+:", text):
-            body, label = [], text[:-1]
+        if match := re.match(r"^(\.L(?:BB|tmp)\w+):$", text):  # the compiler's, and those of inline assembly
+            started.append((match[1], []))
         elif text and not text.startswith(".") and not text.endswith(":"):
-            body.append(text)
-            if text.startswith("b") and text.endswith(label):  # a branch back to the label
-                loops.append(list(body))
-    return max(loops, key=lambda instructions: sum("cnt" in i for i in instructions))
+            for _, body in started:
+                body.append(text)
+            if text.startswith("b") and (at := _last(started, text.split()[-1])) is not None:
+                loops.append(list(started[at][1]))
+                started.clear()  # what encloses a loop is not innermost
+    whole = [loop for loop in loops if count(loop, "cnt") >= 16]
+    return min(whole, key=lambda loop: len(loop) / count(loop, "eor"))
+
+
+def count(loop: list[str], operation: str) -> int:
+    """How many instructions have this mnemonic."""
+    return sum(i.split()[0] == operation for i in loop)
+
+
+def _last(started: list[tuple[str, list[str]]], label: str) -> int | None:
+    """Index of the last of these labels."""
+    return next((i for i in range(len(started) - 1, -1, -1) if started[i][0] == label), None)
 
 
 def cycles(loop: list[str], core: str) -> float:
@@ -55,7 +69,7 @@ def cycles(loop: list[str], core: str) -> float:
 def main() -> int:
     """Print counts, cycles and the estimate; return the exit code."""
     loop = inner_loop()
-    units = sum(i.startswith("cnt") for i in loop)  # each counts 128 bits
+    units = count(loop, "eor")  # each multiplies 128 signs
     kinds = {name: sum(i.split()[0] == name for i in loop) for name in sorted({i.split()[0] for i in loop})}
     print(f"{len(loop)} instructions for {units} x 128 multiply-adds: {len(loop) / units:.2f} each; {kinds}")
     for core, (device, clock) in DEVICES.items():

@@ -10,9 +10,7 @@ instructions are listed by function; inlined functions count for their callers.
 
 import argparse
 import bisect
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -21,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bdd_tf.edge.runtime.build import SOURCES, compile_objects, compiler  # noqa: E402
+from benchmarks.programs import build_program, readable, run  # noqa: E402
 from converters.benchmark_models import baseline, untrained  # noqa: E402
 from tools.arm.emulate import HOME, Emulator, own_wheel  # noqa: E402
 
@@ -37,16 +35,6 @@ for _ in range(int(sys.argv[2])):
     interpreter.invoke()
 """
 TOP = 12  # functions to list
-
-
-def run(command: list, **options) -> str:
-    """The command's output; RuntimeError with its messages if it fails."""
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, **options
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stderr[-3000:]}")
-    return done.stdout
 
 
 class Counting:
@@ -89,21 +77,6 @@ class Counting:
         return Counter({address: (count - one[address]) / 2 for address, count in three.items()})
 
 
-def build_program() -> Path:
-    """`run_model` with our runtime inside, with symbols."""
-    folder = HOME / "run_model"
-    folder.mkdir(exist_ok=True)
-    command = compiler("aarch64")
-    objects = compile_objects(command, "aarch64", folder)
-    c_compiler = ["cc" if word == "c++" else word for word in command]
-    source = Path(__file__).with_name("run_model.c")
-    run([*c_compiler, "-O1", f"-I{SOURCES / 'include'}", "-c", source, "-o", folder / "run_model.main.o"])
-    program = folder / "run_model"
-    # At fixed addresses, so that blocks can be attributed to symbols.
-    run([*command, "-no-pie", "-pthread", *objects, folder / "run_model.main.o", "-o", program])
-    return program
-
-
 def by_function(program: Path, counts: Counter) -> Counter:
     """Sum counts of blocks by function."""
     symbols = []
@@ -121,15 +94,6 @@ def by_function(program: Path, counts: Counter) -> Counter:
     return found
 
 
-def readable(name: str) -> str:
-    """A C++ function's name without return type, namespaces, template arguments and parameters."""
-    name = name.replace("(anonymous namespace)::", "").replace("bdd::", "")
-    name = re.sub(r"\[clone .*\]", "", name)
-    while (shorter := re.sub(r"<[^<>]*>|\([^()]*\)", "", name)) != name:
-        name = shorter
-    return re.sub(r"\s*\bconst\b\s*$", "", name).split(" ")[-1]
-
-
 def main() -> int:
     """Count and print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -143,7 +107,7 @@ def main() -> int:
     if qemu is None or not (HOME / "aarch64" / "root").is_dir():
         print("run `make test-arm` first, and install qemu-user: apt-get install qemu-user", file=sys.stderr)
         return 1
-    counting, program = Counting(qemu, args.cpu), build_program()
+    counting, program = Counting(qemu, args.cpu), build_program("aarch64", HOME / "run_model")
     counting.emulator.install(own_wheel("aarch64"))
     python = [counting.emulator.root / "usr" / "bin" / "python3.11", "-c", LITERT]
     print(f"aarch64 ({args.cpu}) under qemu, {args.resolution} px, millions of instructions per image")

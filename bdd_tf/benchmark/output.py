@@ -55,8 +55,12 @@ def standings(results: Sequence[Result]) -> list[str]:
             continue
         time, best = min(own, key=lambda pair: pair[0])
         ratios = sorted((time / median, r.name) for r, median in others)
-        ahead = [f"{name} ({ratio:.2f} of its time)" for ratio, name in ratios if ratio < 1]
-        behind = [f"{name} ({ratio:.2f})" for ratio, name in ratios if ratio >= 1]
+        ahead = [
+            f"{name} ({ratio:.{2 if ratio >= 0.1 else 3}f} of its time)"
+            for ratio, name in ratios
+            if ratio < 1
+        ]
+        behind = [f"{name} ({ratio:.2f} of its time)" for ratio, name in ratios if ratio >= 1]
         parts = [
             f"{word} {', '.join(names)}" for word, names in (("ahead of", ahead), ("behind", behind)) if names
         ]
