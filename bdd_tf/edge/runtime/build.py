@@ -38,8 +38,12 @@ FLAGS = (
     "-ffp-contract=off "
     "-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 ).split()
-#: Folders of sources that are compiled for size: walking the metadata of a file takes far less time than decoding it.
-_COMPACT = {"evidence": ("-Os",)}
+#: Folders and sources that are compiled for size: walking the metadata of a file takes far less time than decoding it, and
+#: the others work when a model is loaded.
+_COMPACT = frozenset(
+    "evidence delegate detector tflite graph_text forensic_channels_match forensic_channels_text detail_channels_match "
+    "fuse memory_plan plan shapes split_concat steps flatbuffer model_file operator_names".split()
+)
 _LINUX_LINK = (
     "-shared -pthread -static-libstdc++ -static-libgcc -Wl,--no-undefined -s "
     f"-Wl,--version-script={SOURCES / 'delegate' / 'exports.map'}"
@@ -264,7 +268,9 @@ def compile_objects(command: list[str], target: str, folder: Path, extra: tuple[
     specific = {name for t in _ALL.values() for name in t.kernels}
     jobs: list[tuple[Path, tuple[str, ...]]]
     jobs = [
-        (p, _COMPACT.get(p.parent.name, ())) for p in sorted(SOURCES.rglob("*.cc")) if p.name not in specific
+        (p, ("-Os",) if {p.parent.name, p.stem} & _COMPACT else ())
+        for p in sorted(SOURCES.rglob("*.cc"))
+        if p.name not in specific
     ]
     # In zig, 512-bit registers are a separate feature.
     wide = ("-mevex512",) if "ziglang" in command else ()
@@ -322,7 +328,7 @@ def build(target: str | None = None, output: Path | None = None) -> Path:
 
 
 def _fingerprint(command: list[str], target: str) -> str:
-    digest = hashlib.sha256(repr((command, target, FLAGS, _COMPACT, _ALL[target])).encode())
+    digest = hashlib.sha256(repr((command, target, FLAGS, sorted(_COMPACT), _ALL[target])).encode())
     for path in sorted(p for p in SOURCES.rglob("*") if p.is_file()):
         digest.update(str(path.relative_to(SOURCES)).encode() + path.read_bytes())
     return digest.hexdigest()

@@ -36,8 +36,9 @@ inline bool IsLink(const PostOp& op, Link link) {
 constexpr int kSignChannels = BDD_LANES < 8 ? 8 : BDD_LANES;
 typedef std::conditional_t<kSignChannels == 8, uint8_t, uint16_t> SignBits;
 
-// Channels that are processed at a time: as many as the registers hold vectors for.
-constexpr int kPassChannels = BDD_LANES >= 16 ? 32 : 16;
+// Channels that are processed at a time: as many as the registers hold vectors for, or what is left.
+constexpr int kFewestChannels = 16;
+constexpr int kPassChannels = BDD_LANES >= 16 ? 32 : kFewestChannels;
 
 template <typename Signs, bool kFromAccumulators, Link... kOfChain>
 struct Chain {
@@ -61,8 +62,10 @@ struct Chain {
       for (; channel + kPassChannels <= width; channel += kPassChannels) {
         RunChannels<kPassChannels / BDD_LANES>(input, ops, channel, first, count, Indices());
       }
-      for (; channel < width; channel += kSignChannels) {
-        RunChannels<kSignChannels / BDD_LANES>(input, ops, channel, first, count, Indices());
+      if constexpr (kFewestChannels < kPassChannels) {
+        for (; channel < width; channel += kFewestChannels) {
+          RunChannels<kFewestChannels / BDD_LANES>(input, ops, channel, first, count, Indices());
+        }
       }
     }
   }

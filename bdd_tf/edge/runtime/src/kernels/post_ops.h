@@ -126,7 +126,7 @@ inline void PostOpPartialRow(const PostOpInput& input, const PostOp* ops, int co
 template <BitpackFunction kBitpack, typename Signs>
 inline void post_ops_f32(const PostOpInput& input, const PostOp* ops, int count, int pixels, int width) {
   if constexpr (!std::is_void_v<Signs>) {
-    if (width % kSignChannels == 0 && RunChain<Signs>(input, ops, count, pixels, width)) return;
+    if (width % kFewestChannels == 0 && RunChain<Signs>(input, ops, count, pixels, width)) return;
   }
   constexpr int kWhole = kTileChannels / BDD_LANES;
   int64_t row = 0;
