@@ -19,9 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.programs import build_program, readable, run  # noqa: E402
+from benchmarks.programs import build_program, readable  # noqa: E402
 from converters.benchmark_models import baseline, untrained  # noqa: E402
-from tools.arm.emulate import HOME, Emulator, own_wheel  # noqa: E402
+from tools.arm.emulate import HOME, Emulator, own_wheel, run  # noqa: E402
 
 LITERT = """
 import sys

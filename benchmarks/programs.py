@@ -1,20 +1,10 @@
 """Programs with our runtime inside and symbols, for profilers; used by `arm_instructions.py` and `stages.py`."""
 
 import re
-import subprocess
 from pathlib import Path
 
 from bdd_tf.edge.runtime.build import SOURCES, compile_objects, compiler
-
-
-def run(command: list, **options) -> str:
-    """The command's output; RuntimeError with its messages if it fails."""
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, **options
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stderr[-3000:]}")
-    return done.stdout
+from tools.arm.emulate import run
 
 
 def build_program(target: str, folder: Path) -> Path:

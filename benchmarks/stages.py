@@ -29,9 +29,10 @@ from bdd_tf.benchmark.output import machine  # noqa: E402
 from bdd_tf.edge.runtime.build import host_target  # noqa: E402
 from bdd_tf.edge.tflite.file import TfliteModel, parse_tflite  # noqa: E402
 from bdd_tf.edge.tflite.statistics import model_statistics  # noqa: E402
-from benchmarks.programs import build_program, run  # noqa: E402
+from benchmarks.programs import build_program  # noqa: E402
 from benchmarks.roofline import best, float_bound, popcount_bound  # noqa: E402
 from converters.benchmark_models import untrained  # noqa: E402
+from tools.arm.emulate import run  # noqa: E402
 
 #: Stages by what their functions' names contain; the first that matches counts.
 STAGES = {

@@ -2,8 +2,7 @@
 //
 // Each kernel file defines four constants before it includes this header: BDD_LANES, the floats of one register;
 // BDD_REGISTERS, their number; and BDD_ROWS and BDD_CONVOLVE_ROWS, the pixels that post-ops and small convolutions work
-// on at a time. The unnamed
-// namespace keeps apart the copies that are compiled with different instruction sets.
+// on at a time. The unnamed namespace keeps apart the copies that are compiled with different instruction sets.
 #pragma once
 
 #include <cstdint>

@@ -4,8 +4,8 @@
 namespace bdd {
 namespace {
 
-// Whether word i of a tap of `count` words belongs to a pair, whose parities kPrefixParities stores.
-inline bool IsPaired(int64_t i, int64_t count) { return i > 0 && (i % 2 == 0 || i + 1 < count); }
+// Whether word i of a tap belongs to a pair, whose parities kPrefixParities stores. `count`, its words, is even then.
+inline bool IsPaired(int64_t i, int64_t count) { return i > 0 && i + 1 < count; }
 inline bool IsInverted(Encoding encoding, int64_t i) { return encoding == Encoding::kPrefixParities && i % 4 == 2; }
 
 void EncodeWeights(Encoding encoding, uint32_t* words, int64_t count, int64_t stride) {
@@ -32,7 +32,7 @@ void EncodeTap(Encoding encoding, uint32_t* words, int64_t count, int64_t stride
   } else if (encoding == Encoding::kParities) {
     for (int64_t i = 2; i < count; i += 2) words[i * stride] ^= words[(i - 1) * stride] ^ words[(i - 2) * stride];
   } else if (encoding == Encoding::kPrefixParities) {
-    for (int64_t i = 1; IsPaired(i, count) && i < count; ++i) words[i * stride] ^= words[(i - 1) * stride];
+    for (int64_t i = 1; IsPaired(i, count); ++i) words[i * stride] ^= words[(i - 1) * stride];
   }
 }
 
