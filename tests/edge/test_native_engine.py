@@ -37,6 +37,32 @@ def test_scores_are_those_of_litert_for_any_batch_and_number_of_threads(content)
             np.testing.assert_allclose(native.run(x), expected.run(x), atol=1e-6)
 
 
+def test_a_batch_that_threads_share_has_the_scores_of_single_images(content):
+    """To the bit, also after the batch has grown, shrunk, and had fewer images than there are threads."""
+    model = parse_tflite(content)
+    side = model.inputs[0].shape[1]
+    x = images((side, side, 3), 9)
+    single = create_engine(model, "native")
+    expected = np.concatenate([single.run(image[None]) for image in x])
+    assert len(np.unique(expected)) > 1
+    for threads in (2, 3, 5):
+        engine = create_engine(model, "native", threads)
+        for count in (2, 9, 4, 1, 7, 3, 9):
+            np.testing.assert_array_equal(engine.run(x[:count]), expected[:count])
+
+
+def test_a_model_with_several_numbers_per_image_runs_on_several_threads():
+    b = Builder()
+    b.inputs = [b.tensor((1, 2, 2, 3), "uint8")]
+    floats = b.builtin("CAST", b.inputs, b.tensor((1, 2, 2, 3)))
+    b.outputs = [b.builtin("MEAN", [floats, b.constant(np.array([1, 2], np.int32))], b.tensor((1, 3)))]
+    model = parse_tflite(b.build())
+    x = images((2, 2, 3), 4)
+    for threads in (1, 2):
+        found = create_engine(model, "native", threads).run(x)
+        np.testing.assert_allclose(found.reshape(4, 3), x.mean((1, 2)), rtol=1e-6)
+
+
 def test_parts_of_a_file_run(content):
     """From the image to the logit; and where there are channels, to them and on from them (explanations)."""
     model = parse_tflite(content)

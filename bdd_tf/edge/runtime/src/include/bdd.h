@@ -43,7 +43,7 @@ enum bdd_status {
 typedef struct bdd_model bdd_model;
 
 typedef struct bdd_options {
-  int threads;         /* 1 to 64; 0: 1 */
+  int threads;         /* 1 to 64; 0: 1. Of a batch, each thread scores some images, with a copy of the weights */
   int batch;           /* images per call of bdd_score, 1 to 1024; 0: 1 */
   const char* kernels; /* a set of instructions, as bdd_lce_kernels names them; NULL: the fastest one */
 } bdd_options;

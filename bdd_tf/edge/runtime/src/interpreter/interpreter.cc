@@ -26,12 +26,22 @@ TfLiteIntArray* MakeArray(const int32_t* values, size_t count) {
 
 std::unique_ptr<Interpreter> Interpreter::Make(Buffer<uint8_t> content, const InterpreterOptions& options,
                                                Message* why) {
+  const uint8_t* data = content.data();
+  const auto size = static_cast<size_t>(content.size());
+  return MakeLoaded(std::move(content), data, size, options, why);
+}
+
+std::unique_ptr<Interpreter> Interpreter::MakeLoaded(Buffer<uint8_t> content, const uint8_t* data, size_t size,
+                                                     const InterpreterOptions& options, Message* why) {
   std::unique_ptr<Interpreter> made(new (std::nothrow) Interpreter);
   if (made == nullptr) {
     why->Set("no memory for the interpreter");
     return nullptr;
   }
+  made->options_ = options;
   made->content_ = std::move(content);
+  made->data_ = data;
+  made->size_ = size;
   const MemoryBudget budget(kMaxBytes);
   if (!made->Load(options, why)) return nullptr;
   return made;
@@ -52,7 +62,7 @@ TfLiteIntArray* Interpreter::NewArray(const std::vector<int32_t>& values) {
 }
 
 bool Interpreter::Load(const InterpreterOptions& options, Message* why) {
-  if (!ReadModelFile(content_.data(), static_cast<size_t>(content_.size()), &file_, why)) return false;
+  if (!ReadModelFile(data_, size_, &file_, why)) return false;
   if (file_.inputs.size() != 1 || file_.outputs.size() != 1) {
     return why->Set("a model with one input and one output is needed");
   }

@@ -1,5 +1,8 @@
 // Runs a .tflite file without another runtime: it plays the runtime that the delegate expects (tflite/c_abi.h), gives
 // it the file's nodes, and runs those that the delegate leaves as float operators (interpreter/float_ops.h).
+// Threads share the maps of a single image. A detector's batch is shared out instead: each thread scores some of its
+// images on an interpreter of its own, because the maps of small networks are too small to be divided
+// (interpreter_batch.cc).
 #pragma once
 
 #include <memory>
@@ -43,6 +46,8 @@ class Interpreter {
   struct Step;
 
   Interpreter() = default;
+  static std::unique_ptr<Interpreter> MakeLoaded(Buffer<uint8_t> content, const uint8_t* data, size_t size,
+                                                 const InterpreterOptions& options, Message* why);
   bool Load(const InterpreterOptions& options, Message* why);
   bool AddTensors(Message* why);
   void AddNodes();
@@ -51,6 +56,10 @@ class Interpreter {
   bool AddDelegateStep(const std::vector<int>& nodes, Message* why);
   bool AddFloatStep(int node, Message* why);
   bool Prepare(int batch, Message* why);
+  bool PrepareAlone(int batch, Message* why);
+  bool PrepareParts(int batch, Message* why);
+  bool RunAlone(const void* inputs, float* outputs, Message* why);
+  bool RunParts(const void* inputs, float* outputs, Message* why);
   bool PrepareFloat(Step* step, Message* why);
   bool IsReady(const std::vector<bool>& computed, int node) const;
   LiveTensor Live(int tensor) const;
@@ -60,7 +69,12 @@ class Interpreter {
   TfLiteIntArray* NewArray(const std::vector<int32_t>& values);
   static void Report(TfLiteContext* context, const char* format, ...);
 
-  Buffer<uint8_t> content_;
+  InterpreterOptions options_;
+  Buffer<uint8_t> content_;  // empty in a part
+  const uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+  std::vector<std::unique_ptr<Interpreter>> parts_;  // made when the first batch of several inputs is prepared
+  size_t parts_used_ = 0;                            // of them by the current batch; 0: this interpreter runs it alone
   ModelFile file_;
   TfLiteContext context_ = {};
   TfLiteDelegate* delegate_ = nullptr;
@@ -76,6 +90,7 @@ class Interpreter {
   TfLiteIntArray* plan_ = nullptr;
   std::vector<std::unique_ptr<Step>> steps_;
   Message error_;
+  Message reason_;  // of a part's failure
   Shape input_shape_;
   int64_t input_bytes_ = 0, output_count_ = 0;
   bool ready_ = false;

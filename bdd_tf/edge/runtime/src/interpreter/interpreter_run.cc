@@ -85,7 +85,7 @@ bool Interpreter::AllocateBlocks() {
   return true;
 }
 
-bool Interpreter::Prepare(int batch, Message* why) {
+bool Interpreter::PrepareAlone(int batch, Message* why) {
   const MemoryBudget budget(kMaxBytes);
   ready_ = false;
   const TfLiteTensor& input = tensors_[static_cast<size_t>(file_.inputs[0])];
@@ -112,12 +112,12 @@ bool Interpreter::Prepare(int batch, Message* why) {
 }
 
 bool Interpreter::TakesImages() const {
-  return tensors_[static_cast<size_t>(file_.inputs[0])].type == kTfLiteUInt8 && input_shape_.rank == 4 &&
-         input_shape_.dims[3] == 3;
+  const TfLiteTensor& input = tensors_[static_cast<size_t>(file_.inputs[0])];
+  const Shape shape = ShapeOf(input.dims);
+  return input.type == kTfLiteUInt8 && shape.rank == 4 && shape.dims[3] == 3;
 }
 
-bool Interpreter::Run(const void* inputs, float* outputs, Message* why) {
-  if (!ready_) return why->Set("the last change of the batch failed");
+bool Interpreter::RunAlone(const void* inputs, float* outputs, Message* why) {
   const TfLiteTensor& input = tensors_[static_cast<size_t>(file_.inputs[0])];
   std::memcpy(input.data, inputs, input.bytes);
   for (const auto& step : steps_) {
