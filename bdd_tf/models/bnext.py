@@ -1,8 +1,8 @@
 """BNext, a binary network with information-recoupling gates (arXiv 2211.12933), from Larq layers.
 
-A 3x3 stem, one block per further entry of the width list, PReLU and a global mean. A block is a binary 3x3 unit on the
-incoming width and a binary 1x1 unit. If the width doubles, two 1x1 units run in parallel and their outputs are
-concatenated.
+A stem (3x3; 4x4 in bnext-e), one block per further entry of the width list, PReLU and a global mean. A block is a binary
+3x3 unit on the incoming width and a binary 1x1 unit. If the width doubles, two 1x1 units run in parallel and their outputs
+are concatenated.
 
     size      widths                                  parameters (M)   binary MACs at 224 (G)
     bnext-n   16, 32, 64x2, 128x2, 256x6, 512x2                  7.5                    1.204
@@ -199,9 +199,9 @@ def bnext(x: tf.Tensor, size: str, *, stem_stride: int = 2) -> tf.Tensor:
     """Build BNext without its classifier.
 
     Args:
-        x: [N, H, W, 3] float32, normalised RGB; H and W multiples of 16 times the stem's stride.
+        x: [N, H, W, C] float32, normalised; H and W multiples of the stem's stride times that of the blocks.
         size: A key of :data:`BNEXT`.
-        stem_stride: 2 for 224 px, 1 for small images.
+        stem_stride: One of the size's ``stem_strides``: by default the first at 96 px and above, the last below.
 
     Returns:
         [N, C] float32 features.
@@ -211,10 +211,10 @@ def bnext(x: tf.Tensor, size: str, *, stem_stride: int = 2) -> tf.Tensor:
     """
     if size not in BNEXT:
         raise one_of("backbone", size, tuple(BNEXT))
-    widths, blocks = BNEXT[size].widths, BNEXT[size].blocks
+    widths, blocks, kernel = BNEXT[size].widths, BNEXT[size].blocks, BNEXT[size].stem_kernel
     x = Rotate180(name="feature.rotate")(x)
     x = layers.Conv2D(
-        widths[0], 3, strides=stem_stride, padding="same", use_bias=False, name="feature.0.conv"
+        widths[0], kernel, strides=stem_stride, padding="same", use_bias=False, name="feature.0.conv"
     )(x)
     x = batch_norm("feature.0.norm")(x)
     for spec in blocks:

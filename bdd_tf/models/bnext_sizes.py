@@ -1,4 +1,9 @@
-"""Sizes and layout of BNext, for code that builds it with and without TensorFlow (:mod:`bdd_tf.pytorch.bnext`)."""
+"""Sizes and layout of BNext, for code that builds it with and without TensorFlow (:mod:`bdd_tf.pytorch.bnext`).
+
+``bnext-e`` is this project's own: the published units in an arrangement chosen by measured milliseconds instead of
+operation counts (docs/backbones.md). A map of the first stages costs most of the time, because elementwise work grows with
+its pixels; so the stem divides the image once more, and the stages behind it are few and wide.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +44,13 @@ class BNextSize:
 
     Attributes:
         widths: Channels of the stem, then of each block's output.
+        stem_strides: Possible strides of the stem: the usual one first, the one for small images last.
+        stem_kernel: Side of the stem's kernel, at least the largest of these strides if no pixel is to be left out.
     """
 
     widths: tuple[int, ...]
+    stem_strides: tuple[int, ...] = (2, 1)
+    stem_kernel: int = 3
 
     @property
     def blocks(self) -> tuple[BNextBlock, ...]:
@@ -67,4 +76,5 @@ BNEXT = {
     "bnext-s": BNextSize((48, 96, *[192] * 2, *[384] * 2, *[768] * 6, *[1536] * 2)),
     "bnext-m": BNextSize((48, 96, *[192] * 4, *[384] * 4, *[768] * 8, *[1536] * 4)),
     "bnext-l": BNextSize((64, 128, *[256] * 4, *[512] * 4, *[1024] * 16, *[2048] * 4)),
+    "bnext-e": BNextSize((32, 64, 128, 128, 256, 256, 256), stem_strides=(4, 2), stem_kernel=4),
 }

@@ -110,7 +110,7 @@ def vision_backbone(name: str) -> Backbone:
 
 
 BACKBONES = {
-    **_backbones(_bnext, {name: ((2, 1), size.stride) for name, size in BNEXT.items()}),
+    **_backbones(_bnext, {name: (size.stem_strides, size.stride) for name, size in BNEXT.items()}),
     **_backbones(_quicknet, dict.fromkeys(("quicknet-small", "quicknet", "quicknet-large"), ((4,), 8))),
     **_backbones(_baseline, _BASELINE_STRIDES),
     **_backbones(_residual, _RESIDUAL_STRIDES),

@@ -108,9 +108,10 @@ class Block(nn.Module):
 
 
 class Stem(nn.Module):
-    def __init__(self, width: int, stride: int) -> None:
+    def __init__(self, width: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, width, 3, stride, 1, bias=False)
+        padding = max(kernel - stride + 1, 0) // 2  # of both sides, as TensorFlow's SAME pads them in all
+        self.conv1 = nn.Conv2d(3, width, kernel, stride, padding, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.prelu = nn.PReLU(width)  # never applied, but every published checkpoint contains it
 
@@ -122,7 +123,7 @@ class BNext(nn.Module):
     def __init__(self, size: str, stem_stride: int = 2, classes: int = 1000) -> None:
         super().__init__()
         widths = BNEXT[size].widths
-        self.feature = nn.ModuleList([Stem(widths[0], stem_stride)])
+        self.feature = nn.ModuleList([Stem(widths[0], BNEXT[size].stem_kernel, stem_stride)])
         self.feature.extend(Block(b.into, b.out, b.stride, b.attention) for b in BNEXT[size].blocks)
         self.prelu = nn.PReLU(widths[-1])
         self.fc = nn.Linear(widths[-1], classes) if classes else nn.Identity()

@@ -100,8 +100,8 @@ def backbone_entries(size: str) -> Iterator[Entry]:
     Args:
         size: A key of :data:`bdd_tf.models.bnext_sizes.BNEXT`.
     """
-    widths = BNEXT[size].widths
-    yield Entry("feature.0.conv1.weight", (widths[0], 3, 3, 3), "feature.0.conv", 0, ROTATED_KERNEL)
+    widths, kernel = BNEXT[size].widths, BNEXT[size].stem_kernel
+    yield Entry("feature.0.conv1.weight", (widths[0], 3, kernel, kernel), "feature.0.conv", 0, ROTATED_KERNEL)
     yield from _norm("feature.0.bn1", "feature.0.norm", widths[0])
     yield Entry("feature.0.prelu.weight", (widths[0],), initial=0.25)
     for block in BNEXT[size].blocks:

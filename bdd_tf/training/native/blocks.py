@@ -62,6 +62,7 @@ class _Front:
         self.stem = library.Stem(
             (batch, height, width, channels),
             conv.filters,
+            conv.kernel_size[0],
             conv.strides[0],
             adapter is not None,
             unit - shift,

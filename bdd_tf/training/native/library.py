@@ -91,7 +91,7 @@ class _BackwardArguments(ctypes.Structure):
 class _StemSpec(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_int)
-        for name in ("batch", "height", "width", "channels", "filters", "stride", "adapter")
+        for name in ("batch", "height", "width", "channels", "filters", "kernel", "stride", "adapter")
     ]
 
 
@@ -326,9 +326,10 @@ class Stem(_Layers):
     stem's convolution and its batch normalization.
 
     Args:
-        shape: [batch, height, width, channels] of the input, height and width multiples of 16 times the stride.
+        shape: [batch, height, width, channels] of the input, height and width multiples of 4 times the stride.
         filters: Output channels, a multiple of 16.
-        stride: 1 or 2.
+        kernel: Side of the stem's kernel: 3 or 4.
+        stride: 1, 2 or 4.
         adapter: Whether there is an adapter, which reduces the channels to three.
         scale: float32 [P], factor of each channel of the normalization; P is 3 with an adapter.
         shift: float32 [P], what the normalization adds after the factor.
@@ -341,6 +342,7 @@ class Stem(_Layers):
         self,
         shape: tuple[int, int, int, int],
         filters: int,
+        kernel: int,
         stride: int,
         adapter: bool,
         scale: Array,
@@ -349,7 +351,7 @@ class Stem(_Layers):
         batch, height, width, channels = shape
         self.in_shape, self.out_shape = shape, (batch, height // stride, width // stride, filters)
         self._constants = [np.ascontiguousarray(a, np.float32) for a in (scale, shift)]
-        super().__init__("stem", _StemSpec(batch, height, width, channels, filters, stride, int(adapter)))
+        super().__init__("stem", _StemSpec(batch, height, width, channels, filters, kernel, stride, int(adapter)))
 
     def _pointers(self, arrays: Arrays) -> ctypes.Array[ctypes.c_void_p]:
         addresses = [_address(a) for a in (*self._constants, *arrays)]

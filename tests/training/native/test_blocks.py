@@ -159,17 +159,22 @@ def test_without_a_compiler_training_says_so_and_goes_on_in_keras(monkeypatch, c
 
 
 @pytest.mark.parametrize(
-    ("channels", "stride", "stem"),
+    ("backbone", "channels", "stride", "stem"),
     [
-        ("rgb,fft,lbp", 2, "adapter"),
-        ("rgb,sobel,fft,lbp", 1, "adapter"),
-        ("rgb", 2, "adapter"),
-        ("rgb,lbp,haar", 2, "direct"),
+        (tiny_bnext.NAME, "rgb,fft,lbp", 2, "adapter"),
+        (tiny_bnext.NAME, "rgb,sobel,fft,lbp", 1, "adapter"),
+        (tiny_bnext.NAME, "rgb", 2, "adapter"),
+        (tiny_bnext.NAME, "rgb,lbp,haar", 2, "direct"),
+        ("bnext-e", "rgb,fft,lbp", 2, "adapter"),
+        ("bnext-e", "rgb,fft", 4, "adapter"),
+        ("bnext-e", "rgb,haar", 4, "direct"),
     ],
 )
-def test_the_layers_in_front_of_the_blocks_equal_keras_forwards_and_backwards(channels, stride, stem):
+def test_the_layers_in_front_of_the_blocks_equal_keras_forwards_and_backwards(
+    backbone, channels, stride, stem
+):
     tf.keras.utils.set_random_seed(4)
-    model = unusual(build_detector(tiny_bnext.NAME, 32, channels, "stable", stride, stem))
+    model = unusual(build_detector(backbone, 32, channels, "stable", stride, stem))
     front = tf.keras.Model(model.input, model.get_layer("feature.0.norm").output)
     ours = blocks._Front(model, BATCH)
     out, dout = ours.result
@@ -185,8 +190,11 @@ def test_the_layers_in_front_of_the_blocks_equal_keras_forwards_and_backwards(ch
     ours.stem.forward(x, weights, out, ours.statistics, True)
     ours.stem.backward(x, weights, dout, found)
     assert relative(expected.numpy(), out) < 1e-5
-    for a, b in zip(gradients, found, strict=True):
-        assert relative(a.numpy(), b) < 1e-3
+    for weight, a, b in zip(ours.weights, gradients, found, strict=True):
+        if stride == 4 and weight.name == "adapter/bias:0":  # without padding, batch normalization removes it
+            assert max(np.abs(a).max(), np.abs(b).max()) < 1e-3
+        else:
+            assert relative(a.numpy(), b) < 1e-3
     norm = model.get_layer("feature.0.norm")
     np.testing.assert_allclose(norm.moving_mean, 0.1 * ours.statistics[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(norm.moving_variance, 0.9 + 0.1 * ours.statistics[1], rtol=1e-4)

@@ -25,6 +25,7 @@ inline void StoreVector(float* p, V v) {
 }  // namespace
 
 Stem::Stem(const StemSpec& spec, ThreadPool* pool) : spec_(spec), pool_(pool) {
+  taps_ = spec_.kernel * spec_.kernel;
   planes_ = spec_.adapter ? 3 : spec_.channels;
   plane_step_ = spec_.adapter ? kPlanes : planes_;
   out_height_ = spec_.height / spec_.stride;
@@ -32,7 +33,7 @@ Stem::Stem(const StemSpec& spec, ThreadPool* pool) : spec_(spec), pool_(pool) {
   out_pixels_ = out_height_ * out_width_;
   const int64_t c = spec_.filters, padded = static_cast<int64_t>(spec_.height + 2) * (spec_.width + 2);
   Allocate(adapter_, 9 * static_cast<int64_t>(spec_.channels) * kPlanes);
-  Allocate(transposed_, c * 9 * kPlanes);
+  Allocate(transposed_, c * taps_ * kPlanes);
   for (Buffer<float>* b : {&bias_, &scale_, &shift_}) Allocate(*b, std::max(kPlanes, planes_));
   Allocate(y_, static_cast<int64_t>(spec_.batch) * out_pixels_ * c);
   norm_.Allocate(c);
@@ -45,7 +46,7 @@ Stem::Stem(const StemSpec& spec, ThreadPool* pool) : spec_(spec), pool_(pool) {
     Allocate(context->dy, out_pixels_ * c);
     Allocate(context->d_adapter, 9 * static_cast<int64_t>(spec_.channels) * kPlanes);
     Allocate(context->d_bias, kPlanes);
-    Allocate(context->d_kernel, 9 * planes_ * c);
+    Allocate(context->d_kernel, taps_ * planes_ * c);
     for (Buffer<float>* b : {&context->sum, &context->sum_products}) Allocate(*b, c);
     for (Buffer<double>* b : {&context->total, &context->total_products}) Allocate(*b, c);
     contexts_.push_back(std::move(context));
@@ -129,22 +130,23 @@ void Stem::Adapt(Context& context) const {
   }
 }
 
-// Row ky of the window of h that output pixel (y, x) sees. SAME pads one pixel before at stride 1, none at stride 2.
+// Row ky of the window of h that output pixel (y, x) sees. SAME pads as many pixels as the kernel exceeds the stride, the
+// smaller half of them before.
 const float* Stem::WindowRow(const Context& context, int y, int x, int ky) const {
-  const int before = spec_.stride == 1 ? 0 : 1;
+  const int before = 1 - std::max(spec_.kernel - spec_.stride, 0) / 2;
   const int64_t row = y * spec_.stride + ky + before, column = x * spec_.stride + before;
   return context.h.data() + (row * (spec_.width + 2) + column) * plane_step_;
 }
 
-// y = conv3x3(h, S), 16 filters of kTogether pixels at a time.
+// y = conv(h, S), 16 filters of kTogether pixels at a time.
 void Stem::Convolve(int image, const float* kernel, Context& context) {
   const int c = spec_.filters, step = spec_.stride * plane_step_;
   float* y = &y_[static_cast<int64_t>(image) * out_pixels_ * c];
   for (int o = 0; o < out_pixels_; o += kTogether) {
     for (int f = 0; f < c; f += kPanel) {
       Floats sum[kTogether][kVectors] = {};
-      for (int tap = 0; tap < 9; ++tap) {
-        const float* h = WindowRow(context, o / out_width_, o % out_width_, tap / 3) + tap % 3 * plane_step_;
+      for (int tap = 0; tap < taps_; ++tap) {
+        const float* h = WindowRow(context, o / out_width_, o % out_width_, tap / spec_.kernel) + tap % spec_.kernel * plane_step_;
         for (int p = 0; p < planes_; ++p) {
           const float* w = kernel + static_cast<int64_t>(tap * planes_ + p) * c + f;
           for (int m = 0; m < kTogether; ++m) {
@@ -205,10 +207,10 @@ void Stem::Backward(const StemArguments& args) {
 
 void Stem::PackKernel(const float* kernel) {
   const int c = spec_.filters;
-  for (int tap = 0; tap < 9; ++tap) {
+  for (int tap = 0; tap < taps_; ++tap) {
     for (int p = 0; p < planes_; ++p) {
       const float* from = kernel + static_cast<int64_t>(tap * planes_ + p) * c;
-      for (int64_t f = 0; f < c; ++f) transposed_[(f * 9 + tap) * kPlanes + p] = from[f];
+      for (int64_t f = 0; f < c; ++f) transposed_[(f * taps_ + tap) * kPlanes + p] = from[f];
     }
   }
 }
@@ -269,8 +271,8 @@ void Stem::KernelGradient(Context& context) const {
           dy[m][v] = Load(&context.dy[static_cast<int64_t>(o + m) * c + f + v * kLanes]);
         }
       }
-      for (int tap = 0; tap < 9; ++tap) {
-        const float* h = WindowRow(context, o / out_width_, o % out_width_, tap / 3) + tap % 3 * plane_step_;
+      for (int tap = 0; tap < taps_; ++tap) {
+        const float* h = WindowRow(context, o / out_width_, o % out_width_, tap / spec_.kernel) + tap % spec_.kernel * plane_step_;
         for (int p = 0; p < planes_; ++p) {
           float* to = &context.d_kernel[static_cast<int64_t>(tap * planes_ + p) * c + f];
           for (int v = 0; v < kVectors; ++v) {
@@ -284,20 +286,20 @@ void Stem::KernelGradient(Context& context) const {
   }
 }
 
-// dh = conv^T(dy, S): each output pixel adds to the nine pixels that it has seen.
+// dh = conv^T(dy, S): each output pixel adds to the pixels that it has seen.
 void Stem::PlaneGradient(Context& context) const {
   const int c = spec_.filters;
   Zero(context.dh);
   float* const origin = context.dh.data();
   for (int o = 0; o < out_pixels_; ++o) {
-    Planes sum[9] = {};
+    Planes sum[kMaxTaps] = {};
     const float* dy = &context.dy[static_cast<int64_t>(o) * c];
     for (int f = 0; f < c; ++f) {
-      const float* w = transposed_.data() + static_cast<int64_t>(f) * 9 * kPlanes;
-      for (int tap = 0; tap < 9; ++tap) sum[tap] += dy[f] * LoadVector<Planes>(w + tap * kPlanes);
+      const float* w = transposed_.data() + static_cast<int64_t>(f) * taps_ * kPlanes;
+      for (int tap = 0; tap < taps_; ++tap) sum[tap] += dy[f] * LoadVector<Planes>(w + tap * kPlanes);
     }
-    for (int tap = 0; tap < 9; ++tap) {
-      const float* h = WindowRow(context, o / out_width_, o % out_width_, tap / 3) + tap % 3 * kPlanes;
+    for (int tap = 0; tap < taps_; ++tap) {
+      const float* h = WindowRow(context, o / out_width_, o % out_width_, tap / spec_.kernel) + tap % spec_.kernel * kPlanes;
       float* dh = origin + (h - context.h.data());
       StoreVector(dh, LoadVector<Planes>(dh) + sum[tap]);
     }

@@ -1,9 +1,9 @@
 // Training of the layers in front of the first block: adapter, normalization of its result, rotation by 180 degrees,
 // stem and its batch normalization (bdd_tf/models/detector.py and bnext.py).
 //
-//   h   = rotate(scale (conv3x3(x, A) + a) + shift)     x [N, H, W, K]; h [N, H, W, P], P = 3; rotate: (y, x) -> (-y,
-//   -x) y   = conv3x3(h, S)                                 [N, H / stride, W / stride, C] out = gamma (y - mean) rstd
-//   + beta                  moments over the batch
+//   h   = rotate(scale (conv3x3(x, A) + a) + shift)   x [N, H, W, K]; h [N, H, W, P], P = 3; rotate: (y, x) -> (-y, -x)
+//   y   = conv(h, S)                                  [N, H / stride, W / stride, C]
+//   out = gamma (y - mean) rstd + beta                moments over the batch
 //
 // Without an adapter h = rotate(scale x + shift) and P = K. Paddings are TensorFlow's SAME. The forward stores y; the
 // backward computes h again, image by image, which costs less than to read it from memory. x has no gradient.
@@ -21,7 +21,8 @@ namespace bdd {
 struct StemSpec {
   int batch, height, width, channels;  // of x
   int filters;                         // C, a multiple of 16
-  int stride;                          // 1 or 2
+  int kernel;                          // side of S: 3 or 4
+  int stride;                          // 1, 2 or 4; out_width a multiple of 4
   int adapter;                         // 1: with an adapter
 };
 
@@ -29,7 +30,7 @@ struct StemSpec {
 enum StemParameter {
   kStemScale,      // [P], not trained
   kStemShift,      // [P], not trained
-  kStemKernel,     // [3, 3, P, C]
+  kStemKernel,     // [kernel, kernel, P, C]
   kStemGamma,      // [C]
   kStemBeta,       // [C]
   kAdapterKernel,  // [3, 3, K, P]
@@ -48,7 +49,8 @@ struct StemArguments {
 
 class Stem {
  public:
-  static constexpr int kPlanes = 8;  // P with an adapter, padded to a vector
+  static constexpr int kPlanes = 8;   // P with an adapter, padded to a vector
+  static constexpr int kMaxTaps = 16;  // of S
 
   Stem(const StemSpec& spec, ThreadPool* pool);
 
@@ -67,7 +69,7 @@ class Stem {
     Buffer<double> total, total_products;  // [C]
     Buffer<float> d_adapter;               // [3, 3, K, kPlanes]
     Buffer<float> d_bias;                  // [kPlanes]
-    Buffer<float> d_kernel;                // [3, 3, P, C]
+    Buffer<float> d_kernel;                // [kernel, kernel, P, C]
   };
 
   void PackAdapter(const StemArguments& args);
@@ -93,9 +95,9 @@ class Stem {
 
   StemSpec spec_;
   ThreadPool* pool_;
-  int planes_, plane_step_, out_height_, out_width_, out_pixels_;
+  int taps_, planes_, plane_step_, out_height_, out_width_, out_pixels_;
   Buffer<float> adapter_;               // [3, 3, K, kPlanes]
-  Buffer<float> transposed_;            // [C, 3, 3, kPlanes]: the kernel
+  Buffer<float> transposed_;            // [C, kernel, kernel, kPlanes]: S
   Buffer<float> bias_, scale_, shift_;  // [P], padded
   Buffer<float> y_;                     // [N, out pixel, C]
   BatchNorm norm_;
