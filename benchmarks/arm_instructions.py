@@ -119,6 +119,8 @@ def main() -> int:
         ("bnext-t", all_channels),
         ("bnext-n", all_channels),
         ("bnext-n", rgb),
+        ("bnext-e", all_channels),
+        ("bnext-e", rgb),
         ("quicknet", rgb),
     ):
         counts = counting.per_image([program, untrained(name, args.resolution, channels).resolve()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from bdd_tf.edge.tflite.file import TfliteModel
 from bdd_tf.errors import BddError
 
 _MESSAGE_BYTES = 256
+#: Pixels of the images that a thread scores in one call, unless a single image has more. Larger maps of several images do not
+#: stay in the second-level cache (BNext-N, 224 px: 8 images together take 1.2 times as long as one by one); of small images
+#: several share the weights in it (BNext-T, 32 px: 0.89).
+_PIXELS_TOGETHER = 8 * 32 * 32
 
 
 class _Options(ctypes.Structure):
@@ -94,6 +99,8 @@ class NativeEngine:
         entry = model.inputs[0]
         self._shape, self._dtype = entry.shape[1:], np.dtype(entry.dtype)
         self._batch, self._batches = 1, True
+        pixels = math.prod(self._shape[:2])
+        self._together = num_threads * max(1, _PIXELS_TOGETHER // max(pixels, 1))
 
     def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Score a batch; see :meth:`bdd_tf.edge.engines.Engine.run`."""
@@ -101,6 +108,14 @@ class NativeEngine:
             raise BddError(
                 f"the native engine was given {images.dtype} {images.shape[1:]}; it needs {self._dtype} {self._shape}."
             )
+        together = self._together if self._batches else 1
+        if len(images) <= together:
+            return self._run_several(images)
+        return np.concatenate(
+            [self._run_several(images[i : i + together]) for i in range(0, len(images), together)]
+        )
+
+    def _run_several(self, images: NDArray[Any]) -> NDArray[np.float32]:
         if len(images) == 1:
             return self._run_batch(images)
         if self._batches:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bdd_tf.edge.images.crops import Cropper, Score, Views
+from bdd_tf.edge.images.decode import open_known
 from bdd_tf.edge.images.errors import ImageError
 from bdd_tf.edge.labels import UNSURE, DecisionRule
 from bdd_tf.edge.view_scores import PredictsBatches, score_views
@@ -74,6 +75,12 @@ class Stability(NamedTuple):
         }
 
 
+class _NamedBytes(io.BytesIO):
+    """A file in memory with a name. By that Pillow knows the format without importing five plugins."""
+
+    name = "copy.jpg"
+
+
 def degraded(image: Image.Image | NDArray[np.uint8]) -> dict[str, Image.Image]:
     """Make the copies of an image.
 
@@ -86,10 +93,11 @@ def degraded(image: Image.Image | NDArray[np.uint8]) -> dict[str, Image.Image]:
     """
     given = image if isinstance(image, Image.Image) else Image.fromarray(image)
     width, height = given.size
-    with io.BytesIO() as file:
+    with _NamedBytes() as file:
+        given.save(file, quality=JPEG_QUALITY)
+        file.seek(0)
         # Pillow reads the pixels when they are asked for; `load` does so before the file is closed.
-        given.save(file, "JPEG", quality=JPEG_QUALITY)
-        saved = Image.open(file)
+        saved = open_known(file, "Jpeg")
         saved.load()
     small = (max(1, round(SCALE * width)), max(1, round(SCALE * height)))
     copies = {"jpeg80": saved, "scale075": given.resize(small, Image.Resampling.BOX)}

@@ -55,7 +55,8 @@ def test_detecting_loads_no_tensorflow(kind, request):
     assert result.returncode == 0, result.stderr
 
 
-def test_detecting_a_file_imports_only_what_it_needs(tmp_path):
+@pytest.mark.parametrize("check", ["--check", "--no-check"])
+def test_detecting_a_file_imports_only_what_it_needs(tmp_path, check):
     """The rest would take longer to import than an image takes to score."""
     Image.effect_noise((200, 150), 80).convert("RGB").save(tmp_path / "a.jpg")
     unused = (
@@ -68,7 +69,7 @@ def test_detecting_a_file_imports_only_what_it_needs(tmp_path):
     result = run(
         "import sys, numpy, PIL.Image; before = set(sys.modules)  # some versions of NumPy import some of these\n"
         "from bdd_tf.cli import main\n"
-        f"code = main(['detect', '--no-check', {str(tmp_path / 'a.jpg')!r}])\n"
+        f"code = main(['detect', {check!r}, {str(tmp_path / 'a.jpg')!r}])\n"
         f"loaded = [name for name in {unused} if name in sys.modules and name not in before]\n"
         "assert not loaded, loaded\n"
         "sys.exit(code)"

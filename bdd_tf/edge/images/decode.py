@@ -153,7 +153,7 @@ def _decode_file(file: io.BytesIO | io.BufferedReader, max_pixels: int) -> Image
     if family in EXTRAS:
         _load_plugin(family)
     try:
-        image = _parsed(file, family)
+        image = open_known(file, family)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"the image has more than {max_pixels:,} pixels, which is the limit") from None
     except ImportError:
@@ -169,7 +169,7 @@ def _decode_file(file: io.BytesIO | io.BufferedReader, max_pixels: int) -> Image
         return _to_rgb(image, max_pixels)
 
 
-def _parsed(file: io.BytesIO | io.BufferedReader, family: str) -> ImageFile.ImageFile:
+def open_known(file: io.BytesIO | io.BufferedReader, family: str) -> ImageFile.ImageFile:
     """Variant of `PIL.Image.open` for a known format.
 
     `Image.open` imports the five common plugins before it looks at an open file, which takes longer than to decode and

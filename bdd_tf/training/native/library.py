@@ -351,7 +351,9 @@ class Stem(_Layers):
         batch, height, width, channels = shape
         self.in_shape, self.out_shape = shape, (batch, height // stride, width // stride, filters)
         self._constants = [np.ascontiguousarray(a, np.float32) for a in (scale, shift)]
-        super().__init__("stem", _StemSpec(batch, height, width, channels, filters, kernel, stride, int(adapter)))
+        super().__init__(
+            "stem", _StemSpec(batch, height, width, channels, filters, kernel, stride, int(adapter))
+        )
 
     def _pointers(self, arrays: Arrays) -> ctypes.Array[ctypes.c_void_p]:
         addresses = [_address(a) for a in (*self._constants, *arrays)]
