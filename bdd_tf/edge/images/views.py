@@ -189,6 +189,36 @@ def luma(pixels: NDArray[np.uint8]) -> NDArray[np.int16]:
     return levels
 
 
+class Gradients(NamedTuple):
+    """What the choice of crops looks at, of a whole image [H, W].
+
+    Attributes:
+        down: Absolute differences of luma between rows, int16 [H - 1, W].
+        across: The same between columns, int16 [H, W - 1].
+        saturated: Which luma values are at most 2 or at least 253, bool [H, W].
+    """
+
+    down: NDArray[np.int16]
+    across: NDArray[np.int16]
+    saturated: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8]) -> Gradients:
+        """Compute them from uint8 [H, W, 3], RGB."""
+        levels = luma(pixels)
+        return cls(
+            np.abs(levels[1:] - levels[:-1]),
+            np.abs(levels[:, 1:] - levels[:, :-1]),
+            (levels <= _DARK) | (levels >= _BRIGHT),
+        )
+
+    def of_part(self, rows: slice, columns: slice) -> tuple[int, int]:
+        """Energy and number of saturated pixels of a part of the image; see `measure`."""
+        down = self.down[rows.start : rows.stop - 1, columns].sum(dtype=np.int64)
+        across = self.across[rows, columns.start : columns.stop - 1].sum(dtype=np.int64)
+        return int(down) + int(across), int(np.count_nonzero(self.saturated[rows, columns]))
+
+
 def measure(crop: NDArray[np.uint8]) -> tuple[int, int]:
     """Gradient energy of a crop, and its number of saturated pixels.
 
@@ -199,10 +229,25 @@ def measure(crop: NDArray[np.uint8]) -> tuple[int, int]:
         The sum of absolute differences of neighbouring luma values, across and down, and the count of values that
         are at most 2 or at least 253.
     """
-    levels = luma(crop)
-    down, across = np.abs(levels[1:] - levels[:-1]), np.abs(levels[:, 1:] - levels[:, :-1])
-    energy = int(down.sum(dtype=np.int64)) + int(across.sum(dtype=np.int64))
-    return energy, int(np.count_nonzero((levels <= _DARK) | (levels >= _BRIGHT)))
+    return Gradients.of(crop).of_part(slice(0, crop.shape[0]), slice(0, crop.shape[1]))
+
+
+def measure_grid(
+    pixels: NDArray[np.uint8], lefts: Sequence[int], tops: Sequence[int], size: int
+) -> list[tuple[int, int]]:
+    """Measure the crops of a grid together, each pixel once: faster than `measure` where crops overlap.
+
+    Args:
+        pixels: uint8 [H, W, 3], RGB.
+        lefts: Where the columns start.
+        tops: Where the rows start.
+        size: Side of a crop, at most `MAX_SIZE`.
+
+    Returns:
+        The result of `measure` for each crop, row by row.
+    """
+    found = Gradients.of(pixels)
+    return [found.of_part(slice(top, top + size), slice(left, left + size)) for top in tops for left in lefts]
 
 
 def native_views(image: Image.Image | NDArray[np.uint8], rule: ViewRule) -> NativeViews:
@@ -217,8 +262,14 @@ def native_views(image: Image.Image | NDArray[np.uint8], rule: ViewRule) -> Nati
     """
     width, height = size_of(image)
     lefts, tops = (starts(max(side, rule.size), rule.size) for side in (width, height))
-    crops, boxes = _cut_grid(image, lefts, tops, rule.size)
-    found = [measure(crop) for crop in crops]
+    overlap = len(lefts) * len(tops) * rule.size**2 >= width * height
+    if overlap and min(width, height) >= rule.size:
+        image = np.asarray(image)
+        crops, boxes = _cut_grid(image, lefts, tops, rule.size)
+        found = measure_grid(image, lefts, tops, rule.size)
+    else:
+        crops, boxes = _cut_grid(image, lefts, tops, rule.size)
+        found = [measure(crop) for crop in crops]
     order = preference([energy for energy, _ in found], len(lefts), len(tops))
     return _selected(crops, boxes, found, order, rule.count, padded=min(width, height) < rule.size)
 

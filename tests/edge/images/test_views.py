@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bdd_tf.edge.images.views import ViewRule, measure, native_views, preference, reflected, starts
+from bdd_tf.edge.images.views import (
+    ViewRule,
+    measure,
+    measure_grid,
+    native_views,
+    preference,
+    reflected,
+    starts,
+)
 from bdd_tf.errors import UsageError
 
 VECTORS = json.loads((Path(__file__).parent / "view_vectors.json").read_text())
@@ -126,6 +134,19 @@ def test_energy_counts_every_neighbour_once():
     crop = np.zeros((4, 4, 3), np.uint8)
     crop[1, 1] = 100  # inside: four neighbours
     assert measure(crop) == (400, 15)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((40, 100), 16), ((300, 451), 96), ((512, 700), 512), ((16, 16), 16)]
+)
+def test_crops_measured_together_equal_crops_measured_alone(shape, size):
+    rng = np.random.default_rng(sum(shape))
+    pixels = rng.integers(0, 256, (*shape, 3), np.uint8)
+    pixels[: shape[0] // 2] //= 40  # dark
+    pixels[:, : shape[1] // 3] = 255
+    lefts, tops = (starts(side, size) for side in (shape[1], shape[0]))
+    expected = [measure(pixels[y : y + size, x : x + size]) for y in tops for x in lefts]
+    assert measure_grid(pixels, lefts, tops, size) == expected
 
 
 def test_scores_combine_as_the_mean_logit():
