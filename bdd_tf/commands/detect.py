@@ -18,7 +18,7 @@ from bdd_tf.commands.detect_inputs import Inputs, is_image_or_video
 from bdd_tf.commands.detect_options import add_arguments
 from bdd_tf.commands.detect_outputs import check_outputs, output
 from bdd_tf.commands.detect_progress import Progress
-from bdd_tf.commands.detect_single import checks, report_file
+from bdd_tf.commands.detect_single import checks, report_file, threads
 from bdd_tf.edge.checks import number_within, whole_number
 from bdd_tf.edge.detect.explain_options import ExplainOptions
 from bdd_tf.edge.detect.loader import ImageLoader
@@ -69,7 +69,8 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError(f"--threshold is {args.threshold:g}; it must lie in [0, 1].")
     if args.false_alarms is not None:
         number_within("--false-alarms", args.false_alarms, 0, 1)
-    whole_number("--threads", args.threads, 1, MAX_THREADS)
+    if args.threads is not None:
+        whole_number("--threads", args.threads, 1, MAX_THREADS)
     if args.null and not args.list_fakes:
         raise UsageError("--null requires --list-fakes.")
     if args.max_tiles is not None and args.crop != "tiles":
@@ -109,7 +110,7 @@ def _detect(args: argparse.Namespace, inputs: Inputs) -> int:
     model = args.model if args.run is None else _model_of_run(Path(args.runs_dir), args.run)
     with ExitStack() as stack:
         stack.enter_context(_pillow_warnings_ignored())
-        detector = stack.enter_context(Detector(model, engine=args.engine, num_threads=args.threads))
+        detector = stack.enter_context(Detector(model, engine=args.engine, num_threads=threads(args, check)))
         decide = _decision(args, detector)
         if args.camera is not None:
             from bdd_tf.edge.detect.videos import watch_camera

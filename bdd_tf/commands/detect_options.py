@@ -50,7 +50,12 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs-dir", default="runs", metavar="DIR", help="folder of the runs (default: runs)"
     )
     add_engine_argument(parser)
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="CPU threads (default: 1; 2 for the copies of a single image)",
+    )
 
 
 def _add_output_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bdd_tf.edge.video.formats import VIDEO_SUFFIXES
 from bdd_tf.errors import UsageError
-from bdd_tf.files import check_output, is_folder
+from bdd_tf.files import check_output, is_folder, usable_cores
 
 
 def is_single(args: argparse.Namespace) -> bool:
@@ -27,6 +27,13 @@ def checks(args: argparse.Namespace) -> bool:
     if args.check and args.camera is not None:
         raise UsageError("--check is for images, not for a camera.")
     return (is_single(args) and args.crop is None) if args.check is None else bool(args.check)
+
+
+def threads(args: argparse.Namespace, check: bool) -> int:
+    """Return the number of threads: as given, else 2 for a single image with its copies, if there are two cores."""
+    if args.threads is not None:
+        return int(args.threads)
+    return min(2, usable_cores()) if check and is_single(args) else 1
 
 
 def report_file(args: argparse.Namespace) -> Path | None:

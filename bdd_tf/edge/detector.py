@@ -175,6 +175,13 @@ class Detector:
             )
         return np.array(scores, np.float32)
 
+    def prepare(self) -> None:
+        """Set up what the engine would set up at the first batch; optional, for a first score without that delay."""
+        prepare = getattr(self._engine, "prepare", None)
+        if prepare is not None:
+            with self._lock:
+                prepare()
+
     def predict_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Score images or crops that already have the network's input size; `predict` without loading and cutting.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,12 @@ class NativeEngine:
         pixels = math.prod(self._shape[:2])
         self._together = num_threads * max(1, _PIXELS_TOGETHER // max(pixels, 1))
 
+    def prepare(self) -> None:
+        """Set the memory and threads up that batches need, which the first batch would do otherwise."""
+        if self._together > 1:
+            with suppress(BddError):  # a graph for a fixed batch of one: `run` copes with it
+                self._set_batch(self._together)
+
     def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Score a batch; see :meth:`bdd_tf.edge.engines.Engine.run`."""
         if images.dtype != self._dtype or images.shape[1:] != self._shape:
@@ -130,12 +137,7 @@ class NativeEngine:
         return np.concatenate([self._run_batch(image[None]) for image in images])
 
     def _run_batch(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        if len(images) != self._batch:
-            self._batch = 0
-            self._check(
-                self._library.bdd_set_batch(self._model, len(images), self._message, _MESSAGE_BYTES), "failed"
-            )
-            self._batch = len(images)
+        self._set_batch(len(images))
         images = np.ascontiguousarray(images)
         count = ctypes.c_size_t()
         self._library.bdd_sizes(self._model, None, ctypes.byref(count))
@@ -153,6 +155,14 @@ class NativeEngine:
             "failed",
         )
         return scores
+
+    def _set_batch(self, batch: int) -> None:
+        if batch != self._batch:
+            self._batch = 0
+            self._check(
+                self._library.bdd_set_batch(self._model, batch, self._message, _MESSAGE_BYTES), "failed"
+            )
+            self._batch = batch
 
     def _check(self, status: int, what: str) -> None:
         if status:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,18 +145,24 @@ def judged(
 
 
 def score_with_copies(
-    detector: PredictsBatches, several: Sequence[tuple[Views, Mapping[str, Views]]], cropper: Cropper
+    detector: PredictsBatches,
+    several: Sequence[tuple[Views, Callable[[], Mapping[str, Views]]]],
+    cropper: Cropper,
 ) -> list[tuple[Score, dict[str, Score]]]:
-    """Score images together with their copies, in the same batches.
+    """Score images, then their copies.
 
     Args:
         detector: Scores the views.
-        several: Views of each image, and those of its copies by name.
+        several: Views of each image, and a function that returns those of its copies by name. It is called when the images
+            are scored, so that another thread may cut the copies meanwhile.
         cropper: The cropper that cut them.
 
     Returns:
         For each image its score, and those of its copies by name.
     """
-    flat = [views for image, copies in several for views in (image, *copies.values())]
-    scores = iter(score_views(detector, flat, cropper))
-    return [(next(scores), {name: next(scores) for name in copies}) for _, copies in several]
+    scores = score_views(detector, [views for views, _ in several], cropper)
+    copies = [cut() for _, cut in several]
+    others = iter(score_views(detector, [views for named in copies for views in named.values()], cropper))
+    return [
+        (score, {name: next(others) for name in named}) for score, named in zip(scores, copies, strict=True)
+    ]

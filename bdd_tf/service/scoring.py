@@ -68,7 +68,7 @@ class Scorer:
         except ImageError as error:
             raise Refusal(422, _about_crop(error)) from None
         try:
-            found, copies = score_with_copies(self._detector, [(views, copied)], cropper)[0]
+            found, copies = score_with_copies(self._detector, [(views, lambda: copied)], cropper)[0]
         except BddError as error:
             raise Refusal(500, sentence(error)) from None
         score, (width, height) = found.probability, size_of(image)

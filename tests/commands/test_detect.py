@@ -277,6 +277,9 @@ class SlowDetector:
         self.resize = self.rule = resize
         self.batches = []
 
+    def prepare(self):
+        pass
+
     def predict_batch(self, images):
         self.batches.append(len(images))
         time.sleep(0.01)

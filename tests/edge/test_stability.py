@@ -65,14 +65,14 @@ def test_an_unsure_image_stays_unsure_without_a_note():
     assert (found.settled(BAND), found.note) == (UNSURE, None)
 
 
-def test_one_batch_gives_the_scores_of_the_copies_alone(views_file, save):
+def test_copies_have_the_scores_that_they_have_alone(views_file, save):
     rng = np.random.default_rng(2)
     path = save(rng.integers(0, 256, (60, 70, 3), dtype=np.uint8), "a.png")
     with Detector(views_file) as detector:
         cropper = detector.cropper()
         image = Image.open(path)
         views, copies = cropper(image), views_of_copies(image, cropper)
-        [(score, found)] = score_with_copies(detector, [(views, copies)], cropper)
+        [(score, found)] = score_with_copies(detector, [(views, lambda copies=copies: copies)], cropper)
         assert score.probability == pytest.approx(detector.predict(path)[0], abs=1e-6)
         alone = {name: detector.predict(np.asarray(copy))[0] for name, copy in degraded(image).items()}
         assert {name: s.probability for name, s in found.items()} == pytest.approx(alone, abs=1e-6)

@@ -7,8 +7,8 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +46,7 @@ class Loaded(NamedTuple):
         thumbnail: JPEG thumbnail, if requested.
         size: Width and height of the image in pixels; None for videos and errors.
         deviation: Deviation from the training images.
-        copies: Views of its degraded copies by name, if requested (`bdd_tf.edge.stability`).
+        copies: Returns the views of its degraded copies by name (`bdd_tf.edge.stability`); of none unless requested.
         preview: The image, reduced to at most `PREVIEW` pixels, if requested.
         evidence: What the file's metadata says, if requested.
     """
@@ -58,9 +58,25 @@ class Loaded(NamedTuple):
     thumbnail: bytes | None = None
     size: tuple[int, int] | None = None
     deviation: Deviation | None = None
-    copies: Mapping[str, Views] = MappingProxyType({})
+    copies: Callable[[], Mapping[str, Views]] = dict
     preview: Image.Image | None = None
     evidence: tuple[Evidence, ...] = ()
+
+
+class Later:
+    """Views that are cut once, by whichever thread asks first: the loader's, or the one that scores."""
+
+    def __init__(self, cut: Callable[[], Mapping[str, Views]]) -> None:
+        self._cut: Callable[[], Mapping[str, Views]] | None = cut
+        self._found: Mapping[str, Views] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Mapping[str, Views]:
+        """Return the views."""
+        with self._lock:
+            if self._cut is not None:
+                self._found, self._cut = self._cut(), None
+            return self._found
 
 
 class ImageLoader:
@@ -114,9 +130,12 @@ class ImageLoader:
             return Loaded(path, is_video=True) if video else Loaded(path, error=str(error))
         size = size_of(image)
         deviation = self._cropper.check(views, size, self._trained_on)
-        # Before the image becomes a preview or thumbnail, which happens in place.
         evidence = self._found(source, image)
-        copies = views_of_copies(image, self._cropper) if self._check else {}
+        copies: Callable[[], Mapping[str, Views]] = dict
+        if self._check:
+            copies = Later(partial(views_of_copies, image, self._cropper))
+        if self._previews or self._thumbnails:
+            copies()  # the image becomes a preview or thumbnail, which happens in place
         shown = preview(image) if self._previews else None
         small = thumbnail(image) if self._thumbnails else None
         return Loaded(path, views, thumbnail=small, size=size, deviation=deviation, copies=copies, preview=shown,
@@ -176,7 +195,10 @@ def thumbnail(image: Image.Image | NDArray[np.uint8], strip: Image.Image | None 
 
 
 def load_ahead(
-    paths: Iterable[Path], load: Callable[[Path], Loaded], most: int
+    paths: Iterable[Path],
+    load: Callable[[Path], Loaded],
+    most: int,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Generator[list[Loaded], None, None]:
     """Load files in a thread and yield them in batches.
 
@@ -187,6 +209,7 @@ def load_ahead(
         paths: Any number of files; consumed lazily, in the thread.
         load: Called in the thread for each path.
         most: Maximum number of loaded files that wait for the consumer.
+        meanwhile: Called by the consumer while the thread loads the first file.
 
     Yields:
         Batches of at most `bdd_tf.edge.view_scores.BATCH` files, in order. An exception in the thread is raised here.
@@ -205,7 +228,9 @@ def load_ahead(
             for path in paths:
                 if stop.is_set():
                     return
-                put(load(path))
+                item = load(path)
+                put(item)
+                item.copies()  # while the image itself is scored
             put(None)
         except BaseException as error:
             put(error)
@@ -213,6 +238,7 @@ def load_ahead(
     thread = threading.Thread(target=run, name="bdd-load-ahead", daemon=True)
     thread.start()
     try:
+        meanwhile()
         more = True
         while more:
             batch: list[Loaded] = []

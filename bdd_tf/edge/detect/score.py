@@ -51,7 +51,7 @@ def score_paths(
     loader = loader or ImageLoader(cropper)
     # The tiles of a single image may take as much memory as many images without tiles.
     most = 2 if cropper.how == "tiles" else 2 * BATCH
-    with closing(load_ahead(paths, loader, most)) as batches:
+    with closing(load_ahead(paths, loader, most, detector.prepare)) as batches:
         for batch in batches:
             images = [(item.views, item.copies) for item in batch if item.views is not None]
             scores = iter(score_with_copies(detector, images, cropper))

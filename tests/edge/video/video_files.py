@@ -38,6 +38,9 @@ class Brightness:
         self.resize = ResizeRule.native(size)
         self.threshold = threshold
 
+    def prepare(self):
+        pass
+
     def predict_batch(self, images):
         assert images.dtype == np.uint8
         assert images.shape[1:] == (self.resize.size, self.resize.size, 3)
