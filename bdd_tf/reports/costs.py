@@ -23,7 +23,7 @@ FILE = "costs.json"
 COMMAND = "bdd report --count"
 RESOLUTION = 224
 #: Our binary detectors.
-BINARY = ("bnext-n", "bnext-t", "bnext-s", "bnext-m")
+BINARY = ("bnext-e", "bnext-n", "bnext-t", "bnext-s", "bnext-m")
 #: Float networks with their classifiers, but one output instead of 1000: their classes in keras.applications.
 FLOAT = {
     "resnet50": "ResNet50",
