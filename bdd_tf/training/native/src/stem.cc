@@ -130,11 +130,12 @@ void Stem::Adapt(Context& context) const {
   }
 }
 
-// Row ky of the window of h that output pixel (y, x) sees. SAME pads as many pixels as the kernel exceeds the stride, the
+// The pixel of h that a tap of output pixel o sees. SAME pads as many pixels as the kernel exceeds the stride, the
 // smaller half of them before.
-const float* Stem::WindowRow(const Context& context, int y, int x, int ky) const {
+const float* Stem::Seen(const Context& context, int o, int tap) const {
   const int before = 1 - std::max(spec_.kernel - spec_.stride, 0) / 2;
-  const int64_t row = y * spec_.stride + ky + before, column = x * spec_.stride + before;
+  const int64_t row = o / out_width_ * spec_.stride + tap / spec_.kernel + before;
+  const int64_t column = o % out_width_ * spec_.stride + tap % spec_.kernel + before;
   return context.h.data() + (row * (spec_.width + 2) + column) * plane_step_;
 }
 
@@ -146,7 +147,7 @@ void Stem::Convolve(int image, const float* kernel, Context& context) {
     for (int f = 0; f < c; f += kPanel) {
       Floats sum[kTogether][kVectors] = {};
       for (int tap = 0; tap < taps_; ++tap) {
-        const float* h = WindowRow(context, o / out_width_, o % out_width_, tap / spec_.kernel) + tap % spec_.kernel * plane_step_;
+        const float* h = Seen(context, o, tap);
         for (int p = 0; p < planes_; ++p) {
           const float* w = kernel + static_cast<int64_t>(tap * planes_ + p) * c + f;
           for (int m = 0; m < kTogether; ++m) {
@@ -272,7 +273,7 @@ void Stem::KernelGradient(Context& context) const {
         }
       }
       for (int tap = 0; tap < taps_; ++tap) {
-        const float* h = WindowRow(context, o / out_width_, o % out_width_, tap / spec_.kernel) + tap % spec_.kernel * plane_step_;
+        const float* h = Seen(context, o, tap);
         for (int p = 0; p < planes_; ++p) {
           float* to = &context.d_kernel[static_cast<int64_t>(tap * planes_ + p) * c + f];
           for (int v = 0; v < kVectors; ++v) {
@@ -299,7 +300,7 @@ void Stem::PlaneGradient(Context& context) const {
       for (int tap = 0; tap < taps_; ++tap) sum[tap] += dy[f] * LoadVector<Planes>(w + tap * kPlanes);
     }
     for (int tap = 0; tap < taps_; ++tap) {
-      const float* h = WindowRow(context, o / out_width_, o % out_width_, tap / spec_.kernel) + tap % spec_.kernel * kPlanes;
+      const float* h = Seen(context, o, tap);
       float* dh = origin + (h - context.h.data());
       StoreVector(dh, LoadVector<Planes>(dh) + sum[tap]);
     }

@@ -49,7 +49,7 @@ struct StemArguments {
 
 class Stem {
  public:
-  static constexpr int kPlanes = 8;   // P with an adapter, padded to a vector
+  static constexpr int kPlanes = 8;    // P with an adapter, padded to a vector
   static constexpr int kMaxTaps = 16;  // of S
 
   Stem(const StemSpec& spec, ThreadPool* pool);
@@ -86,7 +86,7 @@ class Stem {
   void PlaneGradient(Context& context) const;
   void AdapterGradient(Context& context) const;
   void SumGradients(const StemArguments& args) const;
-  const float* WindowRow(const Context& context, int y, int x, int ky) const;
+  const float* Seen(const Context& context, int o, int tap) const;
 
   template <typename F>
   void ForItems(int items, const F& f) {
