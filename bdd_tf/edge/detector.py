@@ -175,11 +175,16 @@ class Detector:
             )
         return np.array(scores, np.float32)
 
+    def _own_lock(self) -> threading.Lock:
+        if self._process != os.getpid():  # after os.fork: a thread of the parent may hold its lock
+            self._lock, self._process = threading.Lock(), os.getpid()
+        return self._lock
+
     def prepare(self) -> None:
         """Set up what the engine would set up at the first batch; optional, for a first score without that delay."""
         prepare = getattr(self._engine, "prepare", None)
         if prepare is not None:
-            with self._lock:
+            with self._own_lock():
                 prepare()
 
     def predict_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -203,9 +208,7 @@ class Detector:
                 f"a batch for this model must be uint8 [N, {', '.join(map(str, shape))}] with N at least 1; "
                 f"this one is {given}."
             )
-        if self._process != os.getpid():  # after os.fork: a thread of the parent may hold its lock
-            self._lock, self._process = threading.Lock(), os.getpid()
-        with self._lock:
+        with self._own_lock():
             if self._engine is None:
                 raise BddError("this detector is closed; create a new one.")
             scores = self._engine.run(images)

@@ -100,8 +100,7 @@ class NativeEngine:
         entry = model.inputs[0]
         self._shape, self._dtype = entry.shape[1:], np.dtype(entry.dtype)
         self._batch, self._batches = 1, True
-        pixels = math.prod(self._shape[:2])
-        self._together = num_threads * max(1, _PIXELS_TOGETHER // max(pixels, 1))
+        self._together = num_threads * max(1, _PIXELS_TOGETHER // math.prod(self._shape[:2]))
 
     def prepare(self) -> None:
         """Set the memory and threads up that batches need, which the first batch would do otherwise."""
@@ -115,7 +114,7 @@ class NativeEngine:
             raise BddError(
                 f"the native engine was given {images.dtype} {images.shape[1:]}; it needs {self._dtype} {self._shape}."
             )
-        together = self._together if self._batches else 1
+        together = self._together
         if len(images) <= together:
             return self._run_several(images)
         return np.concatenate(

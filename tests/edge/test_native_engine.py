@@ -1,5 +1,6 @@
 """The engine `native` gives the runtime's scores, and refuses what it cannot run by name."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 
 from bdd_tf.edge.detector import Detector
 from bdd_tf.edge.engines import create_engine
+from bdd_tf.edge.native_engine import _Options, load_library
+from bdd_tf.edge.runtime import library_path
 from bdd_tf.edge.shipped_model import shipped_models
 from bdd_tf.edge.tflite.cut import channel_stack_of, extract, logit_of
 from bdd_tf.edge.tflite.file import parse_tflite
@@ -49,6 +52,18 @@ def test_a_batch_that_threads_share_has_the_scores_of_single_images(content):
         engine = create_engine(model, "native", threads)
         for count in (2, 9, 4, 1, 7, 3, 9):
             np.testing.assert_array_equal(engine.run(x[:count]), expected[:count])
+
+
+def test_the_name_of_the_kernels_is_needed_only_while_a_model_is_opened():
+    """Parts of a batch are made later, with the same kernels."""
+    content, library = small_detectors.build("rgb"), load_library(library_path())
+    name, model = ctypes.create_string_buffer(b"scalar"), ctypes.c_void_p()
+    options = _Options(2, 1, ctypes.cast(name, ctypes.c_char_p))
+    assert library.bdd_open_memory(content, len(content), options, model, None, 0) == 0
+    name.value = b"gone"
+    message = ctypes.create_string_buffer(200)
+    assert library.bdd_set_batch(model, 3, message, 200) == 0, message.value
+    library.bdd_close(model)
 
 
 def test_a_model_with_several_numbers_per_image_runs_on_several_threads():

@@ -241,7 +241,7 @@ def measure_grid(
         pixels: uint8 [H, W, 3], RGB.
         lefts: Where the columns start.
         tops: Where the rows start.
-        size: Side of a crop, at most `MAX_SIZE`.
+        size: Side of a crop.
 
     Returns:
         The result of `measure` for each crop, row by row.
@@ -262,16 +262,15 @@ def native_views(image: Image.Image | NDArray[np.uint8], rule: ViewRule) -> Nati
     """
     width, height = size_of(image)
     lefts, tops = (starts(max(side, rule.size), rule.size) for side in (width, height))
-    overlap = len(lefts) * len(tops) * rule.size**2 >= width * height
-    if overlap and min(width, height) >= rule.size:
-        image = np.asarray(image)
-        crops, boxes = _cut_grid(image, lefts, tops, rule.size)
-        found = measure_grid(image, lefts, tops, rule.size)
-    else:
-        crops, boxes = _cut_grid(image, lefts, tops, rule.size)
-        found = [measure(crop) for crop in crops]
+    padded = min(width, height) < rule.size
+    together = not padded and len(lefts) * len(tops) * rule.size**2 >= width * height
+    pixels = np.asarray(image) if together else image
+    crops, boxes = _cut_grid(pixels, lefts, tops, rule.size)
+    found = (
+        measure_grid(np.asarray(pixels), lefts, tops, rule.size) if together else list(map(measure, crops))
+    )
     order = preference([energy for energy, _ in found], len(lefts), len(tops))
-    return _selected(crops, boxes, found, order, rule.count, padded=min(width, height) < rule.size)
+    return _selected(crops, boxes, found, order, rule.count, padded=padded)
 
 
 def native_tiles(image: Image.Image | NDArray[np.uint8], rule: ViewRule, most: int) -> NativeViews:

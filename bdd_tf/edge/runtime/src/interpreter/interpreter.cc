@@ -38,12 +38,9 @@ std::unique_ptr<Interpreter> Interpreter::MakeLoaded(Buffer<uint8_t> content, co
     why->Set("no memory for the interpreter");
     return nullptr;
   }
-  made->options_ = options;
   made->content_ = std::move(content);
-  made->data_ = data;
-  made->size_ = size;
   const MemoryBudget budget(kMaxBytes);
-  if (!made->Load(options, why)) return nullptr;
+  if (!made->Load(data, size, options, why)) return nullptr;
   return made;
 }
 
@@ -61,8 +58,8 @@ TfLiteIntArray* Interpreter::NewArray(const std::vector<int32_t>& values) {
   return arrays_.back();
 }
 
-bool Interpreter::Load(const InterpreterOptions& options, Message* why) {
-  if (!ReadModelFile(data_, size_, &file_, why)) return false;
+bool Interpreter::Load(const uint8_t* data, size_t size, const InterpreterOptions& options, Message* why) {
+  if (!ReadModelFile(data, size, &file_, why)) return false;
   if (file_.inputs.size() != 1 || file_.outputs.size() != 1) {
     return why->Set("a model with one input and one output is needed");
   }

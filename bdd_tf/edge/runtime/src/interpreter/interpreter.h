@@ -46,9 +46,10 @@ class Interpreter {
   struct Step;
 
   Interpreter() = default;
+  // `content` may be empty if the file stays at `data`.
   static std::unique_ptr<Interpreter> MakeLoaded(Buffer<uint8_t> content, const uint8_t* data, size_t size,
                                                  const InterpreterOptions& options, Message* why);
-  bool Load(const InterpreterOptions& options, Message* why);
+  bool Load(const uint8_t* data, size_t size, const InterpreterOptions& options, Message* why);
   bool AddTensors(Message* why);
   void AddNodes();
   void SetCallbacks();
@@ -69,10 +70,7 @@ class Interpreter {
   TfLiteIntArray* NewArray(const std::vector<int32_t>& values);
   static void Report(TfLiteContext* context, const char* format, ...);
 
-  InterpreterOptions options_;
-  Buffer<uint8_t> content_;  // empty in a part
-  const uint8_t* data_ = nullptr;
-  size_t size_ = 0;
+  Buffer<uint8_t> content_;                          // empty in a part
   std::vector<std::unique_ptr<Interpreter>> parts_;  // made when the first batch of several inputs is prepared
   size_t parts_used_ = 0;                            // of them by the current batch; 0: this interpreter runs it alone
   ModelFile file_;

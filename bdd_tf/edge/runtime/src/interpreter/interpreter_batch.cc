@@ -4,6 +4,7 @@
 
 #include "delegate/delegate.h"
 #include "interpreter/interpreter.h"
+#include "kernels/kernel_set.h"
 #include "support/threads.h"
 
 namespace bdd {
@@ -22,11 +23,10 @@ bool Interpreter::PrepareParts(int batch, Message* why) {
   for (int i = 0; i < count; ++i) {
     const int inputs = batch / count + (i < batch % count ? 1 : 0);
     if (static_cast<size_t>(i) == parts_.size()) {
-      InterpreterOptions options = options_;
-      options.threads = 1;
-      options.batch = inputs;
-      // The file stays where it is: this interpreter outlives its parts.
-      std::unique_ptr<Interpreter> made = MakeLoaded(Buffer<uint8_t>(), data_, size_, options, why);
+      const InterpreterOptions options = {1, inputs, KernelsOf(*delegate_).name};
+      const auto size = static_cast<size_t>(content_.size());
+      // The file stays in this interpreter, which outlives its parts.
+      std::unique_ptr<Interpreter> made = MakeLoaded(Buffer<uint8_t>(), content_.data(), size, options, why);
       if (made == nullptr) return false;
       parts_.push_back(std::move(made));
     }
